@@ -1,0 +1,74 @@
+"""Names that meet in Envoy: what envoy/envoy.yaml, extauthz and sdpfilter must agree on.
+
+Everything here is also written in ``envoy/envoy.yaml``; ``tests/dataplane/test_contract.py`` compares the
+two.
+"""
+
+import re
+from typing import Final
+
+# --- Dynamic metadata -------------------------------------------------------------------------------
+# Envoy puts the metadata of a CheckResponse and of a ProcessingResponse into the namespace of the
+# filter. Both services set CHECKED on success; the RBAC filter behind each one lets nothing else pass,
+# because an empty reply or a stream that ends cleanly would otherwise count as consent.
+AUTHZ_NAMESPACE: Final = "envoy.filters.http.ext_authz"
+PROC_NAMESPACE: Final = "envoy.filters.http.ext_proc"
+CHECKED: Final = "checked"
+# Set to true on every answer that a service makes itself, so that Envoy's local_reply_config leaves its
+# body alone.
+ANSWERED: Final = "answered"
+# What access logs may show of a decision, and what extauthz tells sdpfilter about a call.
+OUTCOME: Final = "outcome"
+KEY_ALIAS: Final = "key_alias"
+KEY_HASH: Final = "key_hash"
+TEAM: Final = "team"
+USER: Final = "user"
+MODEL: Final = "model"
+DEPLOYMENT: Final = "deployment"
+TOKEN_ID: Final = "token_id"
+
+# --- Headers ----------------------------------------------------------------------------------------
+# Envoy removes every header with this prefix from downstream requests before anything reads them.
+INTERNAL_HEADER_PREFIX: Final = "x-ringback-"
+# Names the cluster of the upstream; routes use it as their cluster_header.
+CLUSTER_HEADER: Final = "x-ringback-cluster"
+
+# --- Paths ------------------------------------------------------------------------------------------
+# Prefixes under which the same endpoints are served: OpenAI's, LiteLLM's short form and Azure GA's.
+API_PREFIXES: Final = ("/v1/realtime", "/realtime", "/openai/v1/realtime")
+CLIENT_SECRETS: Final = "/client_secrets"
+CALLS: Final = "/calls"
+CLIENT_SECRETS_PATHS: Final = frozenset(prefix + CLIENT_SECRETS for prefix in API_PREFIXES)
+CALLS_PATHS: Final = frozenset(prefix + CALLS for prefix in API_PREFIXES)
+# Location of a call as the downstream sees it, whatever prefix it used.
+CALL_LOCATION_PREFIX: Final = "/v1/realtime/calls/"
+READY_PATH: Final = "/readyz"
+
+# --- Envoy's own names ------------------------------------------------------------------------------
+INGRESS_LISTENER: Final = "ingress_http"
+EGRESS_LISTENER: Final = "egress_http"
+AUTHZ_CLUSTER: Final = "extauthz"
+PROC_CLUSTER: Final = "sdpfilter"
+UPSTREAM_CLUSTER_PREFIX: Final = "upstream_"
+
+# --- Tokens -----------------------------------------------------------------------------------------
+# Browser SDKs refuse a key that does not begin so.
+TOKEN_PREFIX: Final = "ek_"
+CALL_ID_PREFIX: Final = "rtc_"
+
+# --- Sizes ------------------------------------------------------------------------------------------
+# The largest request body, in bytes: Envoy answers 413 above it. A real offer has 1.3 to 6 kB.
+MAX_REQUEST_BODY_BYTES: Final = 64 * 1024
+
+
+def cluster_name(scheme: str, host: str, port: int) -> str:
+    """Return the name of the cluster of one upstream origin.
+
+    The name is safe in stats and headers: letters, digits, ``_`` and ``-`` only.
+
+    Args:
+        scheme: ``http`` or ``https``.
+        host: Host name or address, without brackets.
+        port: TCP port.
+    """
+    return f"{UPSTREAM_CLUSTER_PREFIX}{scheme}_{re.sub(r'[^a-z0-9-]', '_', host.lower())}_{port}"

@@ -1,0 +1,1 @@
+"""The ext_proc service: checks and filters offers and answers."""
