@@ -1,21 +1,21 @@
 """Names that meet in Envoy: what envoy/envoy.yaml, extauthz and sdpfilter must agree on.
 
-Everything here is also written in ``envoy/envoy.yaml``; ``tests/dataplane/test_contract.py`` compares the
-two.
+Everything here is also written in ``envoy/envoy.yaml``; ``tests/dataplane/test_contract.py``
+compares the two.
 """
 
 import re
 from typing import Final
 
-# --- Dynamic metadata -------------------------------------------------------------------------------
+# --- Dynamic metadata
 # Envoy puts the metadata of a CheckResponse and of a ProcessingResponse into the namespace of the
-# filter. Both services set CHECKED on success; the RBAC filter behind each one lets nothing else pass,
-# because an empty reply or a stream that ends cleanly would otherwise count as consent.
+# filter. Both services set CHECKED on success; the RBAC filter behind each one lets nothing else
+# pass, because an empty reply or a stream that ends cleanly would otherwise count as consent.
 AUTHZ_NAMESPACE: Final = "envoy.filters.http.ext_authz"
 PROC_NAMESPACE: Final = "envoy.filters.http.ext_proc"
 CHECKED: Final = "checked"
-# Set to true on every answer that a service makes itself, so that Envoy's local_reply_config leaves its
-# body alone.
+# Set to true on every answer that a service makes itself, so that Envoy's local_reply_config
+# leaves its body alone.
 ANSWERED: Final = "answered"
 # What access logs may show of a decision, and what extauthz tells sdpfilter about a call.
 OUTCOME: Final = "outcome"
@@ -27,13 +27,13 @@ MODEL: Final = "model"
 DEPLOYMENT: Final = "deployment"
 TOKEN_ID: Final = "token_id"
 
-# --- Headers ----------------------------------------------------------------------------------------
+# --- Headers
 # Envoy removes every header with this prefix from downstream requests before anything reads them.
 INTERNAL_HEADER_PREFIX: Final = "x-ringback-"
 # Names the cluster of the upstream; routes use it as their cluster_header.
 CLUSTER_HEADER: Final = "x-ringback-cluster"
 
-# --- Paths ------------------------------------------------------------------------------------------
+# --- Paths
 # Prefixes under which the same endpoints are served: OpenAI's, LiteLLM's short form and Azure GA's.
 API_PREFIXES: Final = ("/v1/realtime", "/realtime", "/openai/v1/realtime")
 CLIENT_SECRETS: Final = "/client_secrets"
@@ -44,19 +44,19 @@ CALLS_PATHS: Final = frozenset(prefix + CALLS for prefix in API_PREFIXES)
 CALL_LOCATION_PREFIX: Final = "/v1/realtime/calls/"
 READY_PATH: Final = "/readyz"
 
-# --- Envoy's own names ------------------------------------------------------------------------------
+# --- Envoy's own names
 INGRESS_LISTENER: Final = "ingress_http"
 EGRESS_LISTENER: Final = "egress_http"
 AUTHZ_CLUSTER: Final = "extauthz"
 PROC_CLUSTER: Final = "sdpfilter"
 UPSTREAM_CLUSTER_PREFIX: Final = "upstream_"
 
-# --- Tokens -----------------------------------------------------------------------------------------
+# --- Tokens
 # Browser SDKs refuse a key that does not begin so.
 TOKEN_PREFIX: Final = "ek_"
 CALL_ID_PREFIX: Final = "rtc_"
 
-# --- Sizes ------------------------------------------------------------------------------------------
+# --- Sizes
 # The largest request body, in bytes: Envoy answers 413 above it. A real offer has 1.3 to 6 kB.
 MAX_REQUEST_BODY_BYTES: Final = 64 * 1024
 

@@ -1,0 +1,216 @@
+"""Settings for what LiteLLM's config has no word for: ``ringback.yaml`` and ``RINGBACK_*``.
+
+A variable beats the file; nested names are joined by two underscores
+(``RINGBACK_TOKEN__MAX_LIFETIME_S=600``). ``docs/configuration.md`` lists every setting.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from ringback.secrets import Secret
+
+# Shorter secrets can be guessed offline from one sealed token.
+MIN_SECRET_CHARS = 16
+# The longest life of a client secret that providers grant (expires_after.seconds).
+PROVIDER_MAX_LIFETIME_S = 7200
+_PREFIX = "RINGBACK_"
+
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+class SettingsError(Exception):
+    """Settings that cannot be used; the start stops with exit code 2.
+
+    Args:
+        problems: One line each: the setting's name and what is wrong with it, never its value.
+    """
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+
+    def __str__(self) -> str:
+        return "These settings cannot be used:\n" + "\n".join(f"  {line}" for line in self.problems)
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TokenSettings(_Section):
+    """How ``ek_`` tokens and call handles are sealed."""
+
+    secret: Secret | None = None
+    """What the sealing keys are derived from, at least 16 characters. Default:
+    LITELLM_SALT_KEY, else the master key, as in LiteLLM."""
+
+    jwk_set_file: Path | None = None
+    """A JWK set (RFC 7517) of ``oct`` keys of 256 bits with a ``kid`` each, for those who
+    manage keys themselves. The first one seals, all of them open. Replaces ``secret``."""
+
+    max_lifetime_s: Annotated[int, Field(ge=10, le=PROVIDER_MAX_LIFETIME_S)] = (
+        PROVIDER_MAX_LIFETIME_S
+    )
+    """The longest life of a token in seconds, also of one whose provider names no expiry."""
+
+    leeway_s: Annotated[int, Field(ge=0, le=60)] = 5
+    """How far, in seconds, the clocks of replicas may be apart."""
+
+
+class UpstreamSettings(_Section):
+    """How OpenAI and Azure are reached."""
+
+    egress_url: str = "http://127.0.0.1:4001"
+    """Envoy's egress listener, through which the services call upstreams."""
+
+    ca_file: Path = Path("/etc/ssl/certs/ca-certificates.crt")
+    """Certificate authorities that may vouch for an upstream, a PEM file that Envoy can read."""
+
+    connect_timeout_s: Seconds = 3
+    """For Envoy's connection to an upstream."""
+
+    mint_timeout_s: Annotated[float, Field(gt=0, le=14)] = 10
+    """For one ``client_secrets`` request upstream. Envoy waits 15 s for extauthz."""
+
+
+class ReloadSettings(_Section):
+    """How a changed configuration file takes effect without losing a request."""
+
+    settle_s: Seconds = 1
+    """Between announcing new clusters to Envoy and using them: replicas see a change at different
+    moments."""
+
+    drain_s: Annotated[float, Field(gt=0)] = 60
+    """How long clusters that the new file no longer names stay for requests in flight."""
+
+
+class Settings(BaseSettings):
+    """All settings of the services and of ``ringback up``."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    mode: Literal["production", "development"] = "production"
+    """``development`` allows short secrets and the emulator's demo key."""
+
+    config_file: Path | None = None
+    """LiteLLM's ``config.yaml``."""
+
+    keys_file: Path | None = None
+    """The key file that ``ringback keys`` writes."""
+
+    cors_origins: list[str] = [r"http://localhost:*", r"http://127.0.0.1:*"]
+    """Origins whose pages may call: ``scheme://host[:port]``, ``*`` for any port or any one label.
+    Used where the bootstrap is made: ``ringback up`` and ``ringback render envoy``."""
+
+    playground: bool = False
+    """Serve the page at ``/playground``."""
+
+    workers: Annotated[int, Field(ge=1, le=64)] = 2
+    """Processes of each service."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    metrics_address: str | None = None
+    """``host:port`` of the Prometheus endpoint of a service; none when absent."""
+
+    token: TokenSettings = TokenSettings()
+    upstream: UpstreamSettings = UpstreamSettings()
+    reload: ReloadSettings = ReloadSettings()
+
+    @model_validator(mode="after")
+    def _origins_are_origins(self) -> Self:
+        for origin in self.cors_origins:
+            check_origin_pattern(origin)
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003  the hook's signature
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  the hook's signature
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  the hook's signature
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Let variables beat the file, which arrives as constructor arguments."""
+        return env_settings, init_settings
+
+
+def check_origin_pattern(origin: str) -> None:
+    """Check one entry of ``cors_origins``.
+
+    Raises:
+        ValueError: If it is no ``scheme://host[:port]``.
+    """
+    scheme, separator, rest = origin.partition("://")
+    if scheme not in {"http", "https"} or not separator or not rest or set(rest) & set("/?#@ "):
+        raise ValueError(
+            "an origin is scheme://host[:port] without a path, for example https://app.example.com"
+        )
+
+
+def load_settings(path: Path | None = None) -> Settings:
+    """Read the settings file, if any, and the ``RINGBACK_*`` variables.
+
+    Args:
+        path: A YAML file; its keys are the field names of `Settings`.
+
+    Raises:
+        SettingsError: If anything is unknown or wrong; lists all of it.
+    """
+    from_file = {} if path is None else _read_file(path)
+    problems = [
+        f"{name}: there is no such setting" for name in sorted(os.environ) if _is_unknown(name)
+    ]
+    try:
+        settings = Settings(**from_file)
+    except ValidationError as error:
+        problems += [_describe(detail) for detail in error.errors(include_input=False)]
+    if problems:
+        raise SettingsError(problems)
+    return settings
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError([f"{path}: cannot be read: {type(error).__name__}"]) from error
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise SettingsError([f"{path}: line {line}: not YAML: {error.problem}"]) from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise SettingsError([f"{path}: expected settings as `name: value` lines"])
+    return content
+
+
+def _is_unknown(variable: str) -> bool:
+    """Tell whether a variable looks like one of ours but names no field."""
+    if not variable.startswith(_PREFIX):
+        return False
+    model: Any = Settings
+    for part in variable.removeprefix(_PREFIX).lower().split("__"):
+        fields = getattr(model, "model_fields", {})
+        if part not in fields:
+            return True
+        model = fields[part].annotation
+    return False
+
+
+def _describe(detail: Any) -> str:
+    place = ".".join(str(part) for part in detail["loc"]) or "settings"
+    if detail["type"] == "extra_forbidden":
+        return f"{place}: there is no such setting"
+    return f"{place}: {detail['msg']}"
