@@ -1,0 +1,44 @@
+"""What every error answer of both services has in common: OpenAI's error object."""
+
+import json
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import ClassVar
+
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+
+
+class ApiError(Exception):
+    """An error that the downstream receives as an HTTP answer.
+
+    Subclasses set the class variables, store facts in ``__init__`` and build the message in
+    ``__str__``; the message says what to do next and quotes no secret, SDP or raw header.
+    """
+
+    http_status: ClassVar[int] = 500
+    """Status of the answer."""
+
+    type: ClassVar[str] = "internal_server_error"
+    """``error.type``: LiteLLM's value where LiteLLM has one, since clients branch on it."""
+
+    code: ClassVar[str] = "internal_error"
+    """``error.code``: a stable word, also the log field and the metric label."""
+
+    param: str | None = None
+    """``error.param``: the part of the request that is wrong."""
+
+    headers: Mapping[str, str] = _NO_HEADERS
+    """Response headers that belong to the error, for example ``retry-after``."""
+
+    def __str__(self) -> str:
+        return "The gateway failed. Try again, and report x-request-id if it goes on."
+
+    def to_body(self) -> bytes:
+        """Return the body: ``{"error":{"message","type","param","code"}}`` as JSON in UTF-8."""
+        error = {
+            "message": str(self),
+            "type": self.type,
+            "param": self.param,
+            "code": self.code,
+        }
+        return json.dumps({"error": error}, ensure_ascii=False, separators=(",", ":")).encode()
