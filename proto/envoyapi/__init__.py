@@ -1,1 +1,1 @@
-"""Typed protobuf stubs of the part of the Envoy API that Ringback speaks."""
+"""Typed stubs of what Ringback speaks of the Envoy API: envoy."""
