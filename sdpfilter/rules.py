@@ -1,0 +1,112 @@
+"""What an offer and an answer must be for a call to have a chance.
+
+Whoever breaks these rules would get a silent dead call or an empty error from the upstream. Nothing
+is refused here that a known browser, library or provider sends.
+"""
+
+from typing import Final
+
+from sdpfilter.errors import (
+    EmptyAnswerError,
+    InvalidAnswerError,
+    InvalidLineError,
+    MissingAttributeError,
+    MissingAudioError,
+    SDPError,
+    SectionCountError,
+    SectionMismatchError,
+)
+from sdpfilter.sdp.session import Section, SessionDescription, parse_description
+
+# Without the first two ICE has no credentials (RFC 8839, section 5.4), without the third DTLS has
+# no identity (RFC 8122, section 5).
+_TRANSPORT_ATTRIBUTES: Final = (b"ice-ufrag", b"ice-pwd", b"fingerprint")
+# RFC 8842, section 5.2; holdconn is not for DTLS.
+_OFFERED_SETUPS: Final = (b"actpass", b"active", b"passive")
+
+
+def check_offer(data: bytes) -> SessionDescription:
+    """Check the offer of a downstream and return it parsed.
+
+    Args:
+        data: The request body, whole.
+
+    Raises:
+        SDPError: If it is refused; then the downstream receives the error's ``http_status`` (400,
+            or 413 beyond a limit) and the upstream nothing.
+    """
+    offer = parse_description(data)
+    if not any(section.media == b"audio" and not section.is_rejected for section in offer.media):
+        raise MissingAudioError
+    for name in _TRANSPORT_ATTRIBUTES:
+        _check_offered_attribute(offer, name)
+    for section in (offer.session, *offer.media):
+        _check_offered_setup(section)
+    return offer
+
+
+def check_answer(data: bytes, offer: SessionDescription | None) -> SessionDescription:
+    """Check the answer of an upstream and return it parsed.
+
+    An answer has the offer's media sections in the offer's order, with the same media types and
+    mids (RFC 3264, section 6; RFC 9143, section 7.3).
+
+    NOTE: Protocols are not compared: an offered ``DTLS/SCTP`` is answered with ``UDP/DTLS/SCTP``.
+    NOTE: ICE and DTLS attributes are not required: a bundled section takes them from its group.
+    NOTE: A section without a mid is not compared: browsers take it for the one at its place.
+
+    Args:
+        data: The response body, whole, of an upstream that answered 2xx.
+        offer: What it answers; None if that is not known, then the answer alone is checked.
+
+    Raises:
+        AnswerError: If it is refused; then the downstream receives 502 in its place.
+    """
+    try:
+        answer = parse_description(data)
+    except SDPError as exc:
+        raise InvalidAnswerError(exc) from exc
+    if not answer.media:
+        raise EmptyAnswerError
+    if offer is not None:
+        _check_sections(answer, offer)
+    return answer
+
+
+def _check_offered_attribute(offer: SessionDescription, name: bytes) -> None:
+    if offer.session.attribute(name):
+        return
+    lacking = [
+        section
+        for section in offer.media
+        if not section.is_rejected and not section.attribute(name)
+    ]
+    if not lacking:
+        return
+    # A bundled section may leave its transport to another one of its group (RFC 9143, section 7).
+    having = {section.mid for section in offer.media if section.attribute(name)}
+    covered = {mid for mids in offer.bundle_groups if having.intersection(mids) for mid in mids}
+    for section in lacking:
+        if section.mid not in covered:
+            raise MissingAttributeError(section.first_lineno, name.decode())
+
+
+def _check_offered_setup(section: Section) -> None:
+    for setup in section.attributes(b"setup"):
+        # Browsers read the value in any case.
+        if setup.value.lower() not in _OFFERED_SETUPS:
+            raise InvalidLineError(
+                setup.lineno,
+                "a=setup:actpass, a=setup:active or a=setup:passive",
+                "send the description as createOffer() made it",
+            )
+
+
+def _check_sections(answer: SessionDescription, offer: SessionDescription) -> None:
+    if len(answer.media) != len(offer.media):
+        raise SectionCountError(len(offer.media), len(answer.media))
+    for answered, offered in zip(answer.media, offer.media, strict=True):
+        if answered.media != offered.media:
+            raise SectionMismatchError(answered.first_lineno, offered.first_lineno, "media type")
+        if answered.mid and offered.mid and answered.mid != offered.mid:
+            raise SectionMismatchError(answered.first_lineno, offered.first_lineno, "mid")

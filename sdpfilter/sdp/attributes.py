@@ -1,0 +1,48 @@
+"""The a= lines of a description (RFC 8866, section 5.13)."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Direction(StrEnum):
+    """Which way media flows, as the describing side sees it (RFC 8866, section 6.7)."""
+
+    SENDRECV = "sendrecv"
+    SENDONLY = "sendonly"
+    RECVONLY = "recvonly"
+    INACTIVE = "inactive"
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """One ``a=<name>`` or ``a=<name>:<value>`` line."""
+
+    lineno: int
+    """The line of the description, 1-based."""
+
+    value: bytes
+    """What follows the colon; empty if there is none."""
+
+
+def find_attributes(text: bytes, first_lineno: int, name: bytes) -> list[Attribute]:
+    """Return the attributes of one name, in their order.
+
+    Args:
+        text: Whole lines, of which the first is no attribute.
+        first_lineno: The 1-based line number of that first line.
+        name: The attribute's name; names are case-sensitive.
+    """
+    start = b"\na=" + name
+    found = []
+    lineno, counted = first_lineno, 0
+    at = text.find(start)
+    while at >= 0:
+        after = at + len(start)
+        # The byte after the name tells a=ice-lite from a=ice.
+        if text[after] in b":\r\n":
+            lineno += text.count(b"\n", counted, at + 1)
+            counted = at + 1
+            end = text.index(b"\n", after)
+            found.append(Attribute(lineno, text[after + 1 : end].removesuffix(b"\r")))
+        at = text.find(start, after)
+    return found

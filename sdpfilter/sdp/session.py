@@ -1,0 +1,162 @@
+"""Session descriptions as a session-level part and media sections.
+
+Every line is kept as it came; what checks and edits need is read from the lines when asked for.
+"""
+
+import re
+from dataclasses import dataclass
+from itertools import pairwise
+from operator import itemgetter
+from typing import Final
+
+from sdpfilter.errors import InvalidLineError, NotSDPError, SDPError
+from sdpfilter.sdp.attributes import Attribute, Direction, find_attributes
+from sdpfilter.sdp.lines import parse_lines, serialize_lines
+
+# The order of line types on which peers insist: libwebrtc and pion refuse a description that does
+# not begin v, o, s or has no t before its media sections. The rest of the order in RFC 8866,
+# section 9, is not enforced: OpenAI's documentation shows c before t, applications insert b last.
+_ORDER: Final = re.compile(rb"vos[iuepcbrzka]*+t[iuepcbtrzka]*+(?:m[icbka]*+)*+")
+_MEDIA: Final = re.compile(rb"m=([!-~]+) ([0-9]{1,5})(?:/[0-9]+)? ([!-~]+)((?: [!-~]+)+) *\r?\n")
+_MAX_PORT: Final = 65535
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """The session-level part of a description, or what all its parts have in common."""
+
+    text: bytes
+    """The part as it came: whole lines with their terminators."""
+
+    first_lineno: int
+    """The line of the description, 1-based, at which the part begins."""
+
+    @property
+    def lines(self) -> tuple[bytes, ...]:
+        """The part's lines, with their terminators."""
+        return tuple(self.text.splitlines(keepends=True))
+
+    def attributes(self, name: bytes) -> list[Attribute]:
+        """Return the part's attributes of one name, in their order."""
+        return find_attributes(self.text, self.first_lineno, name)
+
+    def attribute(self, name: bytes) -> bytes | None:
+        """Return the value of the first attribute of one name, empty for a flag, or None."""
+        found = self.attributes(name)
+        return found[0].value if found else None
+
+
+@dataclass(frozen=True, slots=True)
+class MediaSection(Section):
+    """A media section: its m= line and what follows up to the next.
+
+    ``m=<media> <port>[/<count>] <proto> <fmt> ...``
+    https://www.rfc-editor.org/rfc/rfc8866#section-5.14
+    """
+
+    media: bytes
+    """``audio``, ``video``, ``application``, ..."""
+
+    port: int
+    """0 to 65535. 9 where ICE chooses; 0 rejects the section, or marks it ``bundle-only``."""
+
+    proto: bytes
+    """``UDP/TLS/RTP/SAVPF``, ``UDP/DTLS/SCTP``, or ``DTLS/SCTP`` of older peers."""
+
+    formats: tuple[bytes, ...]
+    """RTP payload types, ``webrtc-datachannel``, or the SCTP port of older peers."""
+
+    @property
+    def mid(self) -> bytes | None:
+        """The identification of the section in BUNDLE groups (RFC 5888), None if it has none."""
+        return self.attribute(b"mid")
+
+    @property
+    def is_rejected(self) -> bool:
+        """Port 0 rejects a section, unless it is ``bundle-only`` (RFC 9143, section 6)."""
+        return self.port == 0 and not self.attributes(b"bundle-only")
+
+
+@dataclass(frozen=True, slots=True)
+class SessionDescription:
+    """An offer or an answer; its parts hold all of its lines."""
+
+    session: Section
+    media: tuple[MediaSection, ...]
+
+    @property
+    def bundle_groups(self) -> list[list[bytes]]:
+        """The mids of each BUNDLE group: ``a=group:BUNDLE <mid> ...`` (RFC 9143, section 5)."""
+        groups = (group.value.split() for group in self.session.attributes(b"group"))
+        return [mids for semantics, *mids in filter(None, groups) if semantics == b"BUNDLE"]
+
+    def direction(self, section: MediaSection) -> Direction:
+        """Return a section's direction: its own, else the session's, else ``sendrecv``."""
+        for part in (section, self.session):
+            for direction in Direction:
+                if part.attributes(direction.encode()):
+                    return direction
+        return Direction.SENDRECV
+
+
+def parse_description(data: bytes) -> SessionDescription:
+    """Parse a session description; ``serialize_description`` gives back the same bytes.
+
+    https://www.rfc-editor.org/rfc/rfc8866#section-5
+
+    Raises:
+        LimitError: If it has too many bytes or lines, or a line is too long (413).
+        NotSDPError: If it does not begin with ``v=0`` (400).
+        InvalidLineError: If a line breaks the grammar or the order (400).
+    """
+    lines = parse_lines(data)
+    if lines[0].rstrip(b"\r\n") != b"v=0":
+        raise NotSDPError
+    types = bytes(map(itemgetter(0), lines))
+    if _ORDER.fullmatch(types) is None:
+        raise _first_misplaced(types)
+    # One more than the sections: the end of each is the start of the next.
+    starts = [index for index, letter in enumerate(types) if letter == ord("m")] + [len(lines)]
+    return SessionDescription(
+        Section(serialize_lines(lines[: starts[0]]), 1),
+        tuple(_parse_media_section(lines[start:end], start + 1) for start, end in pairwise(starts)),
+    )
+
+
+def serialize_description(description: SessionDescription) -> bytes:
+    """Return the bytes of a description: its lines, untouched, in their order."""
+    return b"".join(part.text for part in (description.session, *description.media))
+
+
+def _parse_media_section(lines: tuple[bytes, ...], lineno: int) -> MediaSection:
+    match = _MEDIA.fullmatch(lines[0])
+    if match is None or (port := int(match[2])) > _MAX_PORT:
+        raise InvalidLineError(
+            lineno,
+            f"m=<media> <port> <proto> <format> ... with a port from 0 to {_MAX_PORT}",
+            "give at least one format, and one space between the fields",
+        )
+    formats = tuple(match[4].split())
+    return MediaSection(serialize_lines(lines), lineno, match[1], port, match[3], formats)
+
+
+def _first_misplaced(types: bytes) -> SDPError:
+    """Return the first mistake in an order of line types that begins with v."""
+    session, _, media = types.partition(b"m")
+    for index, letter in enumerate(b"os", 1):
+        if types[index : index + 1] != bytes([letter]):
+            expected = f"{letter:c}="
+            fix = "begin the description with v=, o= and s=, in this order"
+            return InvalidLineError(index + 1, expected, fix)
+    for index, letter in enumerate(session[3:], 3):
+        if letter in b"vos":
+            expected = "v=, o= and s= only once"
+            fix = "remove the line; descriptions cannot be joined"
+            return InvalidLineError(index + 1, expected, fix)
+    if b"t" not in session:
+        expected = "t= before the media sections"
+        return InvalidLineError(len(session) + 1, expected, "insert t=0 0 after s=")
+    index = next(index for index, letter in enumerate(media) if letter not in b"micbka")
+    expected = "only i=, c=, b=, k= and a= in a media section"
+    fix = "move the line above the first m= line"
+    return InvalidLineError(len(session) + index + 2, expected, fix)
