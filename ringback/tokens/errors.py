@@ -1,0 +1,84 @@
+"""Errors of sealed values and of the keys that seal them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+TokenRefusal: TypeAlias = Literal[
+    "length",
+    "prefix",
+    "form",
+    "header",
+    "kid",
+    "decrypt",
+    "claims",
+    "expired",
+    "not_yet",
+]
+
+
+class TokenError(Exception):
+    """A sealed value that is refused.
+
+    A client is told nothing but that its token is not accepted (401), or that there is no such
+    call (404): what exactly is wrong helps nobody but a forger.
+
+    Args:
+        reason: Why, as a stable word for logs and metrics.
+    """
+
+    def __init__(self, reason: TokenRefusal) -> None:
+        self.reason: TokenRefusal = reason
+
+    def __str__(self) -> str:
+        return f"refused: {self.reason}"
+
+
+class SealingKeyError(Exception):
+    """There is no key to seal tokens with; the start stops with exit code 2."""
+
+
+class MissingSecretError(SealingKeyError):
+    """No secret is set from which keys could be derived."""
+
+    def __str__(self) -> str:
+        return (
+            "There is no secret to seal tokens with. Set LITELLM_SALT_KEY, LITELLM_MASTER_KEY, "
+            "general_settings.master_key, RINGBACK_TOKEN__SECRET or RINGBACK_TOKEN__JWK_SET_FILE."
+        )
+
+
+class WeakSecretError(SealingKeyError):
+    """A secret is so short that it can be guessed from one sealed token.
+
+    Args:
+        source: Where the secret comes from.
+        min_chars: How long it has to be.
+    """
+
+    def __init__(self, source: str, min_chars: int) -> None:
+        self.source = source
+        self.min_chars = min_chars
+
+    def __str__(self) -> str:
+        return (
+            f"{self.source} is too short to seal tokens with: use at least {self.min_chars} random "
+            "characters, or set LITELLM_SALT_KEY or RINGBACK_TOKEN__SECRET to such a secret."
+        )
+
+
+class KeyFileError(SealingKeyError):
+    """A JWK set file that cannot be used.
+
+    Args:
+        path: The file.
+        problems: Everything that is wrong with it, one line each, never key material.
+    """
+
+    def __init__(self, path: Path, problems: Sequence[str]) -> None:
+        self.path = path
+        self.problems = tuple(problems)
+
+    def __str__(self) -> str:
+        lines = "\n".join(f"  {problem}" for problem in self.problems)
+        return f"{self.path} is no usable set of keys:\n{lines}"
