@@ -1,7 +1,8 @@
 """What the members of sealed claims may look like, checked when they are made and when read."""
 
 import re
-from collections.abc import Mapping, Set as AbstractSet
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
 from ringback.secrets import Secret
