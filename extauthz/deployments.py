@@ -1,0 +1,158 @@
+"""Deployments, one per upstream model endpoint, and the catalogue that finds them by model."""
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal, Protocol
+
+from ringback.contract import cluster_name
+from ringback.secrets import Secret
+
+ProviderName = Literal["openai", "azure"]
+REALTIME_MODE = "realtime"
+_DEFAULT_PORTS: Mapping[str, int] = MappingProxyType({"http": 80, "https": 443})
+_NO_HEADERS: Mapping[str, Secret] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Origin:
+    """Where an upstream listens; Envoy has one cluster for each.
+
+    Attributes:
+        scheme: ``http`` or ``https``.
+        host: Host name or address in lower case, IPv6 without brackets.
+        port: TCP port.
+    """
+
+    scheme: str
+    host: str
+    port: int
+
+    @property
+    def cluster(self) -> str:
+        """The name of the cluster in Envoy."""
+        return cluster_name(self.scheme, self.host, self.port)
+
+    @property
+    def authority(self) -> str:
+        """The ``Host`` header: the port is left out where it is the scheme's own (RFC 9110 7.2)."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == _DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.authority}"
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """One entry of ``model_list``: a model at an upstream, and the key that opens it.
+
+    Attributes:
+        id: ``model_info.id``, else a hash that stays the same as long as model and place do.
+        model_name: The group, which is what callers name as ``model``.
+        provider: Whose dialect the upstream speaks.
+        upstream_model: The model's name there; at Azure the name of the deployment.
+        origin: Scheme, host and port of ``api_base``.
+        base_path: What stands before the provider's own paths: ``""`` or ``/a/b``.
+        api_key: The upstream's standard key.
+        organization: ``OpenAI-Organization`` of mint requests.
+        project: ``OpenAI-Project`` of mint requests.
+        extra_headers: Sent with every upstream request; lower-case names. Secrets, because
+            gateways in front of a provider take their own keys here.
+        timeout_s: Deadline of one upstream request, if the entry has its own.
+        mode: ``model_info.mode``.
+    """
+
+    id: str
+    model_name: str
+    provider: ProviderName
+    upstream_model: str
+    origin: Origin
+    base_path: str
+    api_key: Secret
+    organization: str | None = None
+    project: str | None = None
+    extra_headers: Mapping[str, Secret] = field(default=_NO_HEADERS)
+    timeout_s: float | None = None
+    mode: str | None = None
+
+    @property
+    def is_realtime(self) -> bool:
+        """Whether the entry says so by its mode or by the name of its model."""
+        return self.mode == REALTIME_MODE or REALTIME_MODE in self.upstream_model.lower()
+
+
+class Deployments(Protocol):
+    """What a catalogue is made of; `extauthz.litellm.LiteLLMConfig` is one."""
+
+    @property
+    def deployments(self) -> tuple[Deployment, ...]:
+        """All deployments, in the order of the file."""
+        ...
+
+    @property
+    def aliases(self) -> Mapping[str, str]:
+        """Other names of groups."""
+        ...
+
+
+Choose = Callable[[Sequence[Deployment]], Deployment]
+
+
+class Catalogue:
+    """Finds deployments; immutable, so that a reload replaces the whole of it at once.
+
+    Args:
+        config: The deployments and aliases of one configuration.
+        choose: The strategy of `pick`: one of several deployments of a group. Uniform by default,
+            as LiteLLM's ``simple-shuffle`` without weights.
+    """
+
+    def __init__(self, config: Deployments, choose: Choose = random.choice) -> None:
+        groups: dict[str, list[Deployment]] = {}
+        for deployment in config.deployments:
+            groups.setdefault(deployment.model_name, []).append(deployment)
+        self._groups = {name: tuple(members) for name, members in groups.items()}
+        self._aliases = dict(config.aliases)
+        self._by_id = {deployment.id: deployment for deployment in config.deployments}
+        self._choose = choose
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Names of all groups, in the order of the file."""
+        return tuple(self._groups)
+
+    def resolve(self, model: str) -> str | None:
+        """Return the group that serves a model name, or None.
+
+        An alias wins over a group of the same name, as in LiteLLM: that is how a group is
+        redirected. An alias of an alias is not followed.
+        """
+        group = self._aliases.get(model, model)
+        return group if group in self._groups else None
+
+    def deployments_of(self, group: str) -> tuple[Deployment, ...]:
+        """Return the deployments of a group, none for an unknown one."""
+        return self._groups.get(group, ())
+
+    def pick(self, group: str) -> Deployment:
+        """Return the deployment that serves the next session of a group.
+
+        Raises:
+            KeyError: If there is no such group; `resolve` first.
+        """
+        return self._choose(self._groups[group])
+
+    def by_id(self, deployment_id: str) -> Deployment | None:
+        """Return the deployment with this id, for example the one that a token is pinned to."""
+        return self._by_id.get(deployment_id)
+
+    def only_realtime_group(self) -> str | None:
+        """Return the group for requests that name no model, or None if that would be a guess."""
+        realtime = {d.model_name for d in self._by_id.values() if d.is_realtime}
+        return realtime.pop() if len(realtime) == 1 else None
+
+    def origins(self) -> tuple[Origin, ...]:
+        """Return each upstream origin once, sorted; Envoy needs a cluster for each."""
+        return tuple(sorted({deployment.origin for deployment in self._by_id.values()}))
