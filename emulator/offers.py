@@ -1,0 +1,33 @@
+"""What the emulated provider checks in an SDP offer, and how it reads one. Pure text."""
+
+from typing import Final
+
+from emulator import errors
+
+MAX_OFFER_BYTES: Final = 64 * 1024
+
+
+def parse_offer(body: bytes) -> str:
+    r"""Return the offer in a request body as text with ``\r\n`` line ends and no candidates.
+
+    Like the ice-lite provider, the emulator never sends first: it answers the client's connectivity
+    checks and learns the client's addresses from them (RFC 8445 section 7.3.1.3). So an offer's
+    candidates, mDNS names among them, are not needed and nobody can make the emulator send to an
+    address by naming it. Without them ``end-of-candidates`` would say that no check can ever come,
+    and is dropped as well.
+
+    Raises:
+        ApiError: 400 ``invalid_offer``.
+    """
+    if len(body) > MAX_OFFER_BYTES:
+        raise errors.invalid_offer()
+    try:
+        lines = body.decode("utf-8").splitlines()
+    except UnicodeDecodeError as exc:
+        raise errors.invalid_offer() from exc
+    if not lines or lines[0] != "v=0":
+        raise errors.invalid_offer()
+    if not any(line.startswith("m=audio ") for line in lines):
+        raise errors.invalid_offer("Offer did not have an audio media section.")
+    kept = (line for line in lines if not line.startswith(("a=candidate:", "a=end-of-candidates")))
+    return "".join(f"{line}\r\n" for line in kept)
