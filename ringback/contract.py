@@ -19,6 +19,9 @@ CHECKED: Final = "checked"
 ANSWERED: Final = "answered"
 # What access logs may show of a decision, and what extauthz tells sdpfilter about a call.
 OUTCOME: Final = "outcome"
+# Values of OUTCOME with which extauthz lets a stream go on to sdpfilter.
+OUTCOME_CALL: Final = "call"
+OUTCOME_READY: Final = "ready"
 KEY_ALIAS: Final = "key_alias"
 KEY_HASH: Final = "key_hash"
 TEAM: Final = "team"

@@ -3,9 +3,16 @@
 import json
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import ClassVar
 
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+
+
+class StartError(Exception):
+    """Something that keeps a program from starting.
+
+    Its text goes to the terminal as it is, and the program ends with exit code 2. The text names
+    what to mend, never a secret.
+    """
 
 
 class ApiError(Exception):
@@ -15,13 +22,13 @@ class ApiError(Exception):
     ``__str__``; the message says what to do next and quotes no secret, SDP or raw header.
     """
 
-    http_status: ClassVar[int] = 500
+    http_status: int = 500
     """Status of the answer."""
 
-    type: ClassVar[str] = "internal_server_error"
+    type: str = "internal_server_error"
     """``error.type``: LiteLLM's value where LiteLLM has one, since clients branch on it."""
 
-    code: ClassVar[str] = "internal_error"
+    code: str = "internal_error"
     """``error.code``: a stable word, also the log field and the metric label."""
 
     param: str | None = None

@@ -5,17 +5,21 @@ A variable beats the file; nested names are joined by two underscores
 """
 
 import os
+import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
 
+from ringback.errors import StartError
 from ringback.secrets import Secret
 
 # Shorter secrets can be guessed offline from one sealed token.
@@ -23,11 +27,17 @@ MIN_SECRET_CHARS = 16
 # The longest life of a client secret that providers grant (expires_after.seconds).
 PROVIDER_MAX_LIFETIME_S = 7200
 _PREFIX = "RINGBACK_"
+# The last label is never a wildcard: `https://app.*` would let in whoever registers `app.example`.
+_LABEL = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
+_ORIGIN_PATTERN = re.compile(
+    rf"https?://(?:(?:(?:\*|{_LABEL})\.)*{_LABEL}|\[[0-9a-f:.]+\])(?::(?:\*|[1-9][0-9]{{0,4}}))?"
+)
+_DEFAULT_PORT = re.compile(r"http:.*:80|https:.*:443")
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
-class SettingsError(Exception):
+class SettingsError(StartError):
     """Settings that cannot be used; the start stops with exit code 2.
 
     Args:
@@ -41,8 +51,23 @@ class SettingsError(Exception):
         return "These settings cannot be used:\n" + "\n".join(f"  {line}" for line in self.problems)
 
 
+def check_origin_pattern(origin: str) -> str:
+    """Check one entry of ``cors_origins`` and return it.
+
+    Raises:
+        ValueError: If no browser could send an origin (RFC 6454 section 6.2) that matches it.
+    """
+    if not _ORIGIN_PATTERN.fullmatch(origin) or _DEFAULT_PORT.fullmatch(origin):
+        raise ValueError(
+            "an origin is scheme://host[:port] in lower case without a path or a default port, "
+            "for example https://app.example.com; * stands for any port, or for one label of the "
+            "host other than the last"
+        )
+    return origin
+
+
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class TokenSettings(_Section):
@@ -88,15 +113,29 @@ class ReloadSettings(_Section):
     """Between announcing new clusters to Envoy and using them: replicas see a change at different
     moments."""
 
-    drain_s: Annotated[float, Field(gt=0)] = 60
+    drain_s: Seconds = 60
     """How long clusters that the new file no longer names stay for requests in flight."""
+
+
+class _Variables(EnvSettingsSource):
+    """Leaves what should be JSON and is not to validation, which knows the setting's name."""
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        try:
+            return super().decode_complex_value(field_name, field, value)
+        except ValueError:
+            return value
 
 
 class Settings(BaseSettings):
     """All settings of the services and of ``ringback up``."""
 
     model_config = SettingsConfigDict(
-        env_prefix=_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
+        env_prefix=_PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
     )
 
     mode: Literal["production", "development"] = "production"
@@ -108,9 +147,13 @@ class Settings(BaseSettings):
     keys_file: Path | None = None
     """The key file that ``ringback keys`` writes."""
 
-    cors_origins: list[str] = [r"http://localhost:*", r"http://127.0.0.1:*"]
-    """Origins whose pages may call: ``scheme://host[:port]``, ``*`` for any port or any one label.
-    Used where the bootstrap is made: ``ringback up`` and ``ringback render envoy``."""
+    cors_origins: list[Annotated[str, AfterValidator(check_origin_pattern)]] = [
+        "http://localhost:*",
+        "http://127.0.0.1:*",
+    ]
+    """Origins whose pages may call: ``scheme://host[:port]``, ``*`` for any port or for any one
+    label but the last. Used where the bootstrap is made: ``ringback up`` and
+    ``ringback render envoy``."""
 
     playground: bool = False
     """Serve the page at ``/playground``."""
@@ -127,36 +170,17 @@ class Settings(BaseSettings):
     upstream: UpstreamSettings = UpstreamSettings()
     reload: ReloadSettings = ReloadSettings()
 
-    @model_validator(mode="after")
-    def _origins_are_origins(self) -> Self:
-        for origin in self.cors_origins:
-            check_origin_pattern(origin)
-        return self
-
     @classmethod
     def settings_customise_sources(
         cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003  the hook's signature
+        settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003  the hook's signature
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  the hook's signature
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  the hook's signature
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Let variables beat the file, which arrives as constructor arguments."""
-        return env_settings, init_settings
-
-
-def check_origin_pattern(origin: str) -> None:
-    """Check one entry of ``cors_origins``.
-
-    Raises:
-        ValueError: If it is no ``scheme://host[:port]``.
-    """
-    scheme, separator, rest = origin.partition("://")
-    if scheme not in {"http", "https"} or not separator or not rest or set(rest) & set("/?#@ "):
-        raise ValueError(
-            "an origin is scheme://host[:port] without a path, for example https://app.example.com"
-        )
+        return _Variables(settings_cls), init_settings
 
 
 def load_settings(path: Path | None = None) -> Settings:
@@ -169,13 +193,19 @@ def load_settings(path: Path | None = None) -> Settings:
         SettingsError: If anything is unknown or wrong; lists all of it.
     """
     from_file = {} if path is None else _read_file(path)
-    problems = [
-        f"{name}: there is no such setting" for name in sorted(os.environ) if _is_unknown(name)
-    ]
+    # Names with a leading underscore would be options of BaseSettings itself.
+    unknown = {name for name in os.environ if _is_unknown(name)} | {
+        name for name in from_file if name.startswith("_")
+    }
+    problems = [f"{name}: there is no such setting" for name in sorted(unknown)]
     try:
-        settings = Settings(**from_file)
+        settings = Settings(**{name: from_file[name] for name in from_file.keys() - unknown})
     except ValidationError as error:
-        problems += [_describe(detail) for detail in error.errors(include_input=False)]
+        problems += [
+            _describe(detail)
+            for detail in error.errors(include_input=False)
+            if _to_variable(detail["loc"]) not in unknown
+        ]
     if problems:
         raise SettingsError(problems)
     return settings
@@ -186,9 +216,13 @@ def _read_file(path: Path) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError([f"{path}: cannot be read: {type(error).__name__}"]) from error
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise SettingsError([f"{path}: line {line}: not YAML: {error.problem}"]) from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        # Neither quoted nor chained: the parser's own message shows the line, and so may a secret.
+        mark = getattr(error, "problem_mark", None)
+        place = f"line {mark.line + 1}: " if mark else ""
+        raise SettingsError(
+            [f"{path}: {place}not YAML; a value with special characters needs quotes"]
+        ) from None
     if content is None:
         return {}
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
@@ -198,10 +232,11 @@ def _read_file(path: Path) -> dict[str, Any]:
 
 def _is_unknown(variable: str) -> bool:
     """Tell whether a variable looks like one of ours but names no field."""
-    if not variable.startswith(_PREFIX):
+    # Case does not matter to pydantic-settings either.
+    if not variable.upper().startswith(_PREFIX):
         return False
     model: Any = Settings
-    for part in variable.removeprefix(_PREFIX).lower().split("__"):
+    for part in variable[len(_PREFIX) :].lower().split("__"):
         fields = getattr(model, "model_fields", {})
         if part not in fields:
             return True
@@ -209,8 +244,18 @@ def _is_unknown(variable: str) -> bool:
     return False
 
 
+def _to_variable(place: tuple[int | str, ...]) -> str:
+    return _PREFIX + "__".join(str(part) for part in place).upper()
+
+
 def _describe(detail: Any) -> str:
-    place = ".".join(str(part) for part in detail["loc"]) or "settings"
-    if detail["type"] == "extra_forbidden":
-        return f"{place}: there is no such setting"
-    return f"{place}: {detail['msg']}"
+    place = ".".join(str(part) for part in detail["loc"])
+    match detail["type"]:
+        case "extra_forbidden":
+            return f"{place}: there is no such setting"
+        case "model_type":
+            return f"{place}: expected settings as `name: value` lines, or JSON in a variable"
+        case "list_type":
+            return f"{place}: expected a list, or JSON in a variable"
+        case _:
+            return f"{place}: {detail['msg'].removeprefix('Value error, ')}"

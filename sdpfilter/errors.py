@@ -232,8 +232,8 @@ class SectionCountError(AnswerError):
     def problem(self) -> str:
         """Both numbers."""
         return (
-            f"the upstream's answer has {self.answered} media sections where the offer has "
-            f"{self.offered}"
+            f"expected as many media sections in the upstream's answer as in the offer: "
+            f"{self.offered}, not {self.answered}"
         )
 
 

@@ -1,0 +1,133 @@
+"""What an upstream's refusal means to the downstream, for mint and for calls alike.
+
+4xx that concern the caller's own request pass on. A refusal of the gateway's own credentials is the
+gateway's fault, and no text of an upstream that might quote a credential leaves.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from ringback.errors import ApiError
+
+# Providers echo a masked key in some messages; anything that looks like one is replaced.
+_CREDENTIAL: Final = re.compile(r"\b(?:sk|ek|rk|sess|eyJ)[-_A-Za-z0-9*.]{6,}")
+_MAX_MESSAGE_CHARS: Final = 2000
+_MAX_RETRY_AFTER_S: Final = 3600
+
+
+class UpstreamRefusedError(ApiError):
+    """The provider does not accept the gateway's own credentials (401 or 403)."""
+
+    http_status = 502
+    type = "upstream_error"
+    code = "upstream_refused"
+
+    def __str__(self) -> str:
+        return (
+            "The provider refused the gateway's own credentials for this model. "
+            "Tell the operator; another try will not help."
+        )
+
+
+class UpstreamFailedError(ApiError):
+    """The provider failed (5xx), or answered what cannot be used."""
+
+    http_status = 502
+    type = "upstream_error"
+    code = "upstream_failed"
+
+    def __init__(self, headers: Mapping[str, str] | None = None) -> None:
+        self.headers = headers or {}
+
+    def __str__(self) -> str:
+        return "The provider failed. Try again shortly."
+
+
+class UpstreamTimeoutError(ApiError):
+    """The provider took too long."""
+
+    http_status = 504
+    type = "upstream_error"
+    code = "upstream_timeout"
+
+    def __str__(self) -> str:
+        return "The provider took too long to answer. Try again shortly."
+
+
+class UpstreamUnreachableError(ApiError):
+    """No connection to the provider could be made."""
+
+    http_status = 503
+    type = "service_unavailable"
+    code = "upstream_unreachable"
+    headers: Mapping[str, str] = {"retry-after": "1"}
+
+    def __str__(self) -> str:
+        return "The provider cannot be reached. Try again shortly."
+
+
+class UpstreamAnswerError(ApiError):
+    """The provider refused the caller's request, in its own words.
+
+    Args:
+        status: The provider's 4xx.
+        error: Its ``error`` object; empty if it had none.
+        headers: ``retry-after`` if it sent a usable one.
+    """
+
+    def __init__(self, status: int, error: Mapping[str, Any], headers: Mapping[str, str]) -> None:
+        self.http_status = status
+        self.type = _text(error, "type") or "invalid_request_error"
+        self.code = _text(error, "code") or "upstream_refused_request"
+        self.param = _text(error, "param") or None
+        self.headers = headers
+        self._message = _text(error, "message")
+
+    def __str__(self) -> str:
+        if self._message:
+            return self._message
+        return (
+            f"The provider refused the request with status {self.http_status} and gave no reason. "
+            "Check the session settings and the offer."
+        )
+
+
+def error_of(status: int, headers: Mapping[str, str], body: bytes) -> ApiError:
+    """Return what the downstream receives for an upstream's answer that is no success.
+
+    Args:
+        status: The upstream's status, below 200 or from 300 on.
+        headers: Its headers, names in lower case.
+        body: Its body, or as much of it as was read.
+    """
+    if status in {401, 403}:
+        return UpstreamRefusedError()
+    if status == 408:
+        return UpstreamTimeoutError()
+    retry = _retry_after(headers)
+    if status == 407 or not 400 <= status < 500:
+        return UpstreamFailedError(retry)
+    return UpstreamAnswerError(status, _error_object(body), retry)
+
+
+def _retry_after(headers: Mapping[str, str]) -> dict[str, str]:
+    value = headers.get("retry-after", "")
+    if value.isascii() and value.isdigit() and len(value) < 6:
+        return {"retry-after": str(min(int(value), _MAX_RETRY_AFTER_S))}
+    return {}
+
+
+def _error_object(body: bytes) -> Mapping[str, Any]:
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    error = content.get("error") if isinstance(content, dict) else None
+    return error if isinstance(error, dict) else {}
+
+
+def _text(error: Mapping[str, Any], name: str) -> str:
+    value = error.get(name)
+    return _CREDENTIAL.sub("***", value[:_MAX_MESSAGE_CHARS]) if isinstance(value, str) else ""

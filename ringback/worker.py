@@ -1,0 +1,70 @@
+"""What ``python -m extauthz`` and ``python -m sdpfilter`` have in common."""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from ringback.errors import StartError
+from ringback.grpcserver import Service, serve
+from ringback.logs import configure
+from ringback.metrics import serve_metrics
+from ringback.settings import Settings, load_settings
+
+# A second worker of a service exports its metrics this many ports above the first one's.
+METRICS_PORT_STEP = 10
+
+
+def main(name: str, build: Callable[[Settings], Service]) -> None:
+    """Run one worker, or with several ``--listen`` supervise one worker for each.
+
+    Ends the process: 0 after a signal, 2 when the settings or files cannot be used.
+
+    Args:
+        name: Package of the service, also its name in logs.
+        build: Makes the service from the settings; may raise `StartError`.
+    """
+    arguments = _parse(name)
+    try:
+        settings = load_settings(arguments.settings)
+        settings = settings.model_copy(
+            update={
+                field: value
+                for field, value in (
+                    ("config_file", arguments.config),
+                    ("keys_file", arguments.keys),
+                    ("metrics_address", arguments.metrics),
+                )
+                if value is not None
+            }
+        )
+        configure(settings.log_level, name)
+        if len(arguments.listen) > 1:
+            sys.exit(_supervise(name, arguments, settings))
+        if settings.metrics_address is not None:
+            serve_metrics(settings.metrics_address)
+        asyncio.run(serve(build(settings), arguments.listen[0]))
+    except StartError as error:
+        print(error, file=sys.stderr)  # noqa: T201  for the person who starts it
+        sys.exit(2)
+
+
+def _parse(name: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog=f"python -m {name}")
+    parser.add_argument(
+        "--listen",
+        action="append",
+        required=True,
+        metavar="ADDR",
+        help="unix:/path or host:port; given several times, one worker process for each",
+    )
+    parser.add_argument("--settings", type=Path, help="ringback.yaml")
+    parser.add_argument("--config", type=Path, help="LiteLLM's config.yaml")
+    parser.add_argument("--keys", type=Path, help="the key file")
+    parser.add_argument("--metrics", metavar="HOST:PORT", help="Prometheus endpoint")
+    return parser.parse_args()
+
+
+def _supervise(name: str, arguments: argparse.Namespace, settings: Settings) -> int:
+    raise NotImplementedError

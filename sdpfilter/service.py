@@ -1,0 +1,64 @@
+"""The ext_proc service: one task per HTTP stream, no rules."""
+
+import time
+from collections.abc import AsyncIterator
+
+import grpc
+from grpc import aio
+
+from envoyapi.service.ext_proc.v3 import external_processor_pb2_grpc
+from envoyapi.service.ext_proc.v3.external_processor_pb2 import (
+    ProcessingRequest,
+    ProcessingResponse,
+)
+from ringback.logs import describe, get_logger
+from ringback.tokens.jwe import Sealer
+from sdpfilter.exchange import Exchange
+from sdpfilter.translate import answer_message
+
+Context = aio.ServicerContext[ProcessingRequest, ProcessingResponse]
+
+
+class SDPFilter(external_processor_pb2_grpc.ExternalProcessorServicer):
+    """Answers each message of a stream exactly once, or aborts the stream.
+
+    Envoy lets a request pass when a stream ends cleanly while a reply is owed. So there is no way
+    out of the loop but the end of Envoy's messages, when nothing is owed, or an abort.
+
+    Args:
+        sealer: From `ringback.tokens.handle_sealer`.
+    """
+
+    names: tuple[str, ...] = ("envoy.service.ext_proc.v3.ExternalProcessor",)
+
+    def __init__(self, sealer: Sealer) -> None:
+        self._sealer = sealer
+        self._log = get_logger()
+
+    def register(self, server: aio.Server) -> None:
+        """Add the handler to the server."""
+        external_processor_pb2_grpc.add_ExternalProcessorServicer_to_server(self, server)
+
+    async def start(self) -> None:
+        """Be ready; nothing has to be fetched."""
+
+    async def stop(self) -> None:
+        """Release nothing."""
+
+    async def Process(
+        self,
+        request_iterator: AsyncIterator[ProcessingRequest],  # noqa: ARG002  context.read is quicker
+        context: Context,
+    ) -> None:
+        """Serve one HTTP stream.
+
+        Raises:
+            grpc.aio.AbortError: Whenever a message cannot be answered; Envoy then answers 503.
+        """
+        exchange = Exchange(self._sealer, time.time)
+        try:
+            while isinstance(message := await context.read(), ProcessingRequest):
+                await context.write(answer_message(message, exchange))
+        except Exception as error:  # noqa: BLE001  whatever it is, the stream must not end cleanly
+            self._log.error("stream_aborted", **describe(error))
+            await context.abort(grpc.StatusCode.INTERNAL, "the stream cannot be answered")
