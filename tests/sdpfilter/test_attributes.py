@@ -1,6 +1,6 @@
 import pytest
-from helpers.descriptions import OFFERS
 
+from helpers.descriptions import OFFERS
 from sdpfilter.sdp.attributes import Attribute, find_attributes
 
 

@@ -1,8 +1,8 @@
 from collections.abc import Iterator
 
 import pytest
-from helpers.descriptions import ANSWERS, OFFERS
 
+from helpers.descriptions import ANSWERS, OFFERS
 from sdpfilter import errors
 from sdpfilter.errors import AnswerError, SDPError
 from sdpfilter.rules import check_answer, check_offer
@@ -273,7 +273,7 @@ REFUSED_ANSWERS = [
     pytest.param(
         ANSWER[: ANSWER.index(b"m=application")],
         "sdp_section_count",
-        "the upstream's answer has 1 media sections where the offer has 2",
+        "expected as many media sections in the upstream's answer as in the offer: 2, not 1",
         id="section-removed",
     ),
     pytest.param(

@@ -1,8 +1,8 @@
 import pytest
-from helpers.descriptions import ANSWERS, OFFERS
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from helpers.descriptions import ANSWERS, OFFERS
 from ringback.contract import MAX_REQUEST_BODY_BYTES
 from sdpfilter.errors import (
     DescriptionTooLargeError,

@@ -2,10 +2,10 @@ import subprocess
 import sys
 
 import pytest
-from helpers.descriptions import ANSWERS, OFFERS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.descriptions import ANSWERS, OFFERS
 from sdpfilter.errors import AnswerError, SDPError
 from sdpfilter.rules import check_answer, check_offer
 from sdpfilter.sdp.session import SessionDescription, serialize_description

@@ -1,6 +1,6 @@
 import pytest
-from helpers.descriptions import ANSWERS, OFFERS
 
+from helpers.descriptions import ANSWERS, OFFERS
 from sdpfilter.errors import InvalidLineError
 from sdpfilter.sdp.attributes import Direction
 from sdpfilter.sdp.session import MediaSection, parse_description, serialize_description
