@@ -3,12 +3,13 @@
 from collections.abc import AsyncIterator
 
 import pytest
+from google.rpc import status_pb2
+from grpc import StatusCode, aio
+
 from envoyapi.service.auth.v3 import external_auth_pb2, external_auth_pb2_grpc
 from envoyapi.service.cluster.v3 import cds_pb2_grpc
 from envoyapi.service.discovery.v3 import discovery_pb2
 from envoyapi.service.ext_proc.v3 import external_processor_pb2, external_processor_pb2_grpc
-from google.rpc import status_pb2
-from grpc import StatusCode, aio
 
 CheckContext = aio.ServicerContext[external_auth_pb2.CheckRequest, external_auth_pb2.CheckResponse]
 ProcessContext = aio.ServicerContext[

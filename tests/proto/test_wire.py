@@ -17,13 +17,6 @@ from envoy_data_plane.google.protobuf import Any as UpstreamAny
 from envoy_data_plane.google.protobuf import Struct as UpstreamStruct
 from envoy_data_plane.google.rpc import Status as UpstreamStatus
 from envoy_data_plane.message_pool import default_message_pool
-from envoyapi.config.core.v3 import address_pb2, base_pb2
-from envoyapi.extensions.filters.http.ext_proc.v3 import processing_mode_pb2
-from envoyapi.service.auth.v3 import attribute_context_pb2, external_auth_pb2
-from envoyapi.service.cluster.v3 import cds_pb2
-from envoyapi.service.discovery.v3 import discovery_pb2
-from envoyapi.service.ext_proc.v3 import external_processor_pb2
-from envoyapi.type.v3 import http_status_pb2, semantic_version_pb2
 from google.protobuf import json_format
 from google.protobuf.descriptor import (
     Descriptor,
@@ -34,6 +27,14 @@ from google.protobuf.descriptor import (
 from google.protobuf.internal import api_implementation
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
+
+from envoyapi.config.core.v3 import address_pb2, base_pb2
+from envoyapi.extensions.filters.http.ext_proc.v3 import processing_mode_pb2
+from envoyapi.service.auth.v3 import attribute_context_pb2, external_auth_pb2
+from envoyapi.service.cluster.v3 import cds_pb2
+from envoyapi.service.discovery.v3 import discovery_pb2
+from envoyapi.service.ext_proc.v3 import external_processor_pb2
+from envoyapi.type.v3 import http_status_pb2, semantic_version_pb2
 
 FILES: tuple[FileDescriptor, ...] = (
     address_pb2.DESCRIPTOR,

@@ -24,6 +24,7 @@ class _StatusCode:
 class _StatusCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StatusCode.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     Empty: _StatusCode.ValueType  # 0
+    """Not a status."""
     Continue: _StatusCode.ValueType  # 100
     OK: _StatusCode.ValueType  # 200
     Created: _StatusCode.ValueType  # 201
@@ -82,11 +83,10 @@ class _StatusCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StatusCode
     NetworkAuthenticationRequired: _StatusCode.ValueType  # 511
 
 class StatusCode(_StatusCode, metaclass=_StatusCodeEnumTypeWrapper):
-    """The HTTP status codes that Envoy accepts in an answer; any other number makes it refuse the
-    answer. Zero is not a status.
-    """
+    """The HTTP status codes that Envoy knows by name."""
 
 Empty: StatusCode.ValueType  # 0
+"""Not a status."""
 Continue: StatusCode.ValueType  # 100
 OK: StatusCode.ValueType  # 200
 Created: StatusCode.ValueType  # 201

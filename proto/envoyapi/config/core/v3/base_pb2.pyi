@@ -186,7 +186,9 @@ Global___Metadata: _TypeAlias = Metadata  # noqa: Y015
 
 @_typing.final
 class QueryParameter(_message.Message):
-    """A query parameter, not percent-encoded."""
+    """A query parameter. Envoy writes both texts into :path as they are, so a caller percent-encodes
+    them first.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -210,7 +212,9 @@ Global___QueryParameter: _TypeAlias = QueryParameter  # noqa: Y015
 
 @_typing.final
 class HeaderValue(_message.Message):
-    """One header line. Names are lower case; pseudo-headers (":path") are ordinary entries."""
+    """One header line. Names are lower case; pseudo-headers (":path") are ordinary entries.
+    Which of the two values counts depends on the filter; the other one sets an empty header.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -219,9 +223,9 @@ class HeaderValue(_message.Message):
     RAW_VALUE_FIELD_NUMBER: _builtins.int
     key: _builtins.str
     value: _builtins.str
-    """Valid UTF-8 only. Set at most one of value and raw_value."""
+    """What Envoy reads in an answer of ext_authz. Valid UTF-8 only."""
     raw_value: _builtins.bytes
-    """The bytes as they were received. ext_proc always fills this one and leaves value empty."""
+    """What Envoy fills in requests to ext_proc, and reads in its answers."""
     def __init__(
         self,
         *,
@@ -250,22 +254,21 @@ class HeaderValueOption(_message.Message):
     class _HeaderAppendActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[HeaderValueOption._HeaderAppendAction.ValueType], _builtins.type):
         DESCRIPTOR: _descriptor.EnumDescriptor
         APPEND_IF_EXISTS_OR_ADD: HeaderValueOption._HeaderAppendAction.ValueType  # 0
+        """Still overwrites in both filters, unless the deprecated field `append` is set as well."""
         ADD_IF_ABSENT: HeaderValueOption._HeaderAppendAction.ValueType  # 1
         OVERWRITE_IF_EXISTS_OR_ADD: HeaderValueOption._HeaderAppendAction.ValueType  # 2
         OVERWRITE_IF_EXISTS: HeaderValueOption._HeaderAppendAction.ValueType  # 3
 
     class HeaderAppendAction(_HeaderAppendAction, metaclass=_HeaderAppendActionEnumTypeWrapper): ...
     APPEND_IF_EXISTS_OR_ADD: HeaderValueOption.HeaderAppendAction.ValueType  # 0
+    """Still overwrites in both filters, unless the deprecated field `append` is set as well."""
     ADD_IF_ABSENT: HeaderValueOption.HeaderAppendAction.ValueType  # 1
     OVERWRITE_IF_EXISTS_OR_ADD: HeaderValueOption.HeaderAppendAction.ValueType  # 2
     OVERWRITE_IF_EXISTS: HeaderValueOption.HeaderAppendAction.ValueType  # 3
 
     HEADER_FIELD_NUMBER: _builtins.int
     APPEND_ACTION_FIELD_NUMBER: _builtins.int
-    KEEP_EMPTY_VALUE_FIELD_NUMBER: _builtins.int
     append_action: Global___HeaderValueOption.HeaderAppendAction.ValueType
-    keep_empty_value: _builtins.bool
-    """Otherwise Envoy drops a header whose value is empty."""
     @_builtins.property
     def header(self) -> Global___HeaderValue: ...
     def __init__(
@@ -273,11 +276,10 @@ class HeaderValueOption(_message.Message):
         *,
         header: Global___HeaderValue | None = ...,
         append_action: Global___HeaderValueOption.HeaderAppendAction.ValueType = ...,
-        keep_empty_value: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["append_action", b"append_action", "header", b"header", "keep_empty_value", b"keep_empty_value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["append_action", b"append_action", "header", b"header"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

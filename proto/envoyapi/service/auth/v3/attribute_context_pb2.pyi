@@ -144,14 +144,14 @@ class AttributeContext(_message.Message):
         RAW_BODY_FIELD_NUMBER: _builtins.int
         HEADER_MAP_FIELD_NUMBER: _builtins.int
         id: _builtins.str
-        """Unique for each request on this Envoy; not the x-request-id header."""
+        """Envoy's own number of the request; not the x-request-id header."""
         method: _builtins.str
         path: _builtins.str
         """With the query string."""
         host: _builtins.str
         scheme: _builtins.str
         query: _builtins.str
-        """Not filled by Envoy as of 1.40: the query is in path."""
+        """Always empty: the query is in path."""
         size: _builtins.int
         """Content-length in bytes; -1 when not known."""
         protocol: _builtins.str

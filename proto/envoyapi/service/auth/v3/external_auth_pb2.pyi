@@ -76,7 +76,9 @@ Global___DeniedHttpResponse: _TypeAlias = DeniedHttpResponse  # noqa: Y015
 
 @_typing.final
 class OkHttpResponse(_message.Message):
-    """What changes in a request that may pass. Removal comes before setting."""
+    """What changes in a request that may pass. Removal comes after setting, of headers and of query
+    parameters: what is in both lists is gone.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -90,7 +92,9 @@ class OkHttpResponse(_message.Message):
         """Sent to the upstream."""
 
     @_builtins.property
-    def headers_to_remove(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def headers_to_remove(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Pseudo-headers and host stay, even if named here."""
+
     @_builtins.property
     def response_headers_to_add(self) -> _containers.RepeatedCompositeFieldContainer[_base_pb2.HeaderValueOption]:
         """Sent to the downstream, on the upstream's answer."""

@@ -350,7 +350,6 @@ class CommonResponse(_message.Message):
     STATUS_FIELD_NUMBER: _builtins.int
     HEADER_MUTATION_FIELD_NUMBER: _builtins.int
     BODY_MUTATION_FIELD_NUMBER: _builtins.int
-    TRAILERS_FIELD_NUMBER: _builtins.int
     CLEAR_ROUTE_CACHE_FIELD_NUMBER: _builtins.int
     status: Global___CommonResponse.ResponseStatus.ValueType
     clear_route_cache: _builtins.bool
@@ -363,22 +362,17 @@ class CommonResponse(_message.Message):
 
     @_builtins.property
     def body_mutation(self) -> Global___BodyMutation: ...
-    @_builtins.property
-    def trailers(self) -> _base_pb2.HeaderMap:
-        """Trailers to add, with CONTINUE_AND_REPLACE. Not implemented in Envoy as of 1.40."""
-
     def __init__(
         self,
         *,
         status: Global___CommonResponse.ResponseStatus.ValueType = ...,
         header_mutation: Global___HeaderMutation | None = ...,
         body_mutation: Global___BodyMutation | None = ...,
-        trailers: _base_pb2.HeaderMap | None = ...,
         clear_route_cache: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body_mutation", b"body_mutation", "header_mutation", b"header_mutation", "trailers", b"trailers"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body_mutation", b"body_mutation", "header_mutation", b"header_mutation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body_mutation", b"body_mutation", "clear_route_cache", b"clear_route_cache", "header_mutation", b"header_mutation", "status", b"status", "trailers", b"trailers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body_mutation", b"body_mutation", "clear_route_cache", b"clear_route_cache", "header_mutation", b"header_mutation", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -444,7 +438,7 @@ Global___GrpcStatus: _TypeAlias = GrpcStatus  # noqa: Y015
 
 @_typing.final
 class HeaderMutation(_message.Message):
-    """Removal comes before setting."""
+    """Removal comes before setting, the other way round than in ext_authz."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -476,7 +470,7 @@ class BodyMutation(_message.Message):
     CLEAR_BODY_FIELD_NUMBER: _builtins.int
     STREAMED_RESPONSE_FIELD_NUMBER: _builtins.int
     body: _builtins.bytes
-    """The new body; empty text is ignored, see clear_body."""
+    """The whole new body; empty is a body too."""
     clear_body: _builtins.bool
     @_builtins.property
     def streamed_response(self) -> Global___StreamedBodyResponse:
