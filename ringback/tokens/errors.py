@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from ringback.errors import StartError
+
 TokenRefusal: TypeAlias = Literal[
     "length",
     "prefix",
@@ -34,8 +36,8 @@ class TokenError(Exception):
         return f"refused: {self.reason}"
 
 
-class SealingKeyError(Exception):
-    """There is no key to seal tokens with; the start stops with exit code 2."""
+class SealingKeyError(StartError):
+    """There is no key to seal tokens with."""
 
 
 class MissingSecretError(SealingKeyError):

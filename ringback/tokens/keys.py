@@ -87,8 +87,7 @@ class KeyRing(ABC):
 class _DailyKeys(KeyRing):
     def __init__(self, secret: Secret, purpose: str, *, leeway_s: int) -> None:
         super().__init__(leeway_s=leeway_s)
-        # Lone surrogates are bytes of a variable that are not UTF-8.
-        self._material = secret.reveal().encode("utf-8", "surrogatepass")
+        self._material = secret.to_bytes()
         self._purpose = purpose
         # Yesterday, today and tomorrow. Days come from our clock, never from a token.
         self._key_of_day = lru_cache(maxsize=3)(self._derive)
@@ -179,9 +178,8 @@ def _decode_material(value: object) -> bytes:
     """Decode ``k``; anything but canonical base64url gives nothing."""
     if not isinstance(value, str) or not value.isascii():
         return b""
-    padded = value + "=" * (-len(value) % 4)
     try:
-        decoded = urlsafe_b64decode(padded)
+        decoded = urlsafe_b64decode(value + "=" * (-len(value) % 4))
     except ValueError:
         return b""
-    return decoded if urlsafe_b64encode(decoded).decode() == padded else b""
+    return decoded if urlsafe_b64encode(decoded).decode().rstrip("=") == value else b""
