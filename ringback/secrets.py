@@ -4,7 +4,7 @@ import hmac
 from typing import Any, final
 
 from pydantic import GetCoreSchemaHandler
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 
 @final
@@ -23,6 +23,13 @@ class Secret:
         """Return the text itself, for the wire and nothing else."""
         return self._text
 
+    def to_bytes(self) -> bytes:
+        """Return the text in UTF-8, for derivation of keys and digests.
+
+        Every text has bytes: lone surrogates stand for bytes of a variable that are not UTF-8.
+        """
+        return self._text.encode("utf-8", "surrogatepass")
+
     def __repr__(self) -> str:
         return "***"
 
@@ -37,7 +44,7 @@ class Secret:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Secret):
             return NotImplemented
-        return hmac.compare_digest(self._text.encode(), other._text.encode())
+        return hmac.compare_digest(self.to_bytes(), other.to_bytes())
 
     def __hash__(self) -> int:
         return hash(self._text)
@@ -48,10 +55,14 @@ class Secret:
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """Validate from a string; serialise as ``***``."""
-        from_text = core_schema.no_info_after_validator_function(
-            cls, core_schema.str_schema(strict=True)
+        return core_schema.no_info_plain_validator_function(
+            _parse_secret, serialization=core_schema.plain_serializer_function_ser_schema(repr)
         )
-        return core_schema.union_schema(
-            [core_schema.is_instance_schema(cls), from_text],
-            serialization=core_schema.plain_serializer_function_ser_schema(repr),
-        )
+
+
+def _parse_secret(value: object) -> Secret:
+    if isinstance(value, Secret):
+        return value
+    if isinstance(value, str):
+        return Secret(value)
+    raise PydanticCustomError("secret_type", "expected text; a number needs quotes")
