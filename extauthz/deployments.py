@@ -12,7 +12,6 @@ from ringback.secrets import Secret
 ProviderName = Literal["openai", "azure"]
 REALTIME_MODE = "realtime"
 _DEFAULT_PORTS: Mapping[str, int] = MappingProxyType({"http": 80, "https": 443})
-_NO_HEADERS: Mapping[str, Secret] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -73,7 +72,7 @@ class Deployment:
     api_key: Secret
     organization: str | None = None
     project: str | None = None
-    extra_headers: Mapping[str, Secret] = field(default=_NO_HEADERS)
+    extra_headers: Mapping[str, Secret] = field(default_factory=dict, hash=False)
     timeout_s: float | None = None
     mode: str | None = None
 

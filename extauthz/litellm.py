@@ -1,0 +1,176 @@
+"""LiteLLM's ``config.yaml``, read as it is, and more strictly.
+
+Unlike LiteLLM, an unset ``os.environ/NAME`` that is needed, a deployment without a key, and every
+other mistake stops the start, all of them listed at once.
+"""
+
+import os
+from collections import ChainMap, deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+from extauthz.deployments import Deployment
+from extauthz.errors import ConfigError
+from extauthz.fields import Field
+from extauthz.modellist import ModelList, check_visible
+from extauthz.yamlfile import read_yaml
+from ringback.secrets import Secret
+
+__all__ = ["ConfigError", "LiteLLMConfig", "load_config"]
+
+MAX_FILES: Final = 32
+_MASTER_KEY_VARIABLE: Final = "LITELLM_MASTER_KEY"
+_SECTIONS: Final = frozenset({"general_settings", "router_settings", "environment_variables"})
+# Fields that change in LiteLLM who may call or where a request goes, and change nothing here.
+_NOT_USED: Final[tuple[tuple[str, str], ...]] = (
+    ("general_settings", "allowed_ips"),
+    ("general_settings", "allowed_routes"),
+    ("general_settings", "custom_auth"),
+    ("general_settings", "database_url"),
+    ("general_settings", "enable_jwt_auth"),
+    ("general_settings", "litellm_key_header_name"),
+    ("router_settings", "default_fallbacks"),
+    ("router_settings", "fallbacks"),
+    ("router_settings", "routing_strategy"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LiteLLMConfig:
+    """What is used of a configuration.
+
+    Attributes:
+        deployments: What ``model_list`` offers of OpenAI and Azure, in its order.
+        aliases: Other names of groups: ``router_settings.model_group_alias``.
+        master_key: ``general_settings.master_key``, else LITELLM_MASTER_KEY.
+        notes: What was found and is not used, for the operator; no mistakes.
+    """
+
+    deployments: tuple[Deployment, ...]
+    aliases: Mapping[str, str]
+    master_key: Secret | None
+    notes: tuple[str, ...]
+
+
+def load_config(path: Path, environ: Mapping[str, str]) -> LiteLLMConfig:
+    """Read a configuration and the files that it includes.
+
+    Args:
+        path: ``config.yaml``.
+        environ: The environment. Its variables beat ``environment_variables`` of the file, as in
+            LiteLLM.
+
+    Raises:
+        ConfigError: If anything that is needed is missing or wrong; lists all of it.
+    """
+    files = _Files(path)
+    variables = ChainMap(dict(environ), files.variables(environ))
+    models = ModelList()
+    for entry in files.entries:
+        models.add(entry.value, entry.place, variables)
+    master_key = _master_key(files.section("general_settings", variables))
+    aliases, alias_notes = _aliases(files.section("router_settings", variables), models)
+    problems = [*files.problems, *models.problems]
+    if not problems and not models.deployments:
+        problems.append(f"{path}: model_list: has no usable entry; add one of openai/ or azure/")
+    if problems:
+        raise ConfigError(problems)
+    notes = (*files.notes, *files.not_used(), *models.notes, *alias_notes)
+    return LiteLLMConfig(tuple(models.deployments), MappingProxyType(aliases), master_key, notes)
+
+
+class _Files:
+    """The files of one configuration, joined as LiteLLM joins them.
+
+    Lists of models are appended; any other section of an included file takes the place of the one
+    before it. Names of included files are relative to the folder of the first one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.problems: list[str] = []
+        self.notes: list[str] = []
+        self.entries: list[Field] = []
+        self._path = path
+        self._sections: dict[str, Field] = {}
+        pending = deque([path])
+        seen: set[str] = set()
+        while pending:
+            file = pending.popleft()
+            real_path = os.path.realpath(file)
+            if real_path in seen or len(seen) == MAX_FILES:
+                self.problems.append(f"{file}: is included twice, or after {MAX_FILES} others")
+                continue
+            seen.add(real_path)
+            pending += [path.parent / included for included in self._read(file)]
+
+    def section(self, name: str, variables: Mapping[str, str] | None = None) -> Field:
+        """Return a section, absent if no file has it, whose references are resolved."""
+        found = self._sections.get(name)
+        place = found.place if found else f"{self._path}: {name}"
+        return Field(found.value if found else None, place, self.problems, variables)
+
+    def variables(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """Return ``environment_variables``; they may refer to the environment in turn."""
+        unneeded: list[str] = []
+        section = self.section("environment_variables")
+        values = {
+            name: Field(field.value, field.place, unneeded, environ).text(numbers=True)
+            for name, field in section.entries().items()
+        }
+        return {name: value for name, value in values.items() if value is not None}
+
+    def not_used(self) -> list[str]:
+        """Return a note for each field that an operator might count on in vain."""
+        fields = (self.section(section).child(name) for section, name in _NOT_USED)
+        return [f"{field.place}: not used by this version" for field in fields if field.value]
+
+    def _read(self, file: Path) -> list[str]:
+        try:
+            content = read_yaml(file)
+        except ConfigError as error:
+            self.problems += error.problems
+            return []
+        root = Field(content, f"{file}:", self.problems)
+        sections = root.entries()
+        if "model_list" in sections:
+            self.entries += sections["model_list"].items()
+        for name in _SECTIONS & sections.keys():
+            if name in self._sections:
+                self.notes.append(f"{self._sections[name].place}: replaced by that of {file}")
+            self._sections[name] = sections[name]
+        names = [field.text() for field in root.child("include").items()]
+        return [name for name in names if name is not None]
+
+
+def _master_key(general_settings: Field) -> Secret | None:
+    general_settings.entries()
+    field = general_settings.child("master_key")
+    text = field.text(_MASTER_KEY_VARIABLE)
+    if text is None:
+        return None
+    check_visible(field, text)
+    return Secret(text)
+
+
+def _aliases(router_settings: Field, models: ModelList) -> tuple[dict[str, str], list[str]]:
+    router_settings.entries()
+    served = {deployment.model_name for deployment in models.deployments}
+    aliases: dict[str, str] = {}
+    notes: list[str] = []
+    for alias, field in router_settings.child("model_group_alias").entries().items():
+        target = field.child("model") if isinstance(field.value, dict) else field
+        group = target.required_text("write the model_name that it stands for")
+        if not group:
+            continue
+        if group in served:
+            aliases[alias] = group
+            if alias in served:
+                notes.append(f"{field.place}: hides the model_name of the same name, as in LiteLLM")
+        elif group in models.group_names or any("*" in name for name in models.group_names):
+            notes.append(f"{field.place}: not used: what it stands for is not served here")
+        else:
+            target.problem("is the model_name of no entry in model_list; correct it")
+    return aliases, notes
