@@ -38,7 +38,7 @@ class VirtualKey:
 
 def hash_key(raw: Secret) -> str:
     """Return a key's identity: sha256, in hex, of the whole key with its ``sk-``."""
-    return hashlib.sha256(raw.reveal().encode()).hexdigest()
+    return hashlib.sha256(raw.to_bytes()).hexdigest()
 
 
 class KeySource(Protocol):

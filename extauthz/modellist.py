@@ -109,7 +109,10 @@ class ModelList:
         if mode in (None, REALTIME_MODE) or REALTIME_MODE in upstream_model.lower():
             self.problems += entry.problems
         else:
-            self.notes += [f"{problem} (not used: no realtime model)" for problem in entry.problems]
+            self.notes += [
+                f"{problem}; not served, since its mode is not realtime"
+                for problem in entry.problems
+            ]
 
 
 def _split_model(model: str) -> tuple[ProviderName | None, str]:

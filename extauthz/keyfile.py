@@ -1,0 +1,193 @@
+"""The key file: virtual keys without LiteLLM's database.
+
+    keys:
+      - hash: 5f70bf18...          # sha256 of the whole key, in hex; never the key itself
+        alias: web-team
+        models: [gpt-realtime]     # absent or empty: every model
+        expires: 2027-01-31T00:00:00Z
+        blocked: false
+        team: web
+        user: ada
+
+Everything but ``hash`` and ``alias`` may be absent. ``ringback keys`` writes it.
+"""
+
+import os
+import re
+import tempfile
+from collections.abc import Iterable
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from extauthz.errors import ConfigError
+from extauthz.fields import Field
+from extauthz.keys import VirtualKey
+from extauthz.policy import ALL_MODELS
+from extauthz.yamlfile import parse_yaml, read_yaml
+
+_FIELDS: Final = ("hash", "alias", "models", "expires", "blocked", "team", "user")
+_HASH: Final = re.compile(r"[0-9a-f]{64}")
+# RFC 3339 section 5.6, in UTC only.
+_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|\+00:00)")
+
+
+class KeyFileSource:
+    """Finds keys of a key file; looks at the file only at the start and on `reload`.
+
+    Args:
+        path: The key file.
+
+    Raises:
+        ConfigError: If the file cannot be used.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._keys: dict[str, VirtualKey] = {}
+        self.reload()
+
+    def reload(self) -> None:
+        """Read the file again; from then on only what it holds now is known.
+
+        Raises:
+            ConfigError: If the file cannot be used; then the keys of before stay in force.
+        """
+        self._keys = {key.hash: key for key in load_keys(self._path)}
+
+    async def find(self, key_hash: str) -> VirtualKey | None:
+        """Return the key with this hash, valid or not, or None."""
+        return self._keys.get(key_hash)
+
+
+def load_keys(path: Path) -> tuple[VirtualKey, ...]:
+    """Read a key file.
+
+    Raises:
+        ConfigError: If it cannot be read or holds any mistake; lists all of them.
+    """
+    return _keys_of(read_yaml(path), str(path))
+
+
+def parse_keys(content: bytes, name: str) -> tuple[VirtualKey, ...]:
+    """Parse the content of a key file.
+
+    Args:
+        content: YAML in UTF-8.
+        name: The file's name, for problems.
+
+    Raises:
+        ConfigError: If it holds any mistake; lists all of them.
+    """
+    return _keys_of(parse_yaml(content, name), name)
+
+
+def serialize_keys(keys: Iterable[VirtualKey]) -> bytes:
+    """Return the content of a key file; what is absent from a key is absent from its entry."""
+    content = {"keys": [_entry_of(key) for key in keys]}
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode()
+
+
+def save_keys(path: Path, keys: Iterable[VirtualKey]) -> None:
+    """Replace a key file at once: a reader sees the old content or the new, never a part.
+
+    The new file is readable by its owner alone (mode 0600).
+
+    Raises:
+        ConfigError: If `load_keys` would refuse the new content; the old file is untouched.
+        OSError: If it cannot be written; the old file is untouched.
+    """
+    content = serialize_keys(keys)
+    parse_keys(content, str(path))
+    target = path.resolve()
+    # mkstemp makes files of mode 0600.
+    descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)  # noqa: PTH105  a str from mkstemp
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)  # noqa: PTH108
+        raise
+
+
+def _keys_of(content: Any, name: str) -> tuple[VirtualKey, ...]:
+    problems: list[str] = []
+    root = Field(content, f"{name}:", problems)
+    if not isinstance(content, dict) or content.keys() != {"keys"}:
+        root.problem("expected `keys:` and nothing else at the top")
+    keys = [_parse_key(entry) for entry in root.child("keys").items()]
+    _check_unique(root, keys)
+    if problems:
+        raise ConfigError(problems)
+    return tuple(keys)
+
+
+def _parse_key(entry: Field) -> VirtualKey:
+    for name, field in entry.entries().items():
+        if name not in _FIELDS:
+            field.problem(f"there is no such field; the fields are {', '.join(_FIELDS)}")
+    key_hash = entry.child("hash")
+    digest = key_hash.required_text("write the sha256 of the key, or use `ringback keys create`")
+    if digest and not _HASH.fullmatch(digest):
+        key_hash.problem(
+            "expected the sha256 of the key, 64 hex digits in lower case, not the key itself"
+        )
+    return VirtualKey(
+        hash=digest,
+        alias=entry.child("alias").required_text("write a name for the key"),
+        models=_parse_models(entry.child("models")),
+        expires=_parse_expires(entry.child("expires")),
+        blocked=entry.child("blocked").flag(),
+        team=entry.child("team").text(),
+        user=entry.child("user").text(),
+    )
+
+
+def _parse_models(field: Field) -> tuple[str, ...]:
+    models = []
+    for item in field.items():
+        model = item.required_text("write a model name, or remove the entry")
+        if "*" in model and model not in ALL_MODELS:
+            item.problem("wildcards inside a name are not supported; write names in full, or *")
+        models.append(model)
+    return tuple(models)
+
+
+def _parse_expires(field: Field) -> datetime | None:
+    text = field.text()
+    if text is None:
+        return None
+    with suppress(ValueError):
+        if _TIME.fullmatch(text):
+            return datetime.fromisoformat(text).astimezone(UTC)
+    field.problem("expected a time in UTC such as 2027-01-31T00:00:00Z")
+    return None
+
+
+def _check_unique(root: Field, keys: list[VirtualKey]) -> None:
+    for name in ("hash", "alias"):
+        seen: dict[str, int] = {}
+        for index, key in enumerate(keys):
+            first = seen.setdefault(getattr(key, name), index)
+            if first != index and getattr(key, name):
+                root.child(f"keys[{index}].{name}").problem(f"is the same as that of keys[{first}]")
+
+
+def _entry_of(key: VirtualKey) -> dict[str, Any]:
+    entry = {
+        "hash": key.hash,
+        "alias": key.alias,
+        "models": list(key.models),
+        "expires": None if key.expires is None else key.expires.isoformat().replace("+00:00", "Z"),
+        "blocked": key.blocked,
+        "team": key.team,
+        "user": key.user,
+    }
+    return {name: value for name, value in entry.items() if value}

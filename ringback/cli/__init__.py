@@ -1,0 +1,23 @@
+"""The command line. What a command needs is imported inside it, so that ``--help`` is quick."""
+
+import typer
+
+from ringback.cli import check, keys
+
+# NOTE: Typer's own tracebacks are off: they print local variables, and some of ours are secrets.
+app = typer.Typer(
+    name="ringback",
+    help="An Envoy front door for OpenAI and Azure OpenAI Realtime voice over WebRTC.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+# In the order in which `ringback --help` shows them.
+app.command(name="check")(check.check)
+app.add_typer(keys.app, name="keys")
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

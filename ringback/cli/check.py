@@ -1,0 +1,110 @@
+"""``ringback check``: every mistake of a configuration at once, and what it would serve."""
+
+# ruff: noqa: PLC0415  imported where it is needed, so that `ringback --help` is quick
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from ringback.cli.table import format_table
+
+if TYPE_CHECKING:
+    from extauthz.keys import VirtualKey
+    from extauthz.litellm import LiteLLMConfig
+
+Part = TypeVar("Part")
+
+
+def check(
+    config: Annotated[Path | None, typer.Option(help="LiteLLM's config.yaml.")] = None,
+    settings: Annotated[Path | None, typer.Option(help="ringback.yaml.")] = None,
+    keys: Annotated[Path | None, typer.Option(help="The key file.")] = None,
+) -> None:
+    """Check the configuration: show what it serves, or every mistake (exit code 2).
+
+    A configuration or key file that is not given is the one that the settings name.
+    """
+    mistakes = _Mistakes()
+    loaded, virtual_keys = _load(mistakes, config, settings, keys)
+    if mistakes.lines or loaded is None:
+        lines = (f"  {line}" for line in mistakes.lines)
+        typer.echo("\n".join(("This configuration cannot be used:", *lines)), err=True)
+        raise typer.Exit(2)
+    typer.echo(_deployments(loaded))
+    for note in (*loaded.notes, *_key_notes(loaded, virtual_keys)):
+        typer.echo(f"note: {note}")
+
+
+class _Mistakes:
+    """Collects what several loaders have to say before any of it ends the program."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def collect(self, load: Callable[[], Part]) -> Part | None:
+        """Return what a loader returns, or None after noting why there is nothing."""
+        from ringback.errors import StartError
+
+        try:
+            return load()
+        except StartError as error:
+            self.lines += getattr(error, "problems", [str(error)])
+            return None
+
+
+def _load(
+    mistakes: _Mistakes, config: Path | None, settings: Path | None, keys: Path | None
+) -> tuple["LiteLLMConfig | None", tuple["VirtualKey", ...]]:
+    from extauthz.keyfile import load_keys
+    from extauthz.litellm import load_config
+    from ringback.settings import load_settings
+    from ringback.tokens import token_sealer
+
+    found = mistakes.collect(lambda: load_settings(settings))
+    config_path = config or (found and found.config_file)
+    keys_path = keys or (found and found.keys_file)
+    virtual_keys = mistakes.collect(lambda: load_keys(keys_path)) if keys_path else None
+    if config_path is None:
+        mistakes.lines.append("there is no configuration; give --config FILE")
+        return None, ()
+    loaded = mistakes.collect(lambda: load_config(config_path, os.environ))
+    if found and loaded:
+        master_key, mode = loaded.master_key, found.mode
+        mistakes.collect(
+            lambda: token_sealer(found.token, os.environ, mode=mode, fallback=master_key)
+        )
+    return loaded, virtual_keys or ()
+
+
+def _deployments(config: "LiteLLMConfig") -> str:
+    from extauthz.providers import provider_of
+
+    header = ("GROUP", "PROVIDER", "MODEL", "ORIGIN", "PATH", "CLUSTER")
+    rows = [
+        (
+            deployment.model_name,
+            deployment.provider,
+            deployment.upstream_model,
+            str(deployment.origin),
+            provider_of(deployment).calls_path(deployment),
+            deployment.origin.cluster,
+        )
+        for deployment in config.deployments
+    ]
+    return format_table(header, rows)
+
+
+def _key_notes(config: "LiteLLMConfig", keys: tuple["VirtualKey", ...]) -> Iterator[str]:
+    """Give what is no mistake and yet rarely meant."""
+    from extauthz.policy import ALL_MODELS
+
+    if config.master_key is None and not keys:
+        yield "nobody can call: there is no master key and no key in a key file"
+    groups = {deployment.model_name for deployment in config.deployments}
+    for key in keys:
+        for model in key.models:
+            if model not in ALL_MODELS | groups | config.aliases.keys():
+                yield f"key {key.alias}: its model {model} is not served here"

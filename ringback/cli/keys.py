@@ -1,0 +1,186 @@
+"""``ringback keys``: the virtual keys of a key file."""
+
+# ruff: noqa: PLC0415  imported where it is needed, so that `ringback --help` is quick
+
+import fcntl
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from ringback.cli.table import format_table
+
+if TYPE_CHECKING:
+    from extauthz.keys import VirtualKey
+
+_RANDOM_BYTES: Final = 32
+_DURATION: Final = re.compile(r"([0-9]{1,5})([smhdw])")
+_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_DEFAULT_FILE: Final = Path("keys.yaml")
+
+File = Annotated[Path, typer.Option("--file", envvar="RINGBACK_KEYS_FILE", help="The key file.")]
+Alias = Annotated[str, typer.Option(help="The name of the key.")]
+
+app = typer.Typer(help="Manage the virtual keys of a key file.", no_args_is_help=True)
+
+
+@app.command()
+def create(
+    *,
+    alias: Alias,
+    file: File = _DEFAULT_FILE,
+    models: Annotated[str, typer.Option(help="Models that it may use: a,b. Default: all.")] = "",
+    expires: Annotated[str, typer.Option(help="30d, 12h or 2027-01-31 (0:00 UTC).")] = "",
+    team: Annotated[str, typer.Option(help="Id of the team that it belongs to.")] = "",
+    user: Annotated[str, typer.Option(help="Id of the user that it belongs to.")] = "",
+) -> None:
+    """Create a key and print it, this once: the file holds only its hash."""
+    from extauthz.keys import VirtualKey, hash_key
+    from ringback.secrets import Secret
+
+    raw = Secret(f"sk-{secrets.token_urlsafe(_RANDOM_BYTES)}")
+    key = VirtualKey(
+        hash=hash_key(raw),
+        alias=alias,
+        models=tuple(name.strip() for name in models.split(",")) if models else (),
+        expires=parse_expires(expires, datetime.now(UTC)) if expires else None,
+        team=team or None,
+        user=user or None,
+    )
+    with _changing(file, may_be_new=True) as keys:
+        keys.append(key)
+    typer.echo(raw.reveal())
+    typer.echo(f"This is the only time the key is shown. {file} holds its hash.", err=True)
+
+
+@app.command("list")
+def list_keys(file: File = _DEFAULT_FILE) -> None:
+    """List the keys: names, rights and states, never the keys themselves."""
+    from extauthz.keyfile import load_keys
+
+    with _refusals(file):
+        keys = load_keys(file)
+    now = datetime.now(UTC)
+    header = ("ALIAS", "HASH", "STATUS", "EXPIRES", "MODELS", "TEAM", "USER")
+    typer.echo(format_table(header, [_row(key, now) for key in keys]))
+
+
+@app.command()
+def block(alias: Alias, file: File = _DEFAULT_FILE) -> None:
+    """Block a key: it is refused from the next request on, and stays in the file."""
+    from dataclasses import replace
+
+    with _changing(file) as keys:
+        index = _index_of(alias, keys)
+        keys[index] = replace(keys[index], blocked=True)
+    typer.echo(f"{alias} is blocked.")
+
+
+@app.command()
+def delete(alias: Alias, file: File = _DEFAULT_FILE) -> None:
+    """Delete a key: it is no longer known from the next request on."""
+    with _changing(file) as keys:
+        del keys[_index_of(alias, keys)]
+    typer.echo(f"{alias} is deleted.")
+
+
+def parse_expires(text: str, now: datetime) -> datetime:
+    """Return the time that ``--expires`` means, in whole seconds.
+
+    Args:
+        text: A duration (``45s``, ``90m``, ``12h``, ``30d``, ``2w``), a date (its first second
+            in UTC) or a time in UTC (``2027-01-31T12:00:00Z``).
+        now: The time that durations count from.
+
+    Raises:
+        typer.BadParameter: If it is none of these, or not in the future.
+    """
+    try:
+        if duration := _DURATION.fullmatch(text):
+            number, unit = duration.groups()
+            expires = now + timedelta(**{_UNITS[unit]: int(number)})
+        else:
+            expires = datetime.fromisoformat(text)
+            if expires.tzinfo is None:
+                expires = expires.replace(tzinfo=UTC)
+        expires = expires.astimezone(UTC).replace(microsecond=0)
+    except (ValueError, OverflowError) as error:
+        raise typer.BadParameter(
+            "expected a duration such as 30d or 12h, or a date such as 2027-01-31",
+            param_hint="--expires",
+        ) from error
+    if expires <= now:
+        raise typer.BadParameter("expected a time in the future", param_hint="--expires")
+    return expires
+
+
+@contextmanager
+def _changing(file: Path, *, may_be_new: bool = False) -> Iterator[list["VirtualKey"]]:
+    """Give the keys of a file to change, and write them if that raised nothing.
+
+    The folder is locked meanwhile, so that two changes at once both stay.
+    """
+    from extauthz.keyfile import load_keys, save_keys
+
+    with _refusals(file):
+        folder = os.open(file.resolve().parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            keys = [] if may_be_new and not file.exists() else list(load_keys(file))
+            yield keys
+            save_keys(file, keys)
+        finally:
+            os.close(folder)
+
+
+@contextmanager
+def _refusals(file: Path) -> Iterator[None]:
+    """Turn what is wrong with the file into a message and exit code 2."""
+    from ringback.errors import StartError
+
+    try:
+        yield
+    except StartError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from error
+    except OSError as error:
+        typer.echo(f"{file}: cannot be written: {type(error).__name__}", err=True)
+        raise typer.Exit(2) from error
+
+
+def _index_of(alias: str, keys: list["VirtualKey"]) -> int:
+    for index, key in enumerate(keys):
+        if key.alias == alias:
+            return index
+    raise typer.BadParameter(
+        "no key of the file has this alias; see `ringback keys list`", param_hint="--alias"
+    )
+
+
+def _row(key: "VirtualKey", now: datetime) -> tuple[str, ...]:
+    return (
+        key.alias or "",
+        f"...{key.hash[-4:]}",
+        _status(key, now),
+        "never" if key.expires is None else f"{key.expires:%Y-%m-%dT%H:%M:%SZ}",
+        ",".join(key.models) or "all",
+        key.team or "-",
+        key.user or "-",
+    )
+
+
+def _status(key: "VirtualKey", now: datetime) -> str:
+    from extauthz.errors import AuthError
+    from extauthz.policy import check_key
+
+    try:
+        check_key(key, now)
+    except AuthError as error:
+        return error.code.removeprefix("key_")
+    return "active"
