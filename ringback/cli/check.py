@@ -64,8 +64,8 @@ def _load(
     from ringback.tokens import token_sealer
 
     found = mistakes.collect(lambda: load_settings(settings))
-    config_path = config or (found and found.config_file)
-    keys_path = keys or (found and found.keys_file)
+    config_path = config or (found.config_file if found else None)
+    keys_path = keys or (found.keys_file if found else None)
     virtual_keys = mistakes.collect(lambda: load_keys(keys_path)) if keys_path else None
     if config_path is None:
         mistakes.lines.append("there is no configuration; give --config FILE")
