@@ -199,7 +199,8 @@ def load_settings(path: Path | None = None) -> Settings:
     }
     problems = [f"{name}: there is no such setting" for name in sorted(unknown)]
     try:
-        settings = Settings(**{name: from_file[name] for name in from_file.keys() - unknown})
+        known = {name: value for name, value in from_file.items() if name not in unknown}
+        settings = Settings(**known)
     except ValidationError as error:
         problems += [
             _describe(detail)

@@ -17,7 +17,7 @@ LABEL: Final = re.compile(r".{0,512}", re.DOTALL)
 CREDENTIAL: Final = re.compile(r"[!-~]{1,4096}")
 # Characters of a path and query, RFC 3986 sections 3.3 and 3.4.
 PATH: Final = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/?-]{0,511}")
-_HOST: Final = r"(?:[a-z0-9][a-z0-9._-]{0,252}|\[[0-9a-f:.]{2,45}\])"
+_HOST: Final = r"(?:[a-z0-9_][a-z0-9._-]{0,252}|\[[0-9a-f:.]{2,45}\])"
 _PORT: Final = r"(?::[1-9][0-9]{0,4})?"
 # RFC 6454 section 6.2: lower case, without the port that the scheme implies.
 ORIGIN: Final = re.compile(rf"(?:http://{_HOST}(?!:80\Z){_PORT}|https://{_HOST}(?!:443\Z){_PORT})")
