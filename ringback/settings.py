@@ -258,5 +258,7 @@ def _describe(detail: Any) -> str:
             return f"{place}: expected settings as `name: value` lines, or JSON in a variable"
         case "list_type":
             return f"{place}: expected a list, or JSON in a variable"
+        case "path_type":
+            return f"{place}: expected a path"
         case _:
             return f"{place}: {detail['msg'].removeprefix('Value error, ')}"

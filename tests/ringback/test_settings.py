@@ -120,7 +120,7 @@ def test_every_mistake_is_listed_at_once(load: Load) -> None:
         "cors_origins: expected a list, or JSON in a variable",
         "workers: Input should be a valid integer, unable to parse string as an integer",
         "token.leeway_s: Input should be less than or equal to 60",
-        "upstream.ca_file: Input is not a valid path",
+        "upstream.ca_file: expected a path",
         f"upstream.egress: {NO_SETTING}",
         "reload: expected settings as `name: value` lines, or JSON in a variable",
         f"mod: {NO_SETTING}",
