@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from emulator.faults import parse_fault_option
-from emulator.ice import IceOptions, parse_port_range
+from emulator.ice import IceOptions, parse_address, parse_port_range
 from emulator.options import Options
 from emulator.server import run
 
@@ -41,6 +41,7 @@ def parse_options(arguments: Sequence[str] | None = None) -> Options:
         "--ice-address",
         action="append",
         default=[],
+        type=_checked(parse_address),
         metavar="ADDRESS",
         help="offer this address too; repeatable",
     )

@@ -16,7 +16,7 @@ def add_control_routes(router: web.UrlDispatcher, calls: Calls[Call], faults: Fa
         return web.json_response({"status": "ok"})
 
     async def list_calls(_: web.Request) -> web.Response:
-        return web.json_response({"calls": [call.snapshot() for call in calls]})
+        return web.json_response({"calls": calls.snapshots()})
 
     async def list_faults(_: web.Request) -> web.Response:
         return web.json_response(faults.active())

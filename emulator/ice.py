@@ -8,6 +8,7 @@ own way of gathering; nothing of aioice is changed for others in the same proces
 import asyncio
 import errno
 import functools
+import ipaddress
 import itertools
 import socket
 from collections.abc import Iterable, Sequence
@@ -42,6 +43,18 @@ class NoPortError(Exception):
 
     def __str__(self) -> str:
         return "no UDP port is free for a call: allow more with --ice-ports, or end calls"
+
+
+def parse_address(text: str) -> str:
+    """Return an IP address in its usual spelling.
+
+    Raises:
+        ValueError: If it is none; names are not looked up.
+    """
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError as exc:
+        raise ValueError("expected an IP address such as 192.0.2.7") from exc
 
 
 def parse_port_range(text: str) -> range:

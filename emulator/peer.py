@@ -1,6 +1,7 @@
 """The WebRTC side of a call: aiortc, reduced to text messages and frames of audio."""
 
 import asyncio
+import contextlib
 import fractions
 from collections.abc import Callable
 from typing import Final
@@ -8,6 +9,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 from aiortc import (
+    InvalidStateError,
     MediaStreamTrack,
     RTCConfiguration,
     RTCDataChannel,
@@ -58,6 +60,33 @@ class OutgoingAudio(MediaStreamTrack):
         return await self._frames.get()
 
 
+class _Connection(RTCPeerConnection):
+    """A peer connection whose connecting can be waited for when it is closed.
+
+    aiortc starts its private ``__connect`` as a task that nobody keeps, and that task fails when
+    the connection is closed under way. Here it is kept, and that failure is what closing means.
+    """
+
+    def __init__(self) -> None:
+        # No STUN server: the default of aiortc would ask one on the internet.
+        super().__init__(RTCConfiguration(iceServers=[]))
+        self._connecting: set[asyncio.Task[None]] = set()
+
+    async def _RTCPeerConnection__connect(self) -> None:  # noqa: N802 - __connect, mangled
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - aiortc runs it as a task
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
+        with contextlib.suppress(InvalidStateError):
+            await super()._RTCPeerConnection__connect()  # type: ignore[misc]
+
+    async def close(self) -> None:
+        """End the connection, and everything that was to make it one."""
+        await super().close()
+        if self._connecting:
+            await asyncio.wait(self._connecting)
+
+
 class Peer:
     """One peer connection that answers an offer.
 
@@ -85,8 +114,7 @@ class Peer:
         self._listener: asyncio.Task[None] | None = None
         self._settled = asyncio.Event()
         self.is_gone = False
-        # No STUN server: the default of aiortc would ask one on the internet.
-        self._connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        self._connection = _Connection()
         self._connection.on("connectionstatechange", self._connection_changed)
         self._connection.on("datachannel", self._channel_opened)
 

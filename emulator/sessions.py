@@ -3,15 +3,15 @@
 import enum
 import secrets
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from emulator import errors
 from emulator.shapes import Session
 
 EPHEMERAL_PREFIX: Final = "ek_"
-# How many ended calls `Calls.all` still shows.
+# How many ended calls `Calls.snapshots` still shows.
 _ENDED_CALLS_KEPT: Final = 100
 
 
@@ -128,16 +128,19 @@ class RegisteredCall(Protocol):
     def has_ended(self) -> bool:
         """Whether it is over."""
 
+    def snapshot(self) -> dict[str, Any]:
+        """Return its state."""
+
 
 CallT = TypeVar("CallT", bound=RegisteredCall)
 
 
 class Calls(Generic[CallT]):
-    """Every call: those that run, and the last ones that ended."""
+    """Every call: those that run, and what is left of the last ones that ended."""
 
     def __init__(self) -> None:
         self._running: dict[str, CallT] = {}
-        self._ended: deque[CallT] = deque(maxlen=_ENDED_CALLS_KEPT)
+        self._ended: deque[dict[str, Any]] = deque(maxlen=_ENDED_CALLS_KEPT)
 
     @staticmethod
     def new_id() -> str:
@@ -151,7 +154,7 @@ class Calls(Generic[CallT]):
     def end(self, call: CallT) -> None:
         """Note that a call is over; from now on it is not found."""
         if self._running.pop(call.call_id, None) is not None:
-            self._ended.append(call)
+            self._ended.append(call.snapshot())
 
     def find_running(self, call_id: str, dialect: Dialect, credential: Credential) -> CallT:
         """Return a call that has not ended, for who may control it.
@@ -184,6 +187,6 @@ class Calls(Generic[CallT]):
         """Return the calls that have not ended."""
         return list(self._running.values())
 
-    def __iter__(self) -> Iterator[CallT]:
-        yield from self._ended
-        yield from self._running.values()
+    def snapshots(self) -> list[dict[str, Any]]:
+        """Return the state of every call, the oldest first."""
+        return [*self._ended, *(call.snapshot() for call in self._running.values())]

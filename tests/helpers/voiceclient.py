@@ -3,6 +3,7 @@
 import asyncio
 import fractions
 import json
+import re
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -21,6 +22,8 @@ from av import AudioFrame
 Samples = npt.NDArray[np.int16]
 _SAMPLE_RATE: Final = 24000
 _FRAME: Final = _SAMPLE_RATE // 50
+# A sample above this, of 32767, is no noise of a codec.
+_AUDIBLE: Final = 3000
 
 
 class Recording(AudioStreamTrack):
@@ -58,8 +61,10 @@ class VoiceClient:
         self.events: list[dict[str, Any]] = []
         self.is_connected = asyncio.Event()
         self.is_closed = asyncio.Event()
+        self.hears_something = asyncio.Event()
         self.frames_heard = 0
         self.loudest = 0
+        self._answer = ""
         self._news = asyncio.Condition()
         self._tasks: set[asyncio.Task[None]] = set()
         self._peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
@@ -70,6 +75,13 @@ class VoiceClient:
         if self._channel is not None:
             self._channel.on("message", self._message_received)
 
+    @property
+    def remote_port(self) -> int:
+        """The UDP port that the other side offers."""
+        found = re.search(r"^a=candidate:\S+ 1 udp \d+ \S+ (\d+) ", self._answer, re.MULTILINE)
+        assert found is not None
+        return int(found[1])
+
     async def offer(self) -> str:
         """Return the SDP offer, with host candidates."""
         await self._peer.setLocalDescription(await self._peer.createOffer())
@@ -77,6 +89,7 @@ class VoiceClient:
 
     async def accept(self, answer: str) -> None:
         """Take the SDP answer."""
+        self._answer = answer
         await self._peer.setRemoteDescription(RTCSessionDescription(answer, "answer"))
 
     def send(self, event: dict[str, Any] | str) -> None:
@@ -151,3 +164,5 @@ class VoiceClient:
             assert isinstance(frame, AudioFrame)
             self.frames_heard += 1
             self.loudest = max(self.loudest, int(np.abs(frame.to_ndarray().astype(int)).max()))
+            if self.loudest > _AUDIBLE:
+                self.hears_something.set()
