@@ -15,10 +15,8 @@ from ringback.supervisor import Child, Supervisor
 # Says its process id in one write, then does what the test needs.
 HEAD = "import os, signal, sys, time; os.write(1, b'%d\\n' % os.getpid()); "
 SLEEP = HEAD + "time.sleep(60)"
-DEAF = (
-    HEAD
-    + "signal.signal(signal.SIGTERM, signal.SIG_IGN); os.write(1, b'deaf\\n'); "
-    + ("time.sleep(60)")
+DEAF = HEAD + (
+    "signal.signal(signal.SIGTERM, signal.SIG_IGN); os.write(1, b'deaf\\n'); time.sleep(60)"
 )
 
 GROUP = """
