@@ -119,6 +119,29 @@ class UnknownModelError(ApiError):
         )
 
 
+class ModelRequiredError(ApiError):
+    """The request names no model, and to choose one would be a guess: 400."""
+
+    http_status = 400
+    type = "invalid_request_error"
+    code = "model_required"
+    param = "model"
+
+    def __str__(self) -> str:
+        return 'The request names no model. Send {"session":{"type":"realtime","model":"..."}}.'
+
+
+class NotServedError(ApiError):
+    """No rule covers the path: 404."""
+
+    http_status = 404
+    type = "invalid_request_error"
+    code = "not_found"
+
+    def __str__(self) -> str:
+        return "There is nothing at this path."
+
+
 class KeySourceUnavailableError(ApiError):
     """A key source cannot be asked, so nobody can tell whether the key is valid: 503."""
 

@@ -35,6 +35,8 @@ TOKEN_ID: Final = "token_id"
 INTERNAL_HEADER_PREFIX: Final = "x-ringback-"
 # Names the cluster of the upstream; routes use it as their cluster_header.
 CLUSTER_HEADER: Final = "x-ringback-cluster"
+# On answers that the egress listener makes itself, because an upstream cannot be reached.
+EGRESS_MARK_HEADER: Final = "x-ringback-egress"
 
 # --- Paths
 # Prefixes under which the same endpoints are served: OpenAI's, LiteLLM's short form and Azure GA's.

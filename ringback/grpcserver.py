@@ -39,6 +39,9 @@ class Service(Protocol):
     async def start(self) -> None:
         """Become ready: returns when requests can be decided."""
 
+    async def drain(self) -> None:
+        """End what would go on for ever, before requests in flight are waited for."""
+
     async def stop(self) -> None:
         """Release what `start` took."""
 
@@ -93,5 +96,6 @@ async def serve(service: Service, address: str) -> None:
     await stop.wait()
     log.info("stopping", address=address)
     await status.enter_graceful_shutdown()
+    await service.drain()
     await server.stop(GRACE_S)
     await service.stop()

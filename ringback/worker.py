@@ -8,9 +8,10 @@ from pathlib import Path
 
 from ringback.errors import StartError
 from ringback.grpcserver import Service, serve
-from ringback.logs import configure
+from ringback.logs import configure, get_logger
 from ringback.metrics import serve_metrics
 from ringback.settings import Settings, load_settings
+from ringback.supervisor import Child, supervise
 
 # A second worker of a service exports its metrics this many ports above the first one's.
 METRICS_PORT_STEP = 10
@@ -67,4 +68,22 @@ def _parse(name: str) -> argparse.Namespace:
 
 
 def _supervise(name: str, arguments: argparse.Namespace, settings: Settings) -> int:
-    raise NotImplementedError
+    log = get_logger()
+    children = [
+        Child(f"{name}-{index}", _worker_command(name, arguments, settings, index))
+        for index in range(len(arguments.listen))
+    ]
+    return supervise(children, lambda line: log.warning("worker", message=line))
+
+
+def _worker_command(
+    name: str, arguments: argparse.Namespace, settings: Settings, index: int
+) -> list[str]:
+    command = [sys.executable, "-m", name, "--listen", arguments.listen[index]]
+    for option in ("settings", "config", "keys"):
+        if (path := getattr(arguments, option)) is not None:
+            command += [f"--{option}", str(path)]
+    if settings.metrics_address is not None:
+        host, _, port = settings.metrics_address.rpartition(":")
+        command += ["--metrics", f"{host}:{int(port) + index * METRICS_PORT_STEP}"]
+    return command

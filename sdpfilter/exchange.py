@@ -168,10 +168,12 @@ class Exchange:
         Raises:
             UnexpectedMessageError: If there is no usable status.
         """
+        if not from_upstream:
+            # At any stage: Envoy answers when extauthz denies, when a time is over, ...
+            self._stage = _Stage.RESPONSE_BODY
+            return Continue()
         self._expect(_Stage.RESPONSE_HEADERS)
         self._stage = _Stage.RESPONSE_BODY
-        if not from_upstream:
-            return Continue()
         status = headers.get(":status", "")
         if not status.isascii() or not status.isdigit():
             raise UnexpectedMessageError("the answer has no status")

@@ -42,6 +42,9 @@ class SDPFilter(external_processor_pb2_grpc.ExternalProcessorServicer):
     async def start(self) -> None:
         """Be ready; nothing has to be fetched."""
 
+    async def drain(self) -> None:
+        """End nothing: a stream lives as long as one request."""
+
     async def stop(self) -> None:
         """Release nothing."""
 

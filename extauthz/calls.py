@@ -1,0 +1,79 @@
+"""``calls``: a sealed token becomes the upstream request that it was made for."""
+
+from collections.abc import Iterable
+from typing import Final
+
+from extauthz.decision import Allow, Labels
+from extauthz.deployments import Deployment
+from extauthz.egress import USER_AGENT
+from extauthz.errors import AuthError
+from extauthz.providers.base import credential
+from ringback.contract import CLUSTER_HEADER, OUTCOME_CALL
+from ringback.secrets import Secret
+from ringback.tokens.claims import CallClaims
+
+# Request headers that may leave for a provider, besides those that we set. x-request-id is Envoy's
+# own random one, by which the operator and the provider can talk about a request.
+FORWARDED_HEADERS: Final = frozenset(
+    {"content-type", "content-length", "openai-safety-identifier", "x-request-id"}
+)
+# Envoy finds no route without it; the route removes it.
+_ROUTING_HEADERS: Final = frozenset({"x-forwarded-proto"})
+
+
+class TokenRefusedError(AuthError):
+    """Not a token that may open a call: one answer for every reason, so that it teaches nobody."""
+
+    type = "invalid_request_error"
+    code = "token_invalid"
+
+    def __str__(self) -> str:
+        return (
+            "The token is invalid or has expired. Request a new one from "
+            "POST /v1/realtime/client_secrets and send it as `Authorization: Bearer ek_...`."
+        )
+
+
+def allow_call(claims: CallClaims, deployment: Deployment, header_names: Iterable[str]) -> Allow:
+    """Return how the request changes so that it reaches the deployment that minted the token.
+
+    Args:
+        claims: What the token says.
+        deployment: The deployment that it names.
+        header_names: Names of all request headers, in lower case.
+
+    Raises:
+        TokenRefusedError: If the deployment has moved since: the token would leak its ephemeral key
+            to another origin.
+    """
+    if claims.origin != str(deployment.origin):
+        raise TokenRefusedError
+    name, value = credential(claims.auth_scheme, claims.ek)
+    headers = {
+        **deployment.extra_headers,
+        "accept": Secret("application/sdp"),
+        "user-agent": Secret(USER_AGENT),
+        name: value,
+        CLUSTER_HEADER: Secret(deployment.origin.cluster),
+        ":authority": Secret(deployment.origin.authority),
+        ":path": Secret(claims.calls_path),
+    }
+    removed = tuple(
+        header
+        for header in header_names
+        if header[0] != ":"
+        and header not in FORWARDED_HEADERS
+        and header not in _ROUTING_HEADERS
+        and header not in headers
+    )
+    labels = Labels(
+        OUTCOME_CALL,
+        key_alias=claims.key_alias,
+        key_hash=claims.key_hash,
+        team=claims.team,
+        user=claims.user,
+        model=claims.model,
+        deployment=claims.deployment,
+        token_id=claims.jti,
+    )
+    return Allow(labels, headers, removed)

@@ -1,0 +1,104 @@
+"""What extauthz is asked and what it decides, without any message of Envoy."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from extauthz.errors import MalformedKeyError, MissingKeyError
+from ringback.errors import ApiError
+from ringback.secrets import Secret
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFacts:
+    """A downstream request.
+
+    Attributes:
+        method: Upper case.
+        path: Normalised by Envoy, without the query.
+        headers: Names in lower case; repeated lines are joined by a comma.
+        body: The whole body where the route sends it to us, else empty.
+    """
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """What access logs and sdpfilter learn about a decision; none of it is secret.
+
+    Attributes:
+        outcome: A stable word: ``minted``, ``call``, ``ready`` or the code of an error.
+    """
+
+    outcome: str
+    key_alias: str | None = None
+    key_hash: str | None = None
+    team: str | None = None
+    user: str | None = None
+    model: str | None = None
+    deployment: str | None = None
+    token_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The downstream receives this, the upstream nothing."""
+
+    status: int
+    body: bytes
+    labels: Labels
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Allow:
+    """The request goes on, changed.
+
+    Attributes:
+        headers: Set on the request, ``:path`` and ``:authority`` among them. Secrets, because a
+            credential is one of them.
+        removed: Names of request headers that do not leave.
+    """
+
+    labels: Labels
+    headers: Mapping[str, Secret] = field(default_factory=dict)
+    removed: tuple[str, ...] = ()
+
+
+Decision = Answer | Allow
+
+
+def refuse(error: ApiError, labels: Labels | None = None) -> Answer:
+    """Return the answer that an error becomes.
+
+    Args:
+        error: Why.
+        labels: What was known of the request by then.
+    """
+    headers = {"content-type": "application/json", **error.headers}
+    return Answer(error.http_status, error.to_body(), labels or Labels(error.code), headers)
+
+
+def bearer_credential(headers: Mapping[str, str]) -> Secret:
+    """Return the credential of an ``Authorization: Bearer`` header (RFC 9110 section 11.4).
+
+    The scheme is taken in any case. Several Authorization lines arrive joined by a comma and are
+    refused: no credential holds one.
+
+    Raises:
+        MissingKeyError: If there is no such header: 401.
+        MalformedKeyError: If it is something else: 401.
+    """
+    value = headers.get("authorization", "").strip()
+    if not value:
+        raise MissingKeyError
+    scheme, _, credential = value.partition(" ")
+    credential = credential.strip()
+    if scheme.lower() != "bearer" or not credential or set(credential) & set(', \t"'):
+        raise MalformedKeyError
+    if not credential.isascii() or not credential.isprintable():
+        raise MalformedKeyError
+    return Secret(credential)

@@ -1,0 +1,68 @@
+"""The ext_authz service: translates, asks the gate, answers. No rules."""
+
+import grpc
+from grpc import aio
+
+from envoyapi.service.auth.v3 import external_auth_pb2_grpc
+from envoyapi.service.auth.v3.external_auth_pb2 import CheckRequest, CheckResponse
+from envoyapi.service.cluster.v3 import cds_pb2_grpc
+from extauthz.configuration import ConfigurationKeeper
+from extauthz.discovery import ClusterDiscovery
+from extauthz.egress import Egress
+from extauthz.gate import Gate
+from extauthz.translate import read_request, write_decision
+from ringback.logs import describe, get_logger
+
+Context = aio.ServicerContext[CheckRequest, CheckResponse]
+
+
+class ExtAuthz(external_auth_pb2_grpc.AuthorizationServicer):
+    """Serves ext_authz, and CDS beside it, on one server.
+
+    Args:
+        gate: Decides.
+        keeper: Keeps the configuration up to date.
+        discovery: Serves the clusters.
+        egress: Closed at the end.
+    """
+
+    names: tuple[str, ...] = ("envoy.service.auth.v3.Authorization", *ClusterDiscovery.names)
+
+    def __init__(
+        self, gate: Gate, keeper: ConfigurationKeeper, discovery: ClusterDiscovery, egress: Egress
+    ) -> None:
+        self._gate = gate
+        self._keeper = keeper
+        self._discovery = discovery
+        self._egress = egress
+        self._log = get_logger()
+
+    def register(self, server: aio.Server) -> None:
+        """Add the handlers to the server."""
+        external_auth_pb2_grpc.add_AuthorizationServicer_to_server(self, server)
+        cds_pb2_grpc.add_ClusterDiscoveryServiceServicer_to_server(self._discovery, server)
+
+    async def start(self) -> None:
+        """Begin to watch the configuration files."""
+        self._keeper.start()
+
+    async def drain(self) -> None:
+        """Let Envoy ask another worker for its clusters."""
+        self._discovery.close()
+
+    async def stop(self) -> None:
+        """Stop watching and close the connections upstream."""
+        await self._keeper.stop()
+        await self._egress.close()
+
+    async def Check(self, request: CheckRequest, context: Context) -> CheckResponse:
+        """Decide one request.
+
+        Raises:
+            grpc.aio.AbortError: If no decision can be made; Envoy then answers 503.
+        """
+        try:
+            return write_decision(await self._gate.decide(read_request(request)))
+        except Exception as error:  # noqa: BLE001  whatever it is, the request must not pass
+            self._log.error("check_failed", **describe(error))
+            await context.abort(grpc.StatusCode.INTERNAL, "the request cannot be decided")
