@@ -24,6 +24,7 @@ _BASE_VARIABLES: Final[dict[ProviderName, tuple[str, ...]]] = {
     "azure": ("AZURE_API_BASE",),
 }
 _OPENAI_BASE: Final = "https://api.openai.com"
+_MODEL_HINT: Final = "write openai/NAME or azure/NAME"
 # OpenAI's own models, which LiteLLM accepts without `openai/`.
 _OPENAI_MODEL: Final = re.compile(r"gpt-[^/]+")
 # Values of api_version that ask for the API that has none.
@@ -72,7 +73,7 @@ class ModelList:
         entry.entries()
         group = entry.child("model_name").required_text("write the name that callers shall use")
         model = entry.child("litellm_params").child("model")
-        provider, upstream_model = _split_model(model.required_text("write openai/ or azure/ NAME"))
+        provider, upstream_model = _split_model(model.required_text(_MODEL_HINT))
         self.group_names.add(group)
         if reason := _reason_to_skip(entry, group, provider, upstream_model):
             self.notes.append(f"{place}: not used: {reason}")
@@ -106,13 +107,12 @@ class ModelList:
     def _note_mistakes(self, entry: Field, upstream_model: str) -> None:
         """Count mistakes in what is surely not for voice as notes: they harm nobody here."""
         mode = entry.child("model_info").child("mode").value
-        if mode in (None, REALTIME_MODE) or REALTIME_MODE in upstream_model.lower():
-            self.problems += entry.problems
+        is_other = isinstance(mode, str) and mode != REALTIME_MODE
+        if is_other and REALTIME_MODE not in upstream_model.lower():
+            reason = "not served, since its mode is not realtime"
+            self.notes += [f"{problem}; {reason}" for problem in entry.problems]
         else:
-            self.notes += [
-                f"{problem}; not served, since its mode is not realtime"
-                for problem in entry.problems
-            ]
+            self.problems += entry.problems
 
 
 def _split_model(model: str) -> tuple[ProviderName | None, str]:
@@ -144,7 +144,7 @@ def _parse(
     params, info = entry.child("litellm_params"), entry.child("model_info")
     info.entries()
     if not upstream_model:
-        params.child("model").problem("has no name after the slash; write openai/ or azure/ NAME")
+        params.child("model").problem(f"has no name after the slash; {_MODEL_HINT}")
     base = _api_base(params.child("api_base"), provider)
     api_key = params.child("api_key").required_text(
         f"set it to os.environ/NAME, or set {_KEY_VARIABLES[provider][0]}",
