@@ -226,7 +226,7 @@ class Conversation:
 
     def _cancel_response(self, event: dict[str, Any]) -> list[Event]:
         active, wanted = self._speaker.generating, event.get("response_id")
-        if active is None or wanted not in {None, active.ids.response}:
+        if active is None or wanted not in (None, active.ids.response):
             raise ApiError(
                 400,
                 "Cancellation failed: no active response found",

@@ -54,8 +54,8 @@ def parse_fault(operation: str, value: object) -> Fault:
         raise ValueError(f"{operation}.delay_s: expected seconds from 0 to 600")
     if fault.times is not None and not _is_number(fault.times, int, 1, 1_000_000):
         raise ValueError(f"{operation}.times: expected a count from 1")
-    if fault.malformed is not None and operation not in MALFORMATIONS.get(fault.malformed, ()):
-        fitting = [name for name, where in MALFORMATIONS.items() if operation in where]
+    fitting = [name for name, where in MALFORMATIONS.items() if operation in where]
+    if fault.malformed is not None and fault.malformed not in fitting:
         raise ValueError(f"{operation}.malformed: expected one of {', '.join(fitting)}")
     return fault
 

@@ -43,6 +43,8 @@ def parse_item(value: object, fallback_id: str) -> Item:
         if not isinstance(content, list) or not all(isinstance(part, dict) for part in content):
             raise errors.invalid_type("item.content", "an array of objects")
     item_id = value.get("id") or fallback_id
+    if not isinstance(item_id, str):
+        raise errors.invalid_type("item.id", "a string")
     return {**value, "id": item_id, "object": "realtime.item", "status": "completed"}
 
 
@@ -62,7 +64,7 @@ def count_item(item: Item) -> Tokens:
     """Return the tokens of an item that a client added."""
     text = str(item.get("output", "")) + str(item.get("arguments", ""))
     audio_ms = 0
-    for part in item.get("content") or []:
+    for part in item["content"] if item["type"] == "message" else []:
         text += str(part.get("text") or part.get("transcript") or "")
         audio_ms += audio_length_ms(part.get("audio") or "")
     return Tokens(count_text(text), count_user_audio(audio_ms))

@@ -56,6 +56,8 @@ def check_response_request(value: object) -> dict[str, Any]:
             raise errors.unknown_parameter(f"response.{name}")
     if value.get("output_modalities", ["audio"]) not in (["audio"], ["text"]):
         raise errors.invalid_value("response.output_modalities", "['audio'] or ['text']")
+    if not isinstance(value.get("instructions", ""), str):
+        raise errors.invalid_type("response.instructions", "a string")
     return value
 
 

@@ -146,7 +146,7 @@ def check_session(session: object) -> None:
     kind = session.get("type")
     if kind is None:
         raise errors.missing_parameter("session.type")
-    if kind not in {"realtime", "transcription"}:
+    if kind not in ("realtime", "transcription"):
         raise errors.invalid_value("session.type", "'realtime' or 'transcription'")
     allowed = _REALTIME_FIELDS if kind == "realtime" else _TRANSCRIPTION_FIELDS
     _check_names(session, allowed | _READ_ONLY_FIELDS, "session")
@@ -155,11 +155,7 @@ def check_session(session: object) -> None:
     _check_names(audio, directions, "session.audio")
     _check_names(_object(audio, "input", "session.audio"), _INPUT_FIELDS, "session.audio.input")
     _check_names(_object(audio, "output", "session.audio"), _OUTPUT_FIELDS, "session.audio.output")
-    turn_detection = _object(audio.get("input") or {}, "turn_detection", "session.audio.input")
-    if turn_detection and turn_detection.get("type") not in _TURN_DETECTION_DEFAULTS:
-        raise errors.invalid_value(
-            "session.audio.input.turn_detection.type", "'server_vad' or 'semantic_vad'"
-        )
+    _check_turn_detection((audio.get("input") or {}).get("turn_detection"))
     if session.get("output_modalities", ["audio"]) not in (["audio"], ["text"]):
         raise errors.invalid_value("session.output_modalities", "['audio'] or ['text']")
     for name, expected in (("model", str), ("instructions", str), ("tools", list)):
@@ -167,6 +163,19 @@ def check_session(session: object) -> None:
             raise errors.invalid_type(
                 f"session.{name}", "a string" if expected is str else "an array"
             )
+
+
+def _check_turn_detection(value: object) -> None:
+    path = "session.audio.input.turn_detection"
+    if value is None:
+        return
+    if not isinstance(value, dict):
+        raise errors.invalid_type(path, "an object")
+    if value.get("type") not in tuple(_TURN_DETECTION_DEFAULTS):
+        raise errors.invalid_value(f"{path}.type", "'server_vad' or 'semantic_vad'")
+    for name in ("prefix_padding_ms", "silence_duration_ms"):
+        if not isinstance(value.get(name, 0), int):
+            raise errors.invalid_type(f"{path}.{name}", "an integer")
 
 
 def _object(parent: Mapping[str, Any], name: str, path: str) -> Mapping[str, Any]:
