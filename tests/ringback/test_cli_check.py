@@ -1,0 +1,133 @@
+import os
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from extauthz.keyfile import save_keys
+from extauthz.keys import VirtualKey
+from ringback.cli import app
+from ringback.settings import MIN_SECRET_CHARS
+from ringback.tokens.errors import WeakSecretError
+
+CONFIG = """
+model_list:
+  - model_name: voice
+    litellm_params: {model: openai/gpt-realtime, api_key: sk-marker-openai}
+  - model_name: voice-eu
+    litellm_params:
+      model: azure/rt
+      api_base: https://r.openai.azure.com/openai/v1
+      api_key: os.environ/AZURE_KEY
+  - {model_name: claude, litellm_params: {model: anthropic/claude}}
+router_settings: {model_group_alias: {fast: voice}}
+general_settings: {master_key: sk-marker-0123456789}
+"""
+TABLE = """\
+GROUP     PROVIDER  MODEL         ORIGIN                      PATH                       CLUSTER
+voice     openai    gpt-realtime  https://api.openai.com      /v1/realtime/calls         \
+upstream_https_api_openai_com_443
+voice-eu  azure     rt            https://r.openai.azure.com  /openai/v1/realtime/calls  \
+upstream_https_r_openai_azure_com_443
+note: config.yaml: model_list[2]: not used: its model begins with neither openai/ nor azure/
+"""
+
+
+def run(*arguments: str) -> Result:
+    """Run `ringback check`."""
+    return CliRunner().invoke(app, ["check", *arguments])
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in a folder with a good configuration, and without variables of the outside."""
+    for name in os.environ:
+        if name.startswith(("RINGBACK_", "LITELLM_", "OPENAI_", "AZURE_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("AZURE_KEY", "sk-marker-azure")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.yaml").write_text(CONFIG)
+    return tmp_path
+
+
+def test_a_good_configuration_is_shown(folder: Path) -> None:
+    """What would be served is shown as a table, then what is not used; no key is."""
+    save_keys(folder / "keys.yaml", [VirtualKey("ab" * 32, "web", ("voice", "fast", "*"))])
+    result = run("--config", "config.yaml", "--keys", "keys.yaml")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == TABLE
+
+
+def test_files_may_come_from_the_settings(folder: Path) -> None:
+    """The files that the settings name are checked, unless the command line names others."""
+    save_keys(folder / "k.yaml", [VirtualKey("ab" * 32, "web", ("voice", "gone"))])
+    (folder / "ringback.yaml").write_text("config_file: config.yaml\nkeys_file: k.yaml")
+    result = run("--settings", "ringback.yaml")
+    assert result.exit_code == 0
+    assert result.stdout == TABLE + "note: key web: its model gone is not served here\n"
+
+
+def test_a_house_without_a_door_is_noted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a master key and without keys nobody can call."""
+    (folder / "config.yaml").write_text(CONFIG.replace("general_settings", "litellm_settings"))
+    monkeypatch.setenv("LITELLM_SALT_KEY", "salt-0123456789abcdef")
+    result = run("--config", "config.yaml")
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[-1] == (
+        "note: nobody can call: there is no master key and no key in a key file"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "mistakes"),
+    [
+        pytest.param((), ["there is no configuration; give --config FILE"], id="nothing"),
+        pytest.param(
+            ("--config", "weak.yaml"),
+            [str(WeakSecretError("general_settings.master_key", MIN_SECRET_CHARS))],
+            id="weak-master-key",
+        ),
+        pytest.param(
+            ("--config", "bad.yaml", "--settings", "bad-settings.yaml", "--keys", "missing.yaml"),
+            [
+                "wrong: there is no such setting",
+                "missing.yaml: cannot be read: FileNotFoundError",
+                (
+                    "bad.yaml: model_list[0].litellm_params.api_base: expected a URL that begins "
+                    "with https:// or http:// and a host"
+                ),
+                (
+                    "bad.yaml: model_list[0].litellm_params.api_key: is missing; set it to "
+                    "os.environ/NAME, or set OPENAI_API_KEY"
+                ),
+            ],
+            id="everything",
+        ),
+        pytest.param(
+            ("--config", "config.yaml", "--keys", "bad-keys.yaml"),
+            [
+                (
+                    "bad-keys.yaml: keys[0].hash: expected the sha256 of the key, 64 hex digits in "
+                    "lower case, not the key itself"
+                )
+            ],
+            id="keys",
+        ),
+    ],
+)
+def test_every_mistake_is_in_one_list(
+    folder: Path, arguments: tuple[str, ...], mistakes: list[str]
+) -> None:
+    """All mistakes of all files go to standard error at once; the exit code is 2."""
+    (folder / "weak.yaml").write_text(CONFIG.replace("sk-marker-0123456789", "sk-marker"))
+    (folder / "bad.yaml").write_text(
+        "model_list: [{model_name: m, litellm_params: {model: openai/x, api_base: sk-marker}}]"
+    )
+    (folder / "bad-settings.yaml").write_text("wrong: sk-marker")
+    (folder / "bad-keys.yaml").write_text("keys: [{hash: sk-marker, alias: web}]")
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    lines = ["This configuration cannot be used:", *(f"  {mistake}" for mistake in mistakes)]
+    assert result.stderr.splitlines() == lines
+    assert "sk-marker" not in result.output
