@@ -1,0 +1,61 @@
+# Everything that people do with this repository. Needs Python 3.11+, make and a POSIX shell.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/.stamps
+
+.PHONY: help setup up test lint bench browser requirements proto clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMPS)/dev ## Create .venv with everything that developers need
+
+up: $(STAMPS)/up ## Start Envoy, the services and the emulator: a page to talk to
+	$(BIN)/ringback up $(ARGS)
+
+test: $(STAMPS)/dev browser ## Run every test, the browser's included
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(STAMPS)/dev ## Check style, types, import rules and generated files
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy .
+	$(BIN)/lint-imports
+	$(BIN)/interrogate -q tests
+	$(BIN)/codespell
+	$(BIN)/yamllint --strict .
+	$(BIN)/python proto/generate.py --check
+	$(BIN)/envoy --mode validate -c envoy/envoy.yaml --log-level error
+
+bench: $(STAMPS)/dev ## Print how long the pure parts take
+	$(BIN)/python bench/sdp.py
+	$(BIN)/python bench/tokens.py
+
+# Chromium for the browser tests, where none is installed yet. CHROMIUM names another one.
+browser:
+	@command -v $${CHROMIUM:-chromium} >/dev/null || sh tests/install-chromium.sh
+
+requirements: $(STAMPS)/dev ## Pin the newest versions that pyproject.toml allows
+	sh requirements.sh
+
+proto: $(STAMPS)/dev ## Regenerate the stubs from proto/
+	$(BIN)/python proto/generate.py
+
+clean: ## Remove .venv and all caches
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+$(STAMPS)/up: requirements-up.txt pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-up.txt
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/dev: requirements-dev.txt pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
+	@mkdir -p $(STAMPS) && touch $@ $(STAMPS)/up
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
