@@ -47,12 +47,14 @@ class LiteLLMConfig:
         aliases: Other names of groups: ``router_settings.model_group_alias``.
         master_key: ``general_settings.master_key``, else LITELLM_MASTER_KEY.
         notes: What was found and is not used, for the operator; no mistakes.
+        files: What was read: the file itself and those that it includes.
     """
 
     deployments: tuple[Deployment, ...]
     aliases: Mapping[str, str]
     master_key: Secret | None
     notes: tuple[str, ...]
+    files: tuple[Path, ...]
 
 
 def load_config(path: Path, environ: Mapping[str, str]) -> LiteLLMConfig:
@@ -79,7 +81,13 @@ def load_config(path: Path, environ: Mapping[str, str]) -> LiteLLMConfig:
     if problems:
         raise ConfigError(problems)
     notes = (*files.notes, *files.not_used(), *models.notes, *alias_notes)
-    return LiteLLMConfig(tuple(models.deployments), MappingProxyType(aliases), master_key, notes)
+    return LiteLLMConfig(
+        deployments=tuple(models.deployments),
+        aliases=MappingProxyType(aliases),
+        master_key=master_key,
+        notes=notes,
+        files=tuple(files.paths),
+    )
 
 
 class _Files:
@@ -93,6 +101,7 @@ class _Files:
         self.problems: list[str] = []
         self.notes: list[str] = []
         self.entries: list[Field] = []
+        self.paths: list[Path] = []
         self._path = path
         self._sections: dict[str, Field] = {}
         pending = deque([path])
@@ -104,6 +113,7 @@ class _Files:
                 self.problems.append(f"{file}: is included twice, or after {MAX_FILES} others")
                 continue
             seen.add(real_path)
+            self.paths.append(file)
             pending += [path.parent / included for included in self._read(file)]
 
     def section(self, name: str, variables: Mapping[str, str] | None = None) -> Field:

@@ -35,7 +35,8 @@ _HEADER_VALUE: Final = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")
 # Headers that belong to the connection, the body, the credential or Envoy.
 _OWN_HEADER: Final = re.compile(
     r"accept|accept-encoding|api-key|authorization|connection|content-(encoding|length|type)"
-    r"|expect|host|keep-alive|proxy-.*|te|trailer|transfer-encoding|upgrade|x-(ringback|envoy)-.*"
+    r"|expect|host|keep-alive|proxy-.*|trailer|transfer-encoding|upgrade|x-(ringback|envoy)-.*"
+    r"|te"  # codespell:ignore te
 )
 # Restrictions that this version cannot keep, so that it does not serve the deployment.
 _RESTRICTIONS: Final = ("blocked", "team_id", "access_windows")

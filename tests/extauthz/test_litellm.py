@@ -212,6 +212,8 @@ def test_files_are_included(tmp_path: Path) -> None:
     )
     assert [d.model_name for d in config.deployments] == ["a", "b", "c"]
     assert config.master_key == Secret("sk-b")
+    names = ("config.yaml", "sub/b.yaml", "sub/c.yaml", "d.yaml")
+    assert config.files == tuple(tmp_path / name for name in names)
     assert config.notes == (
         f"{tmp_path}/config.yaml: general_settings: replaced by that of {sub}/b.yaml",
     )
