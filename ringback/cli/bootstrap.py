@@ -1,0 +1,227 @@
+"""Envoy's bootstrap: envoy/envoy.yaml with other addresses, origins and switches.
+
+Parts are found by name, never by position, and everything else stays as it was written.
+"""
+
+import importlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from ringback.contract import AUTHZ_CLUSTER, EGRESS_LISTENER, INGRESS_LISTENER, PROC_CLUSTER
+from ringback.errors import StartError
+
+# A message as its JSON form: https://protobuf.dev/programming-guides/json/
+Json = dict[str, Any]
+
+SERVICE_CLUSTERS: Final = (AUTHZ_CLUSTER, PROC_CLUSTER)
+PLAYGROUND_ROUTE: Final = "playground"
+_VIRTUAL_HOST: Final = "ringback"
+_RUNTIME_LAYER: Final = "ringback"
+_CORS_FILTER: Final = "envoy.filters.http.cors"
+# A label of a host name as browsers write it: lower case, or Punycode.
+_ANY_LABEL: Final = "[a-z0-9_-]+"
+# Origins leave the port out where it is the scheme's own.
+_ANY_PORT: Final = "(:[0-9]{1,5})?"
+
+
+class BootstrapError(StartError):
+    """The bootstrap lacks a part that has to be adapted.
+
+    Args:
+        path: Names that lead to the part.
+    """
+
+    def __init__(self, path: Sequence[str]) -> None:
+        self.path = tuple(path)
+
+    def __str__(self) -> str:
+        return f"envoy.yaml has no {' > '.join(self.path)}. Install Ringback again."
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A TCP address: an IP address without brackets, and a port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """What shall differ from envoy.yaml; None leaves a part as it is.
+
+    Attributes:
+        ingress: Where downstreams connect.
+        egress: Where extauthz connects on its way upstream.
+        admin: Envoy's admin interface.
+        endpoints: By cluster name, the address of each worker: ``unix:/path`` or ``host:port``.
+        cors_origins: Patterns as in the setting of the same name.
+        playground: The page to serve, or None to serve none.
+        upstreams: Clusters that take the place of those from CDS.
+    """
+
+    ingress: Address | None = None
+    egress: Address | None = None
+    admin: Address | None = None
+    endpoints: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    cors_origins: Sequence[str] | None = None
+    playground: Path | None = None
+    upstreams: Sequence[Json] | None = None
+
+
+def read_bootstrap(path: Path) -> Json:
+    """Read a bootstrap; parts that share a YAML anchor become copies.
+
+    Raises:
+        OSError: If it cannot be read.
+        yaml.YAMLError: If it is not YAML.
+    """
+    # libyaml's parser takes 20 ms where the pure one takes 300.
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    bootstrap: Json = _copy(yaml.load(path.read_bytes(), Loader=loader))  # noqa: S506  both are safe
+    return bootstrap
+
+
+def adapt_bootstrap(bootstrap: Json, changes: Changes) -> Json:
+    """Return a bootstrap with changes; the one given stays as it is.
+
+    Raises:
+        BootstrapError: If it lacks a part that is to be changed.
+    """
+    adapted: Json = _copy(bootstrap)
+    for listener, address in (
+        (INGRESS_LISTENER, changes.ingress),
+        (EGRESS_LISTENER, changes.egress),
+    ):
+        if address is not None:
+            _static(adapted, "listeners", listener)["address"] = _socket_address(address)
+    if changes.admin is not None:
+        _part(adapted, "admin")["address"] = _socket_address(changes.admin)
+    for cluster, addresses in changes.endpoints.items():
+        assignment = _part(_static(adapted, "clusters", cluster), "load_assignment")
+        assignment["endpoints"] = [{"lb_endpoints": [_endpoint(text) for text in addresses]}]
+    if changes.cors_origins is not None:
+        policy = _part(_virtual_host(adapted), "typed_per_filter_config", _CORS_FILTER)
+        policy["allow_origin_string_match"] = [
+            {"safe_regex": {"regex": origin_regex(origin)}} for origin in changes.cors_origins
+        ]
+    _switch_playground(adapted, changes.playground)
+    if changes.upstreams is not None:
+        adapted.pop("dynamic_resources", None)
+        adapted["static_resources"]["clusters"] += changes.upstreams
+    return adapted
+
+
+def origin_regex(pattern: str) -> str:
+    """Return what an Origin header has to match in full (RE2) to be one of a pattern.
+
+    Args:
+        pattern: ``scheme://host[:port]``, checked by `ringback.settings.check_origin_pattern`;
+            ``*`` as a label of the host stands for any one label, as port for any port.
+    """
+    scheme, _, rest = pattern.partition("://")
+    # The colons of an IPv6 address are inside of brackets.
+    host, separator, port = rest.rpartition(":") if re.search(r":[^]]*$", rest) else (rest, "", "")
+    labels = (_ANY_LABEL if label == "*" else re.escape(label) for label in host.split("."))
+    port_regex = _ANY_PORT if port == "*" else re.escape(separator + port)
+    return f"{scheme}://{re.escape('.').join(labels)}{port_regex}"
+
+
+def check_types(bootstrap: Json) -> None:
+    """Check every field of a bootstrap against Envoy's own message types.
+
+    Takes about two seconds, because it imports each type that the bootstrap names.
+
+    Raises:
+        TypeError: If there is no such type or field.
+        ValueError: If a value does not fit its field.
+    """
+    for name in sorted({url.rpartition("/")[2] for url in _type_urls(bootstrap)}):
+        importlib.import_module(f"envoy_data_plane.{name.rpartition('.')[0]}")
+    module = importlib.import_module("envoy_data_plane.envoy.config.bootstrap.v3")
+    module.Bootstrap.from_dict(bootstrap)
+
+
+def _switch_playground(bootstrap: Json, page: Path | None) -> None:
+    layers = _part(bootstrap, "layered_runtime").get("layers", [])
+    layer = _named(layers, _RUNTIME_LAYER, ("layered_runtime", "layers"))
+    switches = _part(layer, "static_layer", _RUNTIME_LAYER)
+    switches[PLAYGROUND_ROUTE] = 100 if page else 0
+    routes = _virtual_host(bootstrap)["routes"]
+    route = _named(routes, PLAYGROUND_ROUTE, (INGRESS_LISTENER, "routes"))
+    if page:
+        route["direct_response"]["body"] = {"filename": str(page)}
+    else:
+        # Envoy reads the page also where the switch is off, and the page may not be there.
+        routes.remove(route)
+
+
+def _virtual_host(bootstrap: Json) -> Json:
+    listener = _static(bootstrap, "listeners", INGRESS_LISTENER)
+    hosts = [
+        host
+        for chain in listener.get("filter_chains", [])
+        for network_filter in chain.get("filters", [])
+        for host in network_filter["typed_config"].get("route_config", {}).get("virtual_hosts", [])
+    ]
+    return _named(hosts, _VIRTUAL_HOST, (INGRESS_LISTENER, "virtual_hosts"))
+
+
+def _static(bootstrap: Json, kind: str, name: str) -> Json:
+    parts = _part(bootstrap, "static_resources").get(kind, [])
+    return _named(parts, name, ("static_resources", kind))
+
+
+def _named(parts: Sequence[Json], name: str, path: Sequence[str]) -> Json:
+    for part in parts:
+        if part.get("name") == name:
+            return part
+    raise BootstrapError((*path, name))
+
+
+def _part(parent: Json, *path: str) -> Json:
+    for name in path:
+        if not isinstance(parent.get(name), dict):
+            raise BootstrapError(path)
+        parent = parent[name]
+    return parent
+
+
+def _endpoint(text: str) -> Json:
+    if text.startswith("unix:"):
+        address: Json = {"pipe": {"path": text.removeprefix("unix:")}}
+    else:
+        host, _, port = text.rpartition(":")
+        address = _socket_address(Address(host.strip("[]"), int(port)))
+    return {"endpoint": {"address": address}}
+
+
+def _socket_address(address: Address) -> Json:
+    return {"socket_address": {"address": address.host, "port_value": address.port}}
+
+
+def _type_urls(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        if "@type" in value:
+            yield value["@type"]
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from _type_urls(item)
+
+
+def _copy(value: Any) -> Any:
+    """Copy deeply, and give every place an object of its own (copy.deepcopy keeps them shared)."""
+    if isinstance(value, dict):
+        return {key: _copy(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_copy(item) for item in value]
+    return value
