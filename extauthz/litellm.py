@@ -19,8 +19,6 @@ from extauthz.modellist import ModelList, check_visible
 from extauthz.yamlfile import read_yaml
 from ringback.secrets import Secret
 
-__all__ = ["ConfigError", "LiteLLMConfig", "load_config"]
-
 MAX_FILES: Final = 32
 _MASTER_KEY_VARIABLE: Final = "LITELLM_MASTER_KEY"
 _SECTIONS: Final = frozenset({"general_settings", "router_settings", "environment_variables"})
@@ -147,7 +145,7 @@ class _Files:
         sections = root.entries()
         if "model_list" in sections:
             self.entries += sections["model_list"].items()
-        for name in _SECTIONS & sections.keys():
+        for name in sorted(_SECTIONS & sections.keys()):
             if name in self._sections:
                 self.notes.append(f"{self._sections[name].place}: replaced by that of {file}")
             self._sections[name] = sections[name]

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extauthz.deployments import Catalogue, Deployment, Origin
-from extauthz.litellm import ConfigError, LiteLLMConfig, load_config
+from extauthz.errors import ConfigError
+from extauthz.litellm import LiteLLMConfig, load_config
 from ringback.secrets import Secret
 
 ENVIRON = {"OPENAI_API_KEY": "sk-env-openai", "MK": "sk-env-master"}

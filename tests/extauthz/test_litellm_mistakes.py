@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from extauthz.litellm import ConfigError, load_config
+from extauthz.errors import ConfigError
+from extauthz.litellm import load_config
 
 MARKER = "Sup3rS3cret"
 HEAD = "model_list:\n- {model_name: m, litellm_params: {model: openai/x, api_key: k}}\n"
