@@ -8,6 +8,10 @@ from typing import Any, Final
 _REFERENCE: Final = "os.environ/"
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _NO_VARIABLES: Final[Mapping[str, str]] = {}
+# Names and URLs: longer ones cannot be sealed into a token.
+MAX_NAME_CHARS: Final = 256
+# Keys and header values.
+MAX_SECRET_CHARS: Final = 4096
 
 
 class Field:
@@ -67,36 +71,40 @@ class Field:
             for index, value in enumerate(self.value)
         ]
 
-    def text(self, *variables: str, numbers: bool = False) -> str | None:
+    def text(
+        self, *variables: str, numbers: bool = False, max_chars: int = MAX_NAME_CHARS
+    ) -> str | None:
         """Return this text, resolved, or None if it is absent or empty.
 
         Args:
             variables: Names in the environment that stand in for an absent value, best first.
             numbers: Whether an unquoted number is text too.
+            max_chars: The longest text that is no mistake.
         """
         value = self.value
         if value is None or value == "":
             environ = self._environ or _NO_VARIABLES
             value = next((environ[name] for name in variables if environ.get(name)), None)
-            return None if value is None else self._printable(value)
+            return None if value is None else self._printable(value, max_chars)
         if numbers and isinstance(value, int | float) and not isinstance(value, bool):
             return str(value)
         if not isinstance(value, str):
             self.problem("expected text; put it in quotes")
             return None
         if self._environ is not None and value.startswith(_REFERENCE):
-            return self._variable(value.removeprefix(_REFERENCE), self._environ)
-        return self._printable(value)
+            value = self._variable(value.removeprefix(_REFERENCE), self._environ)
+        return None if value is None else self._printable(value, max_chars)
 
-    def required_text(self, hint: str, *variables: str) -> str:
+    def required_text(self, hint: str, *variables: str, max_chars: int = MAX_NAME_CHARS) -> str:
         """Return this text, or ``""`` after noting why there is none.
 
         Args:
             hint: What to do if it is absent.
             variables: As in `text`.
+            max_chars: As in `text`.
         """
         before = len(self.problems)
-        value = self.text(*variables)
+        value = self.text(*variables, max_chars=max_chars)
         if value is None and len(self.problems) == before:
             self.problem(f"is missing; {hint}")
         return value or ""
@@ -129,10 +137,13 @@ class Field:
         if not value:
             self.problem(f"the variable {name} is not set; set it before the start")
             return None
-        return self._printable(value)
+        return value
 
-    def _printable(self, text: str) -> str | None:
-        if text.isprintable():
+    def _printable(self, text: str, max_chars: int) -> str | None:
+        if not text.isprintable():
+            self.problem("holds line breaks or other characters that cannot be shown; remove them")
+        elif len(text) > max_chars:
+            self.problem(f"is longer than {max_chars} characters; shorten it")
+        else:
             return text
-        self.problem("holds line breaks or other characters that cannot be shown; remove them")
         return None

@@ -14,7 +14,7 @@ from typing import Final
 
 from extauthz.deployments import Deployment
 from extauthz.errors import ConfigError
-from extauthz.fields import Field
+from extauthz.fields import MAX_SECRET_CHARS, Field
 from extauthz.modellist import ModelList, check_visible
 from extauthz.yamlfile import read_yaml
 from ringback.secrets import Secret
@@ -124,9 +124,13 @@ class _Files:
         """Return ``environment_variables``; they may refer to the environment in turn."""
         unneeded: list[str] = []
         section = self.section("environment_variables")
-        values = {
-            name: Field(field.value, field.place, unneeded, environ).text(numbers=True)
+        fields = {
+            name: Field(field.value, field.place, unneeded, environ)
             for name, field in section.entries().items()
+        }
+        values = {
+            name: field.text(numbers=True, max_chars=MAX_SECRET_CHARS)
+            for name, field in fields.items()
         }
         return {name: value for name, value in values.items() if value is not None}
 
@@ -156,7 +160,7 @@ class _Files:
 def _master_key(general_settings: Field) -> Secret | None:
     general_settings.entries()
     field = general_settings.child("master_key")
-    text = field.text(_MASTER_KEY_VARIABLE)
+    text = field.text(_MASTER_KEY_VARIABLE, max_chars=MAX_SECRET_CHARS)
     if text is None:
         return None
     check_visible(field, text)

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from extauthz.apibase import parse_api_base
 from extauthz.deployments import REALTIME_MODE, Deployment, Origin, ProviderName
-from extauthz.fields import Field
+from extauthz.fields import MAX_SECRET_CHARS, Field
 from ringback.secrets import Secret
 
 # Stand-ins for absent values, as in LiteLLM, best first.
@@ -150,6 +150,7 @@ def _parse(
     api_key = params.child("api_key").required_text(
         f"set it to os.environ/NAME, or set {_KEY_VARIABLES[provider][0]}",
         *_KEY_VARIABLES[provider],
+        max_chars=MAX_SECRET_CHARS,
     )
     check_visible(params.child("api_key"), api_key)
     deployment_id = _visible_text(info.child("id"))
@@ -208,7 +209,7 @@ def _extra_headers(field: Field) -> Mapping[str, Secret]:
     headers: dict[str, Secret] = {}
     for given_name, value_field in field.entries().items():
         name = given_name.lower()
-        value = value_field.text(numbers=True)
+        value = value_field.text(numbers=True, max_chars=MAX_SECRET_CHARS)
         if not _HEADER_NAME.fullmatch(name):
             field.problem("holds a header name with characters that HTTP does not allow")
         elif _OWN_HEADER.fullmatch(name):

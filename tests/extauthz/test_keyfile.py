@@ -128,6 +128,11 @@ PRINTABLE = "holds line breaks or other characters that cannot be shown; remove 
             id="twice",
         ),
         # Pathological
+        pytest.param(
+            entry(user="u" * 257),
+            ["f: keys[0].user: is longer than 256 characters; shorten it"],
+            id="too-long",
+        ),
         pytest.param(entry(team='"a\\nb"'), [f"f: keys[0].team: {PRINTABLE}"], id="line-break"),
         pytest.param(
             "keys: [1, {1: 2}]",

@@ -231,6 +231,18 @@ def mistakes(folder: Path, text: str) -> list[str]:
             id="in-an-included-file",
         ),
         # Pathological
+        pytest.param(
+            entry(f"api_base: 'https://h/{'p' * 250}', api_key: {'k' * 4097}", group="n" * 257),
+            [
+                f"config.yaml: model_list[1].{place}: is longer than {limit} characters; shorten it"
+                for place, limit in (
+                    ("model_name", 256),
+                    ("litellm_params.api_base", 256),
+                    ("litellm_params.api_key", 4096),
+                )
+            ],
+            id="too-long",
+        ),
         pytest.param("[]", ["config.yaml: expected `name: value` lines"], id="list"),
         pytest.param("1: 2", ["config.yaml: expected `name: value` lines"], id="number-as-name"),
         pytest.param(

@@ -1,5 +1,4 @@
 import json
-from typing import ClassVar
 
 from ringback.errors import ApiError
 
@@ -7,9 +6,9 @@ from ringback.errors import ApiError
 class TooManyError(ApiError):
     """An error with every part of its own."""
 
-    http_status: ClassVar[int] = 429
-    type: ClassVar[str] = "throttling_error"
-    code: ClassVar[str] = "rate_limited"
+    http_status = 429
+    type = "throttling_error"
+    code = "rate_limited"
     param = "model"
 
     def __init__(self, retry_after_s: int) -> None:
