@@ -1,7 +1,6 @@
 """Conversation items: what a client may add to a conversation, and how much of it counts. Pure."""
 
 import base64
-import binascii
 from typing import Any, Final
 
 from emulator import errors
@@ -80,5 +79,5 @@ def audio_length_ms(audio: object) -> int:
         raise errors.invalid_type("audio", "a base64-encoded string")
     try:
         return len(base64.b64decode(audio, validate=True)) // PCM_BYTES_PER_MS
-    except binascii.Error as exc:
+    except ValueError as exc:
         raise errors.invalid_value("audio", "base64-encoded audio") from exc

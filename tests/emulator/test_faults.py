@@ -1,0 +1,99 @@
+import json
+from typing import Any
+
+import pytest
+
+from emulator.faults import (
+    GARBAGE,
+    Fault,
+    Faults,
+    parse_fault,
+    parse_fault_option,
+    refusal,
+    spoil_body,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "operation", "fault"),
+    [
+        # Realistic
+        pytest.param("calls:status=503,times=2", "calls", Fault(503, times=2), id="twice-503"),
+        pytest.param("hangup:delay_s=0.5", "hangup", Fault(delay_s=0.5), id="slow"),
+        pytest.param(
+            "client_secrets:malformed=no_value",
+            "client_secrets",
+            Fault(malformed="no_value"),
+            id="m",
+        ),
+    ],
+)
+def test_fault_options_are_read(text: str, operation: str, fault: Fault) -> None:
+    """The command line says the same as the JSON endpoint."""
+    assert parse_fault_option(text) == (operation, fault)
+
+
+@pytest.mark.parametrize(
+    ("operation", "value", "message"),
+    [
+        pytest.param("mint", {"status": 500}, "operation of client_secrets", id="operation"),
+        pytest.param("calls", {}, "expected an object", id="empty"),
+        pytest.param("calls", {"stauts": 500}, "expected an object", id="unknown-setting"),
+        pytest.param("calls", {"status": 99}, "200 to 599", id="status-too-low"),
+        pytest.param("calls", {"status": "500"}, "200 to 599", id="status-text"),
+        pytest.param("calls", {"status": True}, "200 to 599", id="status-true"),
+        pytest.param("calls", {"delay_s": -1}, "seconds", id="negative-delay"),
+        pytest.param("calls", {"times": 0}, "count", id="zero-times"),
+        pytest.param("calls", {"malformed": "no_value"}, "no_location", id="wrong-malformation"),
+        pytest.param("calls", {"malformed": []}, "no_location", id="malformation-array"),
+    ],
+)
+def test_wrong_faults_are_refused(operation: str, value: Any, message: str) -> None:
+    """The message says what is possible."""
+    with pytest.raises(ValueError, match=message):
+        parse_fault(operation, value)
+
+
+@pytest.mark.parametrize("text", ["", "calls", "calls:status", "calls:status=x", "calls:=1"])
+def test_wrong_fault_options_are_refused(text: str) -> None:
+    """Nothing is guessed from half an option."""
+    with pytest.raises(ValueError, match="expected"):
+        parse_fault_option(text)
+
+
+def test_a_fault_hits_as_often_as_it_says() -> None:
+    """Then the operation works again; a fault without a count goes on."""
+    faults = Faults({"calls": Fault(500, times=2), "hangup": Fault(503)})
+    assert [fault.status if (fault := faults.take("calls")) else None for _ in range(3)] == [
+        500,
+        500,
+        None,
+    ]
+    assert [faults.take("hangup") for _ in range(3)] == [Fault(503)] * 3
+    assert faults.take("sideband") is None
+    assert faults.active() == {"hangup": {"status": 503}}
+    faults.clear()
+    assert faults.take("hangup") is None
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 418, 429, 500, 503])
+def test_refusals_have_the_providers_shape(status: int) -> None:
+    """Every status has a message and a type."""
+    error = refusal(status)
+    assert error.status == status
+    assert error.error().keys() == {"message", "type", "param", "code"}
+    assert error.error()["message"]
+
+
+@pytest.mark.parametrize(
+    ("malformed", "expected"),
+    [("garbage", GARBAGE.encode()), ("empty", b""), ("no_location", b'{"value": "ek_1", "a": 1}')],
+)
+def test_bodies_are_spoiled(malformed: str, expected: bytes) -> None:
+    """A missing Location is no matter of the body."""
+    assert spoil_body(malformed, b'{"value": "ek_1", "a": 1}') == expected
+
+
+def test_a_value_can_go_missing() -> None:
+    """What remains is JSON."""
+    assert json.loads(spoil_body("no_value", b'{"value": "ek_1", "a": 1}')) == {"a": 1}
