@@ -12,6 +12,8 @@ from extauthz.errors import (
     MalformedKeyError,
     MissingKeyError,
     ModelDeniedError,
+    ModelRequiredError,
+    NotServedError,
     UnknownKeyError,
     UnknownModelError,
 )
@@ -106,6 +108,26 @@ CHALLENGE = {"www-authenticate": "Bearer"}
             "No deployment serves the requested model. Check its name, or ask your platform team "
             "for one that is served here.",
             id="model-unknown",
+        ),
+        pytest.param(
+            ModelRequiredError(),
+            400,
+            "invalid_request_error",
+            "model",
+            "model_required",
+            {},
+            'The request names no model. Send {"session":{"type":"realtime","model":"..."}}.',
+            id="model-required",
+        ),
+        pytest.param(
+            NotServedError(),
+            404,
+            "invalid_request_error",
+            None,
+            "not_found",
+            {},
+            "There is nothing at this path.",
+            id="not-served",
         ),
         pytest.param(
             KeySourceUnavailableError(),
