@@ -290,6 +290,10 @@ async def test_errors_of_the_provider_do_not_end_the_call(
         pytest.param('{"type": "response.done"}', id="done-without-response"),
         pytest.param('{"type": "conversation.item.added"}', id="item-without-item"),
         pytest.param('{"type": "response.output_text.delta"}', id="delta-without-anything"),
+        pytest.param(
+            '{"type": "conversation.item.input_audio_transcription.completed", "transcript": 5}',
+            id="transcript-is-no-text",
+        ),
     ],
 )
 async def test_strange_events_break_nothing(browser: Browser, gateway: Gateway, data: str) -> None:
