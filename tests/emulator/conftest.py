@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 async def clean_loop() -> AsyncIterator[None]:
     """Fail the test if it leaves tasks behind, or an exception that nobody has seen."""
     loop = asyncio.get_running_loop()

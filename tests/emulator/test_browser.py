@@ -70,7 +70,7 @@ async () => {
 
 
 @pytest.fixture
-async def page_url() -> AsyncIterator[str]:
+async def page_url(clean_loop: None) -> AsyncIterator[str]:  # noqa: ARG001 - order
     """The address of an empty page."""
 
     async def empty(_: web.Request) -> web.Response:

@@ -7,6 +7,8 @@ from emulator.options import Options
 from emulator.server import Emulator
 from helpers.voiceclient import VoiceClient
 
+pytestmark = pytest.mark.usefixtures("clean_loop")
+
 
 async def test_the_openai_sdk_mints_calls_and_hangs_up() -> None:
     """client_secrets.create, realtime.calls.create with the ephemeral key, and hangup."""
