@@ -5,16 +5,8 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, expect
 
-from helpers.playground import (
-    ALLOW_MICROPHONE,
-    KEY,
-    MINT,
-    Gateway,
-    Visit,
-    chromium,
-    refusal,
-    visit,
-)
+from helpers.chromium import ALLOW_MICROPHONE, chromium
+from helpers.playground import KEY, MINT, Gateway, Visit, refusal, visit
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 

@@ -8,19 +8,8 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from playwright.async_api import Browser, expect
 
-from helpers.playground import (
-    ALLOW_MICROPHONE,
-    CALLS,
-    DENY_MICROPHONE,
-    KEY,
-    MINT,
-    Gateway,
-    Visit,
-    answer,
-    chromium,
-    refusal,
-    visit,
-)
+from helpers.chromium import ALLOW_MICROPHONE, DENY_MICROPHONE, chromium
+from helpers.playground import CALLS, KEY, MINT, Gateway, Visit, answer, refusal, visit
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 

@@ -5,7 +5,8 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, expect
 
-from helpers.playground import ALLOW_MICROPHONE, Gateway, Visit, chromium, visit
+from helpers.chromium import ALLOW_MICROPHONE, chromium
+from helpers.playground import Gateway, Visit, visit
 
 NONE: Final = "\N{EN DASH}"
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]

@@ -9,15 +9,8 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from playwright.async_api import Browser, expect
 
-from helpers.playground import (
-    ALLOW_MICROPHONE,
-    CALLS,
-    KEY,
-    MINT,
-    Gateway,
-    chromium,
-    visit,
-)
+from helpers.chromium import ALLOW_MICROPHONE, chromium
+from helpers.playground import CALLS, KEY, MINT, Gateway, visit
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 

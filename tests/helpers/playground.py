@@ -1,7 +1,5 @@
 """The playground in a real Chromium, and what answers it: a gateway's stand-in, an emulator."""
 
-import os
-import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -9,10 +7,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-import pytest
 from aiohttp import ClientSession, web
 from aiohttp.typedefs import Handler
-from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import Browser, Page, expect
 
 from emulator.options import Options
 from emulator.server import Emulator
@@ -21,22 +18,6 @@ PAGE: Final = Path(__file__).parents[2] / "envoy" / "playground.html"
 MINT: Final = "/v1/realtime/client_secrets"
 CALLS: Final = "/v1/realtime/calls"
 KEY: Final = "sk-playground-4f9a1c"
-
-_CHROMIUMS: Final = ("chromium", "chromium-browser", "google-chrome")
-_FLAGS: Final = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--use-fake-device-for-media-stream",
-    "--allow-loopback-in-peer-connection",
-    "--autoplay-policy=no-user-gesture-required",
-)
-ALLOW_MICROPHONE: Final = "--use-fake-ui-for-media-stream"
-DENY_MICROPHONE: Final = "--use-fake-ui-for-media-stream=deny"
 
 # Gives tests the data channel of the page, so that they can say what a provider might.
 _EXPOSE_CHANNEL: Final = """
@@ -155,23 +136,6 @@ class Gateway:
 
 async def _serve_page(_: web.Request) -> web.StreamResponse:
     return web.Response(body=PAGE.read_bytes(), content_type="text/html", charset="utf-8")
-
-
-@asynccontextmanager
-async def chromium(*flags: str) -> AsyncIterator[Browser]:
-    """Run a Chromium; without one the test is skipped, or fails in CI."""
-    executable = next(filter(None, map(shutil.which, _CHROMIUMS)), None)
-    if executable is None:
-        verdict = pytest.fail if os.environ.get("CI") else pytest.skip
-        verdict(f"needs one of {', '.join(_CHROMIUMS)} on PATH")
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(
-            executable_path=executable, args=[*_FLAGS, *flags]
-        )
-        try:
-            yield browser
-        finally:
-            await browser.close()
 
 
 class Visit:
