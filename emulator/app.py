@@ -33,7 +33,6 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 # The provider gives this path for both dialects.
 _LOCATION: Final = "/v1/realtime/calls/"
-_FAULT: Final = web.RequestKey("fault", Fault)
 _CORS_HEADERS: Final = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Allow-Methods": "POST, GET",
@@ -63,19 +62,16 @@ class Api:
         router.add_post(
             f"{root}/calls/{{call_id}}/hangup", self._with_faults("hangup", self.hang_up)
         )
-        router.add_get(root, self._with_faults("sideband", self.listen_in))
+        router.add_get(root, self.listen_in)
 
-    def _with_faults(self, operation: str, handler: Handler) -> Handler:
+    def _with_faults(
+        self, operation: str, handler: Callable[[web.Request], Awaitable[web.Response]]
+    ) -> Handler:
         async def handle(request: web.Request) -> web.StreamResponse:
             fault = self.faults.take(operation)
-            if fault is None:
-                return await handler(request)
-            request[_FAULT] = fault
-            await asyncio.sleep(fault.delay_s)
-            if fault.status is not None and fault.status >= 400:
-                raise refusal(fault.status)
+            await _suffer(fault)
             response = await handler(request)
-            if isinstance(response, web.Response):
+            if fault is not None:
                 _spoil(response, fault)
             return response
 
@@ -127,11 +123,7 @@ class Api:
             if self.dialect is Dialect.OPENAI:
                 accepted += " and 'multipart/form-data' requests"
             raise errors.unsupported_content_type(request.content_type, accepted)
-        parts: dict[str, bytes] = {}
-        async for part in await request.multipart():
-            if not isinstance(part, BodyPartReader) or part.name not in {"sdp", "session"}:
-                raise errors.unknown_parameter(getattr(part, "name", None) or "(part)")
-            parts[part.name] = bytes(await part.read())
+        parts = await _read_form(request)
         if "sdp" not in parts:
             raise errors.missing_parameter("sdp")
         session = shapes.parse_json_object(parts["session"]) if "session" in parts else None
@@ -170,6 +162,8 @@ class Api:
 
     async def listen_in(self, request: web.Request) -> web.StreamResponse:
         """``GET ?call_id=``: a WebSocket with a copy of every event of a live call (sideband)."""
+        fault = self.faults.take("sideband")
+        await _suffer(fault)
         credential = parse_credential(request.headers, self.dialect)
         if self.dialect is Dialect.AZURE and "api-version" in request.query:
             raise errors.missing_key()
@@ -183,7 +177,7 @@ class Api:
         socket = web.WebSocketResponse(heartbeat=30.0)
         await socket.prepare(request)
         inbox = call.attach()
-        if (fault := request.get(_FAULT)) is not None and fault.malformed == "garbage":
+        if fault is not None and fault.malformed == "garbage":
             inbox.put_nowait(GARBAGE)
         forwarder = asyncio.create_task(_forward(inbox, socket))
         try:
@@ -197,6 +191,19 @@ class Api:
         return socket
 
 
+async def _read_form(request: web.Request) -> dict[str, bytes]:
+    parts: dict[str, bytes] = {}
+    try:
+        async for part in await request.multipart():
+            if not isinstance(part, BodyPartReader) or part.name not in {"sdp", "session"}:
+                raise errors.unknown_parameter(getattr(part, "name", None) or "(part)")
+            parts[part.name] = bytes(await part.read())
+    except ValueError as exc:
+        # What aiohttp makes of a missing boundary and of broken parts.
+        raise errors.invalid_form() from exc
+    return parts
+
+
 async def _forward(inbox: Inbox, socket: web.WebSocketResponse) -> None:
     with contextlib.suppress(ConnectionError):
         while (text := await inbox.get()) is not None:
@@ -204,16 +211,25 @@ async def _forward(inbox: Inbox, socket: web.WebSocketResponse) -> None:
         await socket.close()
 
 
+async def _suffer(fault: Fault | None) -> None:
+    """Wait and be refused, as a fault says."""
+    if fault is not None:
+        await asyncio.sleep(fault.delay_s)
+        if fault.status is not None and fault.status >= 400:
+            raise refusal(fault.status)
+
+
 def _spoil(response: web.Response, fault: Fault) -> None:
-    if fault.status is not None:
-        response.set_status(fault.status)
-    if fault.malformed is None:
-        return
+    """Make a bad answer of a good one, as a fault says."""
     if fault.malformed == "no_location":
         response.set_status(200)
         del response.headers["Location"]
-    assert isinstance(response.body, bytes)  # noqa: S101 - our own handlers make no other bodies
-    response.body = spoil_body(fault.malformed, response.body)
+    elif fault.malformed is not None:
+        # A hangup has no body to begin with.
+        body = response.body if isinstance(response.body, bytes) else b""
+        response.body = spoil_body(fault.malformed, body)
+    if fault.status is not None:
+        response.set_status(fault.status)
 
 
 @web.middleware

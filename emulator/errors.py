@@ -125,3 +125,8 @@ def invalid_value(param: str, expected: str) -> ApiError:
 def invalid_json() -> ApiError:
     """Refuse a text that is no JSON object (400)."""
     return ApiError(400, "We could not parse the JSON that you sent.", code="invalid_json")
+
+
+def invalid_form() -> ApiError:
+    """Refuse a multipart body that is none (400)."""
+    return ApiError(400, "We could not parse the multipart form that you sent.")

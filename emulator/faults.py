@@ -157,8 +157,6 @@ def refusal(status: int) -> ApiError:
 def spoil_body(malformed: str, body: bytes) -> bytes:
     """Return what a fault makes of a good body."""
     match malformed:
-        case "garbage":
-            return GARBAGE.encode()
         case "empty":
             return b""
         case "no_value":
@@ -166,4 +164,4 @@ def spoil_body(malformed: str, body: bytes) -> bytes:
             del value["value"]
             return json.dumps(value).encode()
         case _:
-            return body
+            return GARBAGE.encode()

@@ -6,6 +6,7 @@ import fractions
 from collections.abc import Callable
 from typing import Final
 
+import aioice
 import numpy as np
 import numpy.typing as npt
 from aiortc import (
@@ -111,6 +112,7 @@ class Peer:
         self._on_audio = on_audio
         self._voice = OutgoingAudio()
         self._channel: RTCDataChannel | None = None
+        self._ice_connections: list[aioice.Connection] = []
         self._listener: asyncio.Task[None] | None = None
         self._settled = asyncio.Event()
         self.is_gone = False
@@ -166,7 +168,9 @@ class Peer:
         if self._connection.sctp is not None:
             transports.append(self._connection.sctp.transport)
         for transport in set(transports):
-            gather_on(transport.transport._connection, self._ice)  # noqa: SLF001 - see gather_on
+            ice_connection = transport.transport._connection  # noqa: SLF001 - see gather_on
+            gather_on(ice_connection, self._ice)
+            self._ice_connections.append(ice_connection)
 
     async def wait_connected(self) -> bool:
         """Return True when the client is connected, False when it can't be any more."""
@@ -187,6 +191,9 @@ class Peer:
         self.is_gone = True
         self._settled.set()
         await self._connection.close()
+        for ice_connection in self._ice_connections:
+            # One that had just connected while it was closed has begun its consent checks since.
+            await ice_connection.close()
         if self._listener is not None:
             self._listener.cancel()
             await asyncio.wait([self._listener])

@@ -74,6 +74,7 @@ async def page_url(clean_loop: None) -> AsyncIterator[str]:  # noqa: ARG001 - or
     """The address of an empty page."""
 
     async def empty(_: web.Request) -> web.Response:
+        """Answer with the page."""
         return web.Response(text="<!doctype html><title>talk</title>", content_type="text/html")
 
     app = web.Application()

@@ -144,6 +144,19 @@ async def test_a_client_that_never_connects_is_given_up(http: aiohttp.ClientSess
         assert snapshot["ended_because"] == "never connected"
 
 
+@pytest.mark.parametrize("delay_s", [0, 0.01, 0.03, 0.1])
+async def test_a_call_can_be_hung_up_while_it_connects(
+    http: aiohttp.ClientSession, delay_s: float
+) -> None:
+    """Wherever ICE and DTLS are by then, the call ends and leaves nothing behind."""
+    async with Emulator(QUIET) as emulator, VoiceClient() as client:
+        backend = AppBackend(http, emulator.url)
+        call_id = await backend.call(client)
+        await asyncio.sleep(delay_s)
+        assert await backend.hang_up(call_id) == (200, "")
+        assert (await backend.snapshot(call_id))["state"] == "ended"
+
+
 async def test_the_session_cap_ends_a_call(http: aiohttp.ClientSession) -> None:
     """At the cap the client gets session_expired, and its connection is closed."""
     options = Options(greet=False, session_cap_s=0.5)

@@ -200,6 +200,24 @@ async def test_forms_with_other_parts_are_refused(
 
 
 @pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        pytest.param("multipart/form-data", b"--x--", id="no-boundary"),
+        pytest.param("multipart/form-data; boundary=x", b"nonsense", id="no-part"),
+        pytest.param("multipart/form-data; boundary=x", b"--x\r\n\r\nhalf", id="half-a-part"),
+    ],
+)
+async def test_broken_forms_are_refused(
+    http: aiohttp.ClientSession, emulator: Emulator, content_type: str, body: bytes
+) -> None:
+    """The answer is 400, not 500."""
+    url, headers = f"{emulator.url}{OPENAI}/calls", STANDARD | {"Content-Type": content_type}
+    status, refused, _ = await post(http, url, data=body, headers=headers)
+    assert status == 400
+    assert refused["error"]["message"]
+
+
+@pytest.mark.parametrize(
     ("method", "path", "status"),
     [
         ("GET", "/v1/realtime", 401),
@@ -269,6 +287,18 @@ async def test_faults_are_switched_over_http(
         assert await response.json() == {}
     async with http.post(mint, headers=STANDARD) as response:
         assert (await response.json())["value"]
+
+
+async def test_a_hangup_can_answer_garbage(http: aiohttp.ClientSession, emulator: Emulator) -> None:
+    """Even where the good answer has no body."""
+    backend = AppBackend(http, emulator.url)
+    async with VoiceClient() as client:
+        call_id = await backend.connect(client)
+        await http.post(
+            f"{emulator.url}/emulator/faults", json={"hangup": {"malformed": "garbage"}}
+        )
+        status, body = await backend.hang_up(call_id)
+        assert (status, body[:6]) == (200, "<html>")
 
 
 async def test_an_answer_can_lose_its_location(

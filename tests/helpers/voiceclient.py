@@ -105,6 +105,7 @@ class VoiceClient:
         """
 
         def matching() -> list[dict[str, Any]]:
+            """Return the events of the type."""
             return [event for event in self.events if event["type"] == kind]
 
         async with asyncio.timeout(timeout_s), self._news:
