@@ -40,12 +40,16 @@ class ApiError(Exception):
     def __str__(self) -> str:
         return "The gateway failed. Try again, and report x-request-id if it goes on."
 
-    def to_body(self) -> bytes:
-        """Return the body: ``{"error":{"message","type","param","code"}}`` as JSON in UTF-8."""
-        error = {
+    def to_object(self) -> dict[str, str | None]:
+        """Return the error object: ``message``, ``type``, ``param`` and ``code``."""
+        return {
             "message": str(self),
             "type": self.type,
             "param": self.param,
             "code": self.code,
         }
-        return json.dumps({"error": error}, ensure_ascii=False, separators=(",", ":")).encode()
+
+    def to_body(self) -> bytes:
+        """Return the body: ``{"error":{"message","type","param","code"}}`` as JSON in UTF-8."""
+        content = {"error": self.to_object()}
+        return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()

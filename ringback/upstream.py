@@ -71,19 +71,29 @@ class UpstreamUnreachableError(ApiError):
 class UpstreamAnswerError(ApiError):
     """The provider refused the caller's request, in its own words.
 
+    The downstream reads the provider's code; `code` stays ours, because it is a metric label and
+    a provider can write anything.
+
     Args:
         status: The provider's 4xx.
         error: Its ``error`` object; empty if it had none.
         headers: ``retry-after`` if it sent a usable one.
     """
 
+    type = "invalid_request_error"
+    code = "upstream_refused_request"
+
     def __init__(self, status: int, error: Mapping[str, Any], headers: Mapping[str, str]) -> None:
         self.http_status = status
-        self.type = _text(error, "type") or "invalid_request_error"
-        self.code = _text(error, "code") or "upstream_refused_request"
+        self.type = _text(error, "type") or self.type
         self.param = _text(error, "param") or None
         self.headers = headers
+        self._code = _text(error, "code") or self.code
         self._message = _text(error, "message")
+
+    def to_object(self) -> dict[str, str | None]:
+        """Return the error object with the provider's own code."""
+        return {**super().to_object(), "code": self._code}
 
     def __str__(self) -> str:
         if self._message:
@@ -130,4 +140,8 @@ def _error_object(body: bytes) -> Mapping[str, Any]:
 
 def _text(error: Mapping[str, Any], name: str) -> str:
     value = error.get(name)
-    return _CREDENTIAL.sub("***", value[:_MAX_MESSAGE_CHARS]) if isinstance(value, str) else ""
+    if not isinstance(value, str):
+        return ""
+    # JSON can escape half a surrogate pair, which no answer of ours could hold.
+    shown = value[:_MAX_MESSAGE_CHARS].encode(errors="replace").decode()
+    return _CREDENTIAL.sub("***", shown)
