@@ -4,11 +4,12 @@ OpenAI: POST /v1/realtime/client_secrets of the API reference. Azure takes the s
 name of the deployment as ``session.model``.
 """
 
-import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from extauthz.jsontext import JsonError, parse_object, serialize_object
 from ringback.errors import ApiError
 from ringback.secrets import Secret
 from ringback.upstream import UpstreamFailedError
@@ -16,9 +17,12 @@ from ringback.upstream import UpstreamFailedError
 # Providers' limits of expires_after.seconds.
 MIN_EXPIRES_S: Final = 10
 MAX_EXPIRES_S: Final = 7200
-_MAX_DEPTH: Final = 32
 _MEMBERS: Final = frozenset({"model", "session", "expires_after"})
-_SESSION_TYPES: Final = frozenset({"realtime"})
+_EXPIRES_AFTER: Final = (
+    f'must be {{"anchor":"created_at","seconds":<{MIN_EXPIRES_S} to {MAX_EXPIRES_S}>}}.'
+)
+# A bearer token (RFC 6750 section 2.1), and no word that other text might hold by chance.
+_EPHEMERAL_KEY: Final = re.compile(r"[A-Za-z0-9._~+/-]{16,4000}={0,8}")
 
 
 class InvalidBodyError(ApiError):
@@ -71,7 +75,7 @@ class MintRequest:
         body: dict[str, Any] = {"session": session}
         if self.expires_after is not None:
             body["expires_after"] = self.expires_after
-        return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+        return serialize_object(body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,16 +101,23 @@ class Minted:
         Args:
             token: The sealed token.
             expires_at: When the token expires, in seconds since the epoch.
+
+        Raises:
+            UpstreamFailedError: If the ephemeral key cannot be kept out of it: 502.
         """
-        body = {
-            **self.fields,
-            "value": token,
-            "expires_at": expires_at,
-            "client_secret": {"value": token, "expires_at": expires_at},
-        }
-        text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
-        # Wherever else a provider may put it: it does not leave.
-        return text.replace(self.ephemeral_key.reveal(), token).encode()
+        # Wherever else a provider may put the key, it does not leave.
+        fields = _replace(self.fields, self.ephemeral_key.reveal(), token)
+        body = serialize_object(
+            {
+                **fields,
+                "value": token,
+                "expires_at": expires_at,
+                "client_secret": {"value": token, "expires_at": expires_at},
+            }
+        )
+        if self.ephemeral_key.to_bytes() in body:
+            raise UpstreamFailedError
+        return body
 
 
 def parse_mint_request(body: bytes) -> MintRequest:
@@ -115,10 +126,15 @@ def parse_mint_request(body: bytes) -> MintRequest:
     Raises:
         InvalidBodyError: If a member is unknown or wrong; then 400 and nothing upstream.
     """
-    content = _parse_object(body) if body.strip() else {}
-    for name in content.keys() - _MEMBERS:
+    try:
+        content = parse_object(body) if body.strip() else {}
+    except JsonError as error:
+        raise InvalidBodyError(None, f"{error}.") from error
+    unknown = next((name for name in content if name not in _MEMBERS), None)
+    if unknown is not None:
         raise InvalidBodyError(
-            _printable(name), "there is no such parameter. Session settings belong into `session`."
+            _printable(unknown),
+            "there is no such parameter. Session settings belong into `session`.",
         )
     session = dict(_object(content, "session"))
     root_model, session_model = _model(content, "model"), _model(session, "session.model")
@@ -127,7 +143,7 @@ def parse_mint_request(body: bytes) -> MintRequest:
             "session.model", "differs from `model`. Name the model once, in `session.model`."
         )
     session.pop("model", None)
-    if session.get("type", "realtime") not in _SESSION_TYPES:
+    if session.get("type", "realtime") != "realtime":
         raise InvalidBodyError("session.type", 'only "realtime" is served.')
     return MintRequest(session_model or root_model, session, _expires_after(content))
 
@@ -139,63 +155,17 @@ def parse_minted(body: bytes) -> Minted:
         UpstreamFailedError: If there is no usable ephemeral key in it: 502.
     """
     try:
-        fields = json.loads(body)
-    except (ValueError, RecursionError):
-        raise UpstreamFailedError from None
-    if not isinstance(fields, dict):
-        raise UpstreamFailedError
+        fields = parse_object(body)
+    except JsonError as error:
+        raise UpstreamFailedError from error
     nested = fields.get("client_secret")
     source = fields if "value" in fields or not isinstance(nested, dict) else nested
     value, expires_at = source.get("value"), source.get("expires_at")
-    if not isinstance(value, str) or not 0 < len(value) <= 4096 or not value.isascii():
-        raise UpstreamFailedError
-    if not value.isprintable() or " " in value:
+    if not isinstance(value, str) or not _EPHEMERAL_KEY.fullmatch(value):
         raise UpstreamFailedError
     if type(expires_at) is not int or expires_at <= 0:
         expires_at = None
     return Minted(Secret(value), expires_at, fields)
-
-
-def _parse_object(body: bytes) -> dict[str, Any]:
-    try:
-        content = json.loads(body, object_pairs_hook=_unique_members)
-    except _RepeatedMemberError as error:
-        raise InvalidBodyError(None, "a member occurs twice. Send each once.") from error
-    except RecursionError:
-        raise InvalidBodyError(None, "is nested too deeply.") from None
-    except UnicodeDecodeError:
-        raise InvalidBodyError(None, "is not UTF-8.") from None
-    except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}"
-        raise InvalidBodyError(None, f"is not JSON: {error.msg} at {place}.") from None
-    if not isinstance(content, dict):
-        raise InvalidBodyError(None, 'is not an object. Send {"session":{"model":"..."}}.')
-    if _depth(content) > _MAX_DEPTH:
-        raise InvalidBodyError(None, f"is nested deeper than {_MAX_DEPTH} levels.")
-    return content
-
-
-class _RepeatedMemberError(ValueError):
-    """A JSON object with two members of one name means different things to different readers."""
-
-
-def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise _RepeatedMemberError
-    return members
-
-
-def _depth(value: object) -> int:
-    deepest, todo = 0, [(value, 1)]
-    while todo:
-        item, depth = todo.pop()
-        deepest = max(deepest, depth)
-        if isinstance(item, dict):
-            todo += [(member, depth + 1) for member in item.values()]
-        elif isinstance(item, list):
-            todo += [(member, depth + 1) for member in item]
-    return deepest
 
 
 def _object(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -220,20 +190,30 @@ def _expires_after(content: Mapping[str, Any]) -> Mapping[str, Any] | None:
     value = content.get("expires_after")
     if value is None:
         return None
-    if not isinstance(value, dict) or value.get("anchor", "created_at") != "created_at":
-        raise InvalidBodyError(
-            "expires_after", 'must be {"anchor":"created_at","seconds":<10 to 7200>}.'
-        )
-    seconds = value.get("seconds")
-    if value.keys() - {"anchor", "seconds"} or type(seconds) is not int:
-        raise InvalidBodyError(
-            "expires_after", 'must be {"anchor":"created_at","seconds":<10 to 7200>}.'
-        )
-    if not MIN_EXPIRES_S <= seconds <= MAX_EXPIRES_S:
-        raise InvalidBodyError(
-            "expires_after.seconds", f"must be from {MIN_EXPIRES_S} to {MAX_EXPIRES_S}."
-        )
-    return {"anchor": "created_at", "seconds": seconds}
+    if (
+        not isinstance(value, dict)
+        or value.keys() - {"anchor", "seconds"}
+        or value.get("anchor", "created_at") != "created_at"
+    ):
+        raise InvalidBodyError("expires_after", _EXPIRES_AFTER)
+    # Not isinstance: true is an int too.
+    seconds = value.get("seconds", MAX_EXPIRES_S)
+    if type(seconds) is not int or not MIN_EXPIRES_S <= seconds <= MAX_EXPIRES_S:
+        raise InvalidBodyError("expires_after.seconds", _EXPIRES_AFTER)
+    return {"anchor": "created_at", **value}
+
+
+def _replace(value: Any, old: str, new: str) -> Any:
+    """Return a JSON value in which no name and no text holds `old`."""
+    if isinstance(value, str):
+        return value.replace(old, new)
+    if isinstance(value, list):
+        return [_replace(item, old, new) for item in value]
+    if isinstance(value, dict):
+        return {
+            name.replace(old, new): _replace(member, old, new) for name, member in value.items()
+        }
+    return value
 
 
 def _printable(name: str) -> str:
