@@ -1,12 +1,13 @@
 """Requests to upstreams through Envoy's egress listener, which pools connections and does TLS."""
 
 import asyncio
+from contextlib import aclosing
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Final
 
 import httpx
-from aiohttp import ClientSession, DummyCookieJar, TCPConnector
+from aiohttp import ClientError, ClientSession, DummyCookieJar, TCPConnector
 from httpx_aiohttp import AiohttpTransport
 
 from extauthz.providers.base import UpstreamRequest
@@ -61,9 +62,6 @@ class Egress:
     ) -> UpstreamAnswer:
         """Send one request and read the whole answer.
 
-        A connection that turns out to be closed is replaced once: an ephemeral key that nobody
-        received costs nothing.
-
         Args:
             request: Where to, and with which credentials.
             body: JSON.
@@ -71,48 +69,64 @@ class Egress:
 
         Raises:
             UpstreamTimeoutError: If that time is over: 504.
-            UpstreamUnreachableError: If no connection could be made: 503.
-            UpstreamFailedError: If the answer is too large: 502.
+            UpstreamUnreachableError: If nothing answers: 503.
+            UpstreamFailedError: If the answer is no HTTP, cut off or too large: 502.
         """
         try:
-            async with asyncio.timeout(timeout_s):
-                try:
-                    return await self._post(request, body)
-                except httpx.TransportError:
-                    return await self._post(request, body)
-        except (TimeoutError, httpx.TimeoutException) as error:
+            async with (
+                asyncio.timeout(timeout_s),
+                aclosing(await self._send(request, body)) as answer,
+            ):
+                return await _read(answer)
+        except TimeoutError as error:
             raise UpstreamTimeoutError from error
-        except httpx.HTTPError as error:
-            raise UpstreamUnreachableError from error
+        except (httpx.HTTPError, ClientError) as error:
+            raise UpstreamFailedError from error
 
     async def close(self) -> None:
         """Close all connections."""
         await self._client.aclose()
 
-    async def _post(self, request: UpstreamRequest, body: bytes) -> UpstreamAnswer:
-        headers = {name: value.reveal() for name, value in request.headers.items()}
-        headers |= {
-            "host": request.origin.authority,
-            "user-agent": USER_AGENT,
-            "accept-encoding": "identity",
-            CLUSTER_HEADER: request.origin.cluster,
-        }
-        async with self._client.stream(
-            "POST", request.path, headers=headers, content=body
-        ) as response:
-            answered = {name.lower(): value for name, value in response.headers.items()}
-            if EGRESS_MARK_HEADER in answered:
-                raise (
-                    UpstreamTimeoutError
-                    if response.status_code == 504
-                    else (UpstreamUnreachableError)
-                )
-            content = bytearray()
-            async for chunk in response.aiter_raw():
-                content += chunk
-                if len(content) > MAX_ANSWER_BYTES:
-                    raise UpstreamFailedError
-            return UpstreamAnswer(response.status_code, answered, bytes(content))
+    async def _send(self, request: UpstreamRequest, body: bytes) -> httpx.Response:
+        """Send a request and return the head of its answer.
+
+        It is sent again, once, if nothing at all comes back: then the listener closed a connection
+        that was kept open, at the very moment at which it was used again. Should both requests
+        arrive, the ephemeral key that nobody received costs nothing.
+        """
+        message = self._client.build_request(
+            "POST",
+            request.path,
+            headers={name: value.reveal() for name, value in request.headers.items()}
+            | {
+                "host": request.origin.authority,
+                "user-agent": USER_AGENT,
+                "accept-encoding": "identity",
+                CLUSTER_HEADER: request.origin.cluster,
+            },
+            content=body,
+        )
+        try:
+            return await self._client.send(message, stream=True)
+        except httpx.TransportError:
+            pass
+        try:
+            return await self._client.send(message, stream=True)
+        except httpx.TransportError as error:
+            raise UpstreamUnreachableError from error
+
+
+async def _read(answer: httpx.Response) -> UpstreamAnswer:
+    headers = {name.lower(): value for name, value in answer.headers.items()}
+    if EGRESS_MARK_HEADER in headers:
+        # Envoy itself speaks: it got no answer from the upstream.
+        raise UpstreamTimeoutError if answer.status_code == 504 else UpstreamUnreachableError
+    body = bytearray()
+    async for chunk in answer.aiter_raw():
+        body += chunk
+        if len(body) > MAX_ANSWER_BYTES:
+            raise UpstreamFailedError
+    return UpstreamAnswer(answer.status_code, headers, bytes(body))
 
 
 def _session() -> ClientSession:
