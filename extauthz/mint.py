@@ -1,5 +1,6 @@
 """``client_secrets``: mints an ephemeral key upstream and hands out a sealed token instead."""
 
+import re
 import secrets
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,13 +14,32 @@ from extauthz.metrics import MINT_SECONDS
 from extauthz.mintbody import Minted, MintRequest, parse_minted
 from extauthz.providers import provider_of
 from extauthz.providers.base import UpstreamRequest
+from ringback.errors import ApiError
 from ringback.secrets import Secret
 from ringback.settings import Settings
 from ringback.tokens.claims import CallClaims
+from ringback.tokens.errors import TokenError
 from ringback.tokens.jwe import Sealer
 from ringback.upstream import UpstreamFailedError, error_of
 
 SAFETY_IDENTIFIER: Final = "openai-safety-identifier"
+# One value: repeated lines are joined by a comma.
+_IDENTIFIER: Final = re.compile(r"[!-+\--~]{1,256}")
+
+
+class InvalidSafetyIdentifierError(ApiError):
+    """The caller's ``OpenAI-Safety-Identifier`` cannot be passed on: 400."""
+
+    http_status = 400
+    type = "invalid_request_error"
+    code = "safety_identifier_invalid"
+    param = "OpenAI-Safety-Identifier"
+
+    def __str__(self) -> str:
+        return (
+            "The OpenAI-Safety-Identifier header cannot be passed on. Send it once, as a hash of "
+            "at most 256 ASCII characters without spaces and commas."
+        )
 
 
 class Minter:
@@ -60,7 +80,7 @@ class Minter:
         """
         upstream = provider_of(deployment).mint_request(deployment)
         if safety_identifier:
-            upstream = _with_header(upstream, SAFETY_IDENTIFIER, safety_identifier)
+            upstream = _identify(upstream, safety_identifier)
         timeout_s = min(
             deployment.timeout_s or self._settings.upstream.mint_timeout_s,
             self._settings.upstream.mint_timeout_s,
@@ -69,15 +89,21 @@ class Minter:
         with MINT_SECONDS.labels(deployment.id).time():
             answer = await self._egress.post(upstream, body, timeout_s=timeout_s)
         if not 200 <= answer.status < 300:
-            raise error_of(answer.status, answer.headers, answer.body)
+            # A provider's words may reach the caller, unless they quote the key that they refuse.
+            is_safe = deployment.api_key.to_bytes() not in answer.body
+            raise error_of(answer.status, answer.headers, answer.body if is_safe else b"")
         return self._hand_out(parse_minted(answer.body), request, deployment, key)
 
     def _hand_out(
         self, minted: Minted, request: MintRequest, deployment: Deployment, key: VirtualKey
     ) -> Answer:
         now = self._now()
-        claims = self._claims(minted, request, deployment, key, int(now))
-        token = self._sealer.seal(claims.to_claims(), now)
+        try:
+            claims = self._claims(minted, request, deployment, key, int(now))
+            token = self._sealer.seal(claims.to_claims(), now)
+        except (ValueError, TokenError) as error:
+            # What is minted cannot be sealed, an ephemeral key of 4 kB for example.
+            raise UpstreamFailedError from error
         labels = Labels(
             "minted",
             key_alias=key.alias,
@@ -127,5 +153,8 @@ class Minter:
         )
 
 
-def _with_header(request: UpstreamRequest, name: str, value: str) -> UpstreamRequest:
-    return replace(request, headers={**request.headers, name: Secret(value)})
+def _identify(request: UpstreamRequest, safety_identifier: str) -> UpstreamRequest:
+    if not _IDENTIFIER.fullmatch(safety_identifier):
+        raise InvalidSafetyIdentifierError
+    headers = {**request.headers, SAFETY_IDENTIFIER: Secret(safety_identifier)}
+    return replace(request, headers=headers)
