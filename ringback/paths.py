@@ -1,7 +1,6 @@
 """Where Envoy and the files of ``envoy/`` are, in a checkout and in an installation."""
 
 import shutil
-import subprocess
 import sys
 import sysconfig
 from pathlib import Path
@@ -69,19 +68,6 @@ def find_envoy() -> Path:
     if found is None:
         raise MissingEnvoyError
     return Path(found)
-
-
-def envoy_version(envoy: Path) -> str:
-    """Return what an Envoy calls its version, for example ``1.40.0``; empty if it does not say."""
-    try:
-        said = subprocess.run(  # noqa: S603  found by find_envoy
-            [envoy, "--version"], capture_output=True, text=True, timeout=10, check=False
-        ).stdout
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    # It says: PATH  version: COMMIT/1.40.0/Clean/RELEASE/BoringSSL
-    parts = said.partition("version: ")[2].split("/")
-    return parts[1] if len(parts) > 1 else ""
 
 
 def _data_folders() -> tuple[str, ...]:

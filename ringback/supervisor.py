@@ -97,8 +97,12 @@ class Supervisor:
         return tuple(self._running)
 
     async def stop(self, names: Iterable[str], *, grace_s: float = STOP_GRACE_S) -> None:
-        """Send SIGTERM to children at once, and SIGKILL to those that outlast the grace."""
-        await asyncio.gather(*(self._stop(name, grace_s) for name in names))
+        """Send SIGTERM to children at once, and SIGKILL to those that outlast the grace.
+
+        Names of children that were never started are passed over.
+        """
+        started = [name for name in names if name in self._watches]
+        await asyncio.gather(*(self._stop(name, grace_s) for name in started))
 
     def kill(self) -> None:
         """Send SIGKILL to every child and whatever it has started; `stop` still has to follow."""

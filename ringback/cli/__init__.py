@@ -2,7 +2,7 @@
 
 import typer
 
-from ringback.cli import check, keys
+from ringback.cli import check, emulator, keys, render, up
 
 # NOTE: Typer's own tracebacks are off: they print local variables, and some of ours are secrets.
 app = typer.Typer(
@@ -14,8 +14,11 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 # In the order in which `ringback --help` shows them.
+app.command(name="up")(up.up)
 app.command(name="check")(check.check)
 app.add_typer(keys.app, name="keys")
+app.add_typer(render.app, name="render")
+app.command(name="emulator")(emulator.emulator)
 
 
 def main() -> None:

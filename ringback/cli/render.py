@@ -1,0 +1,113 @@
+"""``ringback render``: what `ringback up` would give to Envoy, as a file."""
+
+# ruff: noqa: PLC0415  imported where it is needed, so that `ringback --help` is quick
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from ringback.cli.bootstrap import Json
+    from ringback.settings import Settings
+
+app = typer.Typer(help="Write configuration out.", no_args_is_help=True)
+
+
+@app.callback()
+def group() -> None:
+    """Write configuration out."""
+
+
+@app.command()
+def envoy(
+    *,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="LiteLLM's config.yaml: its upstreams become static clusters."),
+    ] = None,
+    settings: Annotated[Path | None, typer.Option(help="ringback.yaml.")] = None,
+    output: Annotated[Path | None, typer.Option(help="A file. Default: the terminal.")] = None,
+) -> None:
+    """Write a complete bootstrap for Envoy, with CORS origins and switches of the settings.
+
+    Without --config, Envoy asks extauthz for its clusters, as in envoy/envoy.yaml.
+    """
+    from ringback.errors import StartError
+
+    try:
+        text = render_bootstrap(config, settings)
+    except StartError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from error
+    if output is None:
+        typer.echo(text, nl=False)
+        return
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        typer.echo(f"{output}: cannot be written: {error.strerror}", err=True)
+        raise typer.Exit(1) from error
+
+
+def render_bootstrap(config: Path | None, settings_file: Path | None) -> str:
+    """Return a bootstrap as YAML; the same input gives the same text.
+
+    Args:
+        config: LiteLLM's ``config.yaml``; its upstreams become static clusters.
+        settings_file: ``ringback.yaml``.
+
+    Raises:
+        StartError: If a file cannot be used.
+    """
+    from ringback.cli.bootstrap import Changes, adapt_bootstrap, check_types, read_bootstrap
+    from ringback.paths import envoy_dir
+    from ringback.settings import load_settings
+
+    settings = load_settings(settings_file)
+    folder = envoy_dir()
+    changes = Changes(
+        cors_origins=settings.cors_origins,
+        playground=folder / "playground.html" if settings.playground else None,
+        upstreams=_upstreams(config, settings) if config else None,
+    )
+    bootstrap = adapt_bootstrap(read_bootstrap(folder / "envoy.yaml"), changes)
+    check_types(bootstrap)
+    return _header(is_static=config is not None) + _to_yaml(bootstrap)
+
+
+def _upstreams(config: Path, settings: "Settings") -> "list[Json]":
+    from betterproto2 import Casing
+
+    from extauthz.clusters import build_clusters
+    from extauthz.litellm import load_config
+    from ringback.cli.plan import find_ca_file
+
+    upstream = settings.upstream
+    upstream = upstream.model_copy(update={"ca_file": find_ca_file(upstream)})
+    origins = [deployment.origin for deployment in load_config(config, os.environ).deployments]
+    return [cluster.to_dict(casing=Casing.SNAKE) for cluster in build_clusters(origins, upstream)]
+
+
+def _header(*, is_static: bool) -> str:
+    from ringback.paths import ENVOY_VERSION
+
+    clusters = (
+        "The upstreams are those of the LiteLLM configuration at that time: after a change of\n"
+        "# its upstreams, write it again."
+        if is_static
+        else "The upstreams come from extauthz (CDS)."
+    )
+    return (
+        f"# Written by `ringback render envoy`, for Envoy {ENVOY_VERSION}. Do not edit: change\n"
+        "# ringback.yaml and write it again. envoy/envoy.yaml has the comments.\n"
+        f"# {clusters}\n"
+    )
+
+
+def _to_yaml(bootstrap: "Json") -> str:
+    import yaml
+
+    text: str = yaml.safe_dump(bootstrap, sort_keys=False, allow_unicode=True, width=100)
+    return text

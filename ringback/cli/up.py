@@ -1,0 +1,150 @@
+"""``ringback up``: everything on this machine with one command."""
+
+# ruff: noqa: PLC0415  imported where it is needed, so that `ringback --help` is quick
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from ringback.cli.plan import StackOptions
+    from ringback.cli.stack import Stack
+    from ringback.supervisor import StopSignals
+
+
+def up(
+    *,
+    config: Annotated[
+        Path | None, typer.Option(help="LiteLLM's config.yaml. Default: an emulated provider.")
+    ] = None,
+    settings: Annotated[Path | None, typer.Option(help="ringback.yaml.")] = None,
+    keys: Annotated[Path | None, typer.Option(help="The key file.")] = None,
+    host: Annotated[str, typer.Option(help="IP address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 4000,
+    egress_port: Annotated[int, typer.Option(min=0, max=65535, help="On loopback.")] = 4001,
+    admin_port: Annotated[int, typer.Option(min=0, max=65535, help="On loopback.")] = 9901,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=64, help="Processes of each service. Default: 2.")
+    ] = None,
+    run_dir: Annotated[
+        Path | None,
+        typer.Option(help="Sockets and logs. Default: a temporary folder, removed at the end."),
+    ] = None,
+    playground: Annotated[
+        bool | None,
+        typer.Option("--playground/--no-playground", help="Default: on without --config."),
+    ] = None,
+    concurrency: Annotated[int, typer.Option(min=1, help="Envoy's worker threads.")] = 2,
+) -> None:
+    """Start Envoy, both services and, without --config, an emulator of the providers.
+
+    Prints `ready URL` when a call would succeed. Ctrl-C drains and stops; a second one kills.
+    """
+    from ringback.cli.plan import StackOptions
+    from ringback.cli.ports import LaunchError
+    from ringback.errors import StartError
+
+    options = StackOptions(
+        config=config,
+        settings=settings,
+        keys=keys,
+        host=host,
+        port=port,
+        egress_port=egress_port,
+        admin_port=admin_port,
+        workers=workers,
+        run_dir=run_dir,
+        playground=playground,
+        concurrency=concurrency,
+    )
+    try:
+        code = asyncio.run(_run(options))
+    except LaunchError as error:
+        typer.echo(str(error), err=True)
+        code = 1
+    except StartError as error:
+        _explain(error, options)
+        code = 2
+    raise typer.Exit(code)
+
+
+def _explain(error: Exception, options: "StackOptions") -> None:
+    """Show every mistake, as `ringback check` does, and not only the first."""
+    from ringback.cli.check import check
+
+    if options.config is not None:
+        check(config=options.config, settings=options.settings, keys=options.keys)
+    typer.echo(str(error), err=True)
+
+
+async def _run(options: "StackOptions") -> int:
+    from ringback.cli.stack import Stack
+    from ringback.supervisor import kill_on_second, stop_signals, wait_for_any
+
+    stack = Stack(options, typer.echo)
+    with stop_signals() as signals:
+        if not await _start(stack, signals):
+            return 130
+        await _announce(stack)
+        await wait_for_any(signals.first, stack.supervisor.loss)
+        await kill_on_second(signals, stack.supervisor, asyncio.create_task(_end(stack)))
+        if signals.second.is_set():
+            return 130
+    return 1 if stack.supervisor.lost else 0
+
+
+async def _start(stack: "Stack", signals: "StopSignals") -> bool:
+    """Start, unless a signal comes first."""
+    start = asyncio.create_task(stack.start())
+    first = asyncio.create_task(signals.first.wait())
+    await asyncio.wait({start, first}, return_when=asyncio.FIRST_COMPLETED)
+    first.cancel()
+    if not start.done():
+        start.cancel()
+        await asyncio.wait({start})
+        return False
+    await start
+    return True
+
+
+async def _announce(stack: "Stack") -> None:
+    from ringback.paths import ENVOY_VERSION
+
+    version = await stack.envoy_version()
+    if version != ENVOY_VERSION:
+        typer.echo(
+            f"warning: this is Envoy {version or 'of an unknown version'}; "
+            f"everything was tested with {ENVOY_VERSION}"
+        )
+    typer.echo("\n".join(_greeting(stack)))
+    typer.echo(f"ready {stack.url}")
+
+
+def _greeting(stack: "Stack") -> Iterator[str]:
+    key = stack.demo_key.reveal() if stack.demo_key else "YOUR_KEY"
+    yield f"url         {stack.url}"
+    if stack.demo_key:
+        yield f"demo key    {key}"
+    yield f"models      {', '.join(stack.inputs.models)}"
+    if stack.inputs.has_playground:
+        yield f"playground  {stack.url}/playground"
+    yield f"logs        {stack.folders.logs}"
+    yield (
+        f"try         curl -s {stack.url}/v1/realtime/client_secrets"
+        f" -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json'"
+        f" -d '{json.dumps({'model': stack.inputs.models[0]})}'"
+    )
+
+
+async def _end(stack: "Stack") -> None:
+    typer.echo("draining: no new work, waiting for requests in flight")
+    left = await stack.drain()
+    if left:
+        typer.echo(f"{left} requests did not end in time")
+    typer.echo("stopping")
+    await stack.stop()
+    typer.echo("stopped")
