@@ -34,19 +34,21 @@ class TokenRefusedError(AuthError):
         )
 
 
-def allow_call(claims: CallClaims, deployment: Deployment, header_names: Iterable[str]) -> Allow:
+def allow_call(
+    claims: CallClaims, deployment: Deployment | None, header_names: Iterable[str]
+) -> Allow:
     """Return how the request changes so that it reaches the deployment that minted the token.
 
     Args:
         claims: What the token says.
-        deployment: The deployment that it names.
+        deployment: The deployment that it names; None if there is none any more.
         header_names: Names of all request headers, in lower case.
 
     Raises:
-        TokenRefusedError: If the deployment has moved since: the token would leak its ephemeral key
-            to another origin.
+        TokenRefusedError: If the deployment is gone, or has moved: another origin has no business
+            with the ephemeral key.
     """
-    if claims.origin != str(deployment.origin):
+    if deployment is None or claims.origin != str(deployment.origin):
         raise TokenRefusedError
     name, value = credential(claims.auth_scheme, claims.ek)
     headers = {
@@ -61,7 +63,7 @@ def allow_call(claims: CallClaims, deployment: Deployment, header_names: Iterabl
     removed = tuple(
         header
         for header in header_names
-        if header[0] != ":"
+        if not header.startswith(":")
         and header not in FORWARDED_HEADERS
         and header not in _ROUTING_HEADERS
         and header not in headers

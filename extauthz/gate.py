@@ -8,18 +8,18 @@ from extauthz.calls import TokenRefusedError, allow_call
 from extauthz.configuration import Configuration
 from extauthz.decision import (
     Allow,
-    Answer,
     Decision,
     Labels,
     RequestFacts,
     bearer_credential,
     refuse,
 )
+from extauthz.deployments import Catalogue, Deployment
 from extauthz.errors import AuthError, ModelRequiredError, NotServedError, UnknownModelError
 from extauthz.keys import VirtualKey, hash_key
 from extauthz.metrics import DECISIONS, TOKENS_REFUSED
 from extauthz.mint import SAFETY_IDENTIFIER, Minter
-from extauthz.mintbody import parse_mint_request
+from extauthz.mintbody import MintRequest, parse_mint_request
 from extauthz.policy import check_key, check_model
 from ringback.contract import CALLS_PATHS, CLIENT_SECRETS_PATHS, OUTCOME_READY, READY_PATH
 from ringback.errors import ApiError
@@ -55,7 +55,7 @@ class Gate:
 
         Every `ApiError` becomes its answer; anything else is for the caller to fail closed on.
         """
-        endpoint, rule = self._rule(request.path)
+        endpoint, rule = self._rule(request)
         try:
             decision = await rule(request)
         except ApiError as error:
@@ -63,12 +63,15 @@ class Gate:
         DECISIONS.labels(endpoint, decision.labels.outcome).inc()
         return decision
 
-    def _rule(self, path: str) -> tuple[str, Callable[[RequestFacts], Awaitable[Decision]]]:
-        if path in CALLS_PATHS:
+    def _rule(
+        self, request: RequestFacts
+    ) -> tuple[str, Callable[[RequestFacts], Awaitable[Decision]]]:
+        """Return the endpoint, as a label, and what decides about it."""
+        if request.method == "POST" and request.path in CALLS_PATHS:
             return "calls", self._call
-        if path in CLIENT_SECRETS_PATHS:
+        if request.method == "POST" and request.path in CLIENT_SECRETS_PATHS:
             return "client_secrets", self._client_secret
-        if path == READY_PATH:
+        if request.method == "GET" and request.path == READY_PATH:
             return "ready", self._ready
         return "other", self._not_served
 
@@ -77,41 +80,30 @@ class Gate:
         key = await self._caller(request, configuration)
         labels = Labels("", key.alias, key.hash, key.team, key.user)
         try:
-            return await self._mint(request, configuration, key)
+            wanted = parse_mint_request(request.body)
+            deployment = _choose(wanted, key, configuration.catalogue)
+            labels = replace(labels, model=deployment.model_name, deployment=deployment.id)
+            return await self._minter.mint(
+                wanted, deployment, key, request.headers.get(SAFETY_IDENTIFIER)
+            )
         except ApiError as error:
             return refuse(error, replace(labels, outcome=error.code))
-
-    async def _mint(
-        self, request: RequestFacts, configuration: Configuration, key: VirtualKey
-    ) -> Answer:
-        wanted = parse_mint_request(request.body)
-        catalogue = configuration.catalogue
-        model = wanted.model or catalogue.only_realtime_group()
-        if model is None:
-            raise ModelRequiredError
-        group = catalogue.resolve(model)
-        check_model(key, group or model, model)
-        if group is None:
-            raise UnknownModelError
-        return await self._minter.mint(
-            wanted, catalogue.pick(group), key, request.headers.get(SAFETY_IDENTIFIER)
-        )
 
     async def _call(self, request: RequestFacts) -> Decision:
         configuration = self._configuration()
         claims = self._open(request)
-        # The token is as good as the key that minted it: blocked, expired or gone ends it.
         key = await configuration.keys.find(claims.key_hash)
         try:
-            check_key(key, self._time())
+            _check_token_key(key, claims, configuration.catalogue, self._time())
         except AuthError:
             TOKENS_REFUSED.labels("key").inc()
             raise TokenRefusedError from None
         deployment = configuration.catalogue.by_id(claims.deployment)
-        if deployment is None:
+        try:
+            return allow_call(claims, deployment, request.headers)
+        except TokenRefusedError:
             TOKENS_REFUSED.labels("deployment").inc()
-            raise TokenRefusedError
-        return allow_call(claims, deployment, request.headers)
+            raise
 
     async def _ready(self, _request: RequestFacts) -> Decision:
         return Allow(Labels(OUTCOME_READY))
@@ -139,3 +131,30 @@ class Gate:
 
     def _time(self) -> datetime:
         return datetime.fromtimestamp(self._now(), UTC)
+
+
+def _choose(wanted: MintRequest, key: VirtualKey, catalogue: Catalogue) -> Deployment:
+    """Return the deployment that mints, if the key may use its group."""
+    model = wanted.model or catalogue.only_realtime_group()
+    if model is None:
+        raise ModelRequiredError
+    group = catalogue.resolve(model)
+    check_model(key, group or model, model)
+    if group is None:
+        raise UnknownModelError
+    return catalogue.pick(group)
+
+
+def _check_token_key(
+    key: VirtualKey | None, claims: CallClaims, catalogue: Catalogue, now: datetime
+) -> None:
+    """Check that a token's key could still mint it: a token is as good as its key.
+
+    Raises:
+        AuthError: If the key is gone, blocked, expired, or not for that model any more.
+    """
+    check_key(key, now)
+    assert key is not None  # noqa: S101  check_key refuses None
+    # The token names the group; the key's list may name an alias of it.
+    aliases = (name for name in key.models if catalogue.resolve(name) == claims.model)
+    check_model(key, claims.model, *aliases)
