@@ -7,12 +7,17 @@ gateway's fault, and no text of an upstream that might quote a credential leaves
 import json
 import re
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 from ringback.errors import ApiError
 
-# Providers echo a masked key in some messages; anything that looks like one is replaced.
-_CREDENTIAL: Final = re.compile(r"\b(?:sk|ek|rk|sess|eyJ)[-_A-Za-z0-9*.]{6,}")
+# Providers echo a masked key in some messages; anything that looks like one is replaced: OpenAI's
+# prefixes, a JWT, or as many letters and digits in a row as an Azure key has. Words like
+# `session.type` and ids like `req_...` stay.
+_CREDENTIAL: Final = re.compile(
+    r"\b(?:(?:sk|ek|rk|sess)[-_]|eyJ)[-_A-Za-z0-9*.]{6,}|\b[A-Za-z0-9]{32,}"
+)
 _MAX_MESSAGE_CHARS: Final = 2000
 _MAX_RETRY_AFTER_S: Final = 3600
 
@@ -62,7 +67,7 @@ class UpstreamUnreachableError(ApiError):
     http_status = 503
     type = "service_unavailable"
     code = "upstream_unreachable"
-    headers: Mapping[str, str] = {"retry-after": "1"}
+    headers = MappingProxyType({"retry-after": "1"})
 
     def __str__(self) -> str:
         return "The provider cannot be reached. Try again shortly."
@@ -142,6 +147,7 @@ def _text(error: Mapping[str, Any], name: str) -> str:
     value = error.get(name)
     if not isinstance(value, str):
         return ""
+    # Cut last: of a key that is cut in two, neither half looks like one.
+    shown = _CREDENTIAL.sub("***", value)[:_MAX_MESSAGE_CHARS]
     # JSON can escape half a surrogate pair, which no answer of ours could hold.
-    shown = value[:_MAX_MESSAGE_CHARS].encode(errors="replace").decode()
-    return _CREDENTIAL.sub("***", shown)
+    return shown.encode(errors="replace").decode()
