@@ -1,24 +1,29 @@
 """Logs: one JSON object per line on stderr, the same shape for our own lines and for libraries'.
 
 A line holds an event word and facts. No key, token, SDP, header or address belongs in one; `Secret`
-values come out as ``***``.
+values come out as ``***``, and of an exception there is its type and place.
+
+NOTE: gRPC's C core writes lines of its own to stderr, about sockets and not about requests. The
+variable GRPC_VERBOSITY, read when grpc is imported, sets how many.
 """
 
 import logging
 import sys
 import traceback
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Literal
 
 import structlog
-from structlog.typing import EventDict, Processor
+from structlog.typing import EventDict, FilteringBoundLogger, Processor
+
+from ringback.secrets import Secret
 
 Level = Literal["debug", "info", "warning", "error"]
-Logger = structlog.stdlib.BoundLogger
+Logger = FilteringBoundLogger
 
 
 def configure(level: Level, service: str) -> None:
-    """Send every log line of this process to stderr as JSON.
+    """Send every log line of this process to stderr as JSON, warnings of Python too.
 
     Args:
         level: The least severe level that is written. Libraries never write below ``warning``.
@@ -27,12 +32,12 @@ def configure(level: Level, service: str) -> None:
     shared: list[Processor] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
-        structlog.processors.EventRenamer("event"),
         _adder("service", service),
     ]
     render: list[Processor] = [
-        structlog.processors.format_exc_info,
-        structlog.processors.JSONRenderer(default=repr, ensure_ascii=False),
+        _describe_exception,
+        # All ASCII: Unicode has more line separators than `\n`, and stderr may not be UTF-8.
+        structlog.processors.JSONRenderer(default=_show),
     ]
     structlog.configure(
         processors=[*shared, *render],
@@ -43,11 +48,12 @@ def configure(level: Level, service: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
         )
     )
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.captureWarnings(capture=True)
 
 
 def get_logger() -> Logger:
@@ -64,6 +70,22 @@ def describe(error: BaseException) -> dict[str, str]:
     frames = traceback.extract_tb(error.__traceback__)
     place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "unknown"
     return {"error": type(error).__name__, "at": place}
+
+
+def _describe_exception(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Put the description of an exception in the place of its traceback."""
+    given = event.pop("exc_info", None)
+    if given is True:
+        given = sys.exc_info()
+    error = given[1] if isinstance(given, tuple) else given
+    if isinstance(error, BaseException):
+        event.update(describe(error))
+    return event
+
+
+def _show(value: object) -> str:
+    """Return what stands for a value that JSON has no form for: its type, unless it is harmless."""
+    return str(value) if isinstance(value, Secret | PurePath) else type(value).__name__
 
 
 def _adder(name: str, value: str) -> Processor:
