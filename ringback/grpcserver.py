@@ -1,7 +1,6 @@
 """The gRPC server of one worker: one address, health, graceful end."""
 
-import asyncio
-import signal
+import socket
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -9,11 +8,15 @@ from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
 
+from ringback.addresses import parse_host_port
 from ringback.errors import StartError
 from ringback.logs import get_logger
+from ringback.supervisor import stop_signals
 
 # How long requests in flight may take to end after SIGTERM. Longer than any single decision.
 GRACE_S = 15.0
+# Somebody who listens on a socket lets others in at once.
+_PROBE_S = 1.0
 
 _OPTIONS: Sequence[tuple[str, int]] = (
     # Each worker has an address of its own, so that Envoy spreads the load and not the kernel.
@@ -54,8 +57,8 @@ class BindError(StartError):
 
     def __str__(self) -> str:
         return (
-            f"{self.address} cannot be bound: it is in use, "
-            "or the folder of the socket does not exist."
+            f"{self.address} cannot be bound: expected unix:/path in a folder that exists, or "
+            "host:port with an address of this machine, that nobody else listens on."
         )
 
 
@@ -76,26 +79,57 @@ async def serve(service: Service, address: str) -> None:
     service.register(server)
     status = health.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
-    for name in ("", *service.names):
-        await status.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)
+    await _set_health(status, service, health_pb2.HealthCheckResponse.NOT_SERVING)
     try:
-        bound = server.add_insecure_port(address)
+        _bind(server, address)
+        with stop_signals() as signals:
+            await server.start()
+            await service.start()
+            await _set_health(status, service, health_pb2.HealthCheckResponse.SERVING)
+            log.info("ready", address=address)
+            await signals.first.wait()
+            log.info("stopping", address=address)
+            await status.enter_graceful_shutdown()
+            await service.drain()
+            await server.stop(GRACE_S)
+            await service.stop()
+    finally:
+        # For every other way out; a server that is stopped already stays so.
+        await server.stop(None)
+
+
+def _bind(server: aio.Server, address: str) -> None:
+    kind, _, path = address.partition(":")
+    if kind == "unix":
+        _check_unused(path, address)
+    else:
+        # gRPC would take a port modulo 65536.
+        try:
+            parse_host_port(address)
+        except ValueError as error:
+            raise BindError(address) from error
+    try:
+        server.add_insecure_port(address)
     except RuntimeError as error:
         raise BindError(address) from error
-    if not bound:
-        raise BindError(address)
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    await server.start()
-    await service.start()
+
+
+def _check_unused(path: str, address: str) -> None:
+    """Refuse a socket that somebody listens on: gRPC would put its own in that place.
+
+    It is right to do so with a socket that a killed worker has left behind.
+    """
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(_PROBE_S)
+        try:
+            probe.connect(path)
+        except TimeoutError:
+            pass  # so busy that nobody is let in
+        except OSError:
+            return
+    raise BindError(address)
+
+
+async def _set_health(status: health.HealthServicer, service: Service, value: int) -> None:
     for name in ("", *service.names):
-        await status.set(name, health_pb2.HealthCheckResponse.SERVING)
-    log.info("ready", address=address)
-    await stop.wait()
-    log.info("stopping", address=address)
-    await status.enter_graceful_shutdown()
-    await service.drain()
-    await server.stop(GRACE_S)
-    await service.stop()
+        await status.set(name, value)

@@ -2,6 +2,7 @@
 
 from prometheus_client import start_http_server
 
+from ringback.addresses import parse_host_port
 from ringback.errors import StartError
 
 
@@ -12,20 +13,42 @@ class MetricsAddressError(StartError):
         self.address = address
 
     def __str__(self) -> str:
-        return f"metrics address {self.address}: not host:port, or in use."
+        return (
+            f"metrics address {self.address}: expected host:port "
+            "with an address of this machine and a free port from 0 to 65535."
+        )
 
 
 def serve_metrics(address: str) -> None:
     """Serve this process's metrics over HTTP, from a thread of their own.
 
     Args:
-        address: ``host:port``.
+        address: ``host:port``; ``:port`` listens on 127.0.0.1.
 
     Raises:
-        MetricsAddressError: If the address is malformed or in use.
+        MetricsAddressError: If the address is malformed, not ours or in use.
     """
-    host, _, port = address.rpartition(":")
     try:
-        start_http_server(int(port), addr=host.strip("[]") or "127.0.0.1")
+        host, port = parse_host_port(address)
+        start_http_server(port, addr=host or "127.0.0.1")
     except (ValueError, OSError) as error:
         raise MetricsAddressError(address) from error
+
+
+def shift_port(address: str, ports: int) -> str:
+    """Return the metrics address of another worker, whose port is higher by so many.
+
+    Args:
+        address: ``host:port``; with port 0, any free one, it stays as it is.
+        ports: 0 or more.
+
+    Raises:
+        MetricsAddressError: If the address is malformed, or the port would be above 65535.
+    """
+    try:
+        _, port = parse_host_port(address)
+        shifted = f"{address.rpartition(':')[0]}:{port + ports}" if port else address
+        parse_host_port(shifted)
+    except ValueError as error:
+        raise MetricsAddressError(address) from error
+    return shifted

@@ -9,7 +9,7 @@ from pathlib import Path
 from ringback.errors import StartError
 from ringback.grpcserver import Service, serve
 from ringback.logs import configure, get_logger
-from ringback.metrics import serve_metrics
+from ringback.metrics import serve_metrics, shift_port
 from ringback.settings import Settings, load_settings
 from ringback.supervisor import Child, supervise
 
@@ -64,7 +64,10 @@ def _parse(name: str) -> argparse.Namespace:
     parser.add_argument("--config", type=Path, help="LiteLLM's config.yaml")
     parser.add_argument("--keys", type=Path, help="the key file")
     parser.add_argument("--metrics", metavar="HOST:PORT", help="Prometheus endpoint")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if len(set(arguments.listen)) < len(arguments.listen):
+        parser.error("argument --listen: each worker needs an address of its own")
+    return arguments
 
 
 def _supervise(name: str, arguments: argparse.Namespace, settings: Settings) -> int:
@@ -84,6 +87,5 @@ def _worker_command(
         if (path := getattr(arguments, option)) is not None:
             command += [f"--{option}", str(path)]
     if settings.metrics_address is not None:
-        host, _, port = settings.metrics_address.rpartition(":")
-        command += ["--metrics", f"{host}:{int(port) + index * METRICS_PORT_STEP}"]
+        command += ["--metrics", shift_port(settings.metrics_address, index * METRICS_PORT_STEP)]
     return command
