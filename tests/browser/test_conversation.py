@@ -1,15 +1,19 @@
 """Client code as people write it, in a page of another origin, against `ringback up`."""
 
+import asyncio
+import json
 import re
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import pytest
+import pytest_asyncio
 from aiohttp import web
 from playwright.async_api import Browser, Page, Request, Response
-from ringback.cli.stack import Options, Stack
 
 from helpers.chromium import ALLOW_MICROPHONE, chromium
+from ringback.cli.plan import StackOptions
+from ringback.cli.stack import Stack
 
 pytestmark = pytest.mark.browser
 
@@ -54,21 +58,24 @@ async () => [...(await pc.getStats()).values()]
 """
 
 
-@pytest.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
     """What `ringback up` starts: Envoy, both services and the emulator."""
-    async with Stack(Options(run_dir=tmp_path_factory.mktemp("run"))) as running:
+    options = StackOptions(
+        port=0, egress_port=0, admin_port=0, run_dir=tmp_path_factory.mktemp("run")
+    )
+    async with Stack(options) as running:
         yield running
 
 
-@pytest.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser() -> AsyncIterator[Browser]:
     """One browser for all conversations."""
     async with chromium(ALLOW_MICROPHONE) as running:
         yield running
 
 
-@pytest.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def app_url() -> AsyncIterator[str]:
     """The page of somebody's app: another origin than the gateway's."""
 
@@ -90,8 +97,9 @@ class Traffic:
     def __init__(self, page: Page) -> None:
         self.requests: list[Request] = []
         self.responses: list[Response] = []
-        page.on("request", self.requests.append)
-        page.on("response", self.responses.append)
+        # Not the bound methods: Playwright cannot wrap those of a list.
+        page.on("request", lambda request: self.requests.append(request))  # noqa: PLW0108
+        page.on("response", lambda response: self.responses.append(response))  # noqa: PLW0108
 
     async def text(self) -> str:
         """Return every URL, header and body, joined."""
@@ -114,7 +122,8 @@ async def test_a_page_of_another_origin_talks(
     page = await browser.new_page()
     traffic = Traffic(page)
     await page.goto(app_url)
-    arguments = {"gateway": stack.url, "key": stack.demo_key, "model": model}
+    assert stack.demo_key is not None
+    arguments = {"gateway": stack.url, "key": stack.demo_key.reveal(), "model": model}
 
     result: dict[str, Any] = await page.evaluate(CLIENT, arguments)
 
@@ -138,8 +147,11 @@ async def test_a_page_of_another_origin_talks(
 @pytest.mark.asyncio(loop_scope="module")
 async def test_every_request_went_through_envoy(stack: Stack) -> None:
     """Envoy's access log has each mint and each call, decided by both services."""
-    log = stack.logs("envoy")
-    for route, outcome in (("client_secrets", "minted"), ("upstream", "call")):
-        lines = [line for line in log.splitlines() if f'"route":"{route}"' in line]
-        assert lines
-        assert all(f'"outcome":"{outcome}"' in line for line in lines)
+    decided = {"client_secrets": "minted", "upstream": "call"}
+    async with asyncio.timeout(15):  # Envoy writes its log in intervals
+        while not all(f'"route":"{route}"' in stack.logs("envoy") for route in decided):
+            await asyncio.sleep(0.2)
+    lines = [json.loads(line) for line in stack.logs("envoy").splitlines() if line[:1] == "{"]
+    for route, outcome in decided.items():
+        outcomes = {line.get("outcome") for line in lines if line.get("route") == route}
+        assert outcomes == {outcome}
