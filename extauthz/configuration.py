@@ -1,23 +1,21 @@
 """The configuration in force, and how a changed file takes its place without losing a request."""
 
 import asyncio
-import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-
-from watchfiles import awatch
 
 from extauthz.clusters import snapshot_of
 from extauthz.deployments import Catalogue, Origin
 from extauthz.discovery import ClusterDiscovery
 from extauthz.errors import ConfigError
+from extauthz.filewatch import MISSING_S, POLL_S, Fingerprint, fingerprint, watch
 from extauthz.keyfile import KeyFileSource
 from extauthz.keys import KeySource, KeySources, MasterKeySource
-from extauthz.litellm import load_config
+from extauthz.litellm import config_files, load_config
 from extauthz.metrics import RELOADS
-from ringback.logs import describe, get_logger
+from ringback.logs import get_logger
 from ringback.secrets import Secret
 from ringback.settings import Settings
 
@@ -30,13 +28,18 @@ class Configuration:
         catalogue: Models and deployments.
         keys: Where callers' keys are looked up.
         master_key: The one of the LiteLLM config, if any.
-        files: What was read, to be watched.
+        key_file: The key file among `keys`; its changes are taken up in place.
+        files: What the LiteLLM config, first, and the files that it includes held just before
+            they were read.
+        key_files: The same of the key file; empty if there is none.
     """
 
     catalogue: Catalogue
     keys: KeySources
     master_key: Secret | None
-    files: tuple[Path, ...]
+    key_file: KeyFileSource | None
+    files: Fingerprint
+    key_files: Fingerprint
 
 
 def load_configuration(settings: Settings) -> Configuration:
@@ -47,38 +50,67 @@ def load_configuration(settings: Settings) -> Configuration:
     """
     if settings.config_file is None:
         raise ConfigError(["There is no configuration. Name LiteLLM's file with --config FILE."])
-    config = load_config(settings.config_file, os.environ)
+    problems: list[str] = []
+    key_file, key_files = None, fingerprint([settings.keys_file] if settings.keys_file else [])
+    if settings.keys_file is not None:
+        try:
+            key_file = KeyFileSource(settings.keys_file)
+        except ConfigError as error:
+            problems += error.problems
+    try:
+        configuration = _load(settings.config_file, key_file, key_files)
+    except ConfigError as error:
+        raise ConfigError([*error.problems, *problems]) from error
+    if problems:
+        raise ConfigError(problems)
+    return configuration
+
+
+def _load(path: Path, key_file: KeyFileSource | None, key_files: Fingerprint) -> Configuration:
+    files = fingerprint(config_files(path))
+    config = load_config(path, os.environ)
     sources: list[KeySource] = []
-    files = [settings.config_file]
     if config.master_key is not None:
         sources.append(MasterKeySource(config.master_key))
-    if settings.keys_file is not None:
-        sources.append(KeyFileSource(settings.keys_file))
-        files.append(settings.keys_file)
-    return Configuration(Catalogue(config), KeySources(*sources), config.master_key, tuple(files))
+    if key_file is not None:
+        sources.append(key_file)
+    return Configuration(
+        Catalogue(config), KeySources(*sources), config.master_key, key_file, files, key_files
+    )
 
 
 class ConfigurationKeeper:
-    """Watches the files and replaces the configuration when they change.
+    """Watches the files and takes up their changes.
 
-    A file that cannot be used is refused with its reasons, and the old configuration stays. New
-    clusters are announced before the first request uses them; old ones stay while requests that do
-    may be in flight.
+    A file that cannot be used is refused with its reasons, and what was read before stays in
+    force. New clusters are announced before the first request uses them; old ones stay while
+    requests that do may be in flight. The key file is watched apart: a key that is blocked there
+    is blocked at once, whatever state the LiteLLM config is in.
 
     Args:
         configuration: The one to begin with.
-        settings: Which files, and how long to wait.
+        settings: How long to wait, and how upstreams are reached.
         discovery: Where clusters are announced.
+        poll_s: Time between two looks at the files.
+        missing_s: How long a file may be away before that counts as a change.
     """
 
     def __init__(
-        self, configuration: Configuration, settings: Settings, discovery: ClusterDiscovery
+        self,
+        configuration: Configuration,
+        settings: Settings,
+        discovery: ClusterDiscovery,
+        *,
+        poll_s: float = POLL_S,
+        missing_s: float = MISSING_S,
     ) -> None:
         self._current = configuration
         self._settings = settings
         self._discovery = discovery
+        self._poll_s = poll_s
+        self._missing_s = missing_s
         self._announced = set(configuration.catalogue.origins())
-        self._watching: asyncio.Task[None] | None = None
+        self._watching: list[asyncio.Task[None]] = []
         self._retiring: asyncio.Task[None] | None = None
         self._log = get_logger()
 
@@ -89,62 +121,63 @@ class ConfigurationKeeper:
 
     def start(self) -> None:
         """Begin to watch."""
-        self._watching = asyncio.create_task(self._watch())
+        path = next(iter(self._current.files))
+        self._watch(self._current.files, lambda: config_files(path), self._take_up_config)
+        if (key_file := self._current.key_file) is not None:
+            key_files = self._current.key_files
+            self._watch(key_files, lambda: key_files, lambda: self._take_up_keys(key_file))
 
     async def stop(self) -> None:
         """Stop watching."""
-        tasks = [task for task in (self._watching, self._retiring) if task is not None]
+        tasks = self._watching if self._retiring is None else [*self._watching, self._retiring]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _watch(self) -> None:
-        # Folders, not files: editors and Kubernetes replace a file by renaming another one.
-        folders = {path.resolve().parent for path in self._current.files}
-        seen = _contents(self._current.files)
-        async for _ in awatch(*folders, recursive=False, debounce=200, step=50):
-            contents = _contents(self._current.files)
-            if contents == seen:
-                continue
-            seen = contents
-            if await self._reload():
-                if self._retiring is not None:
-                    self._retiring.cancel()
-                self._retiring = asyncio.create_task(self._retire())
+    def _watch(
+        self,
+        known: Fingerprint,
+        find_files: Callable[[], Iterable[Path]],
+        take_up: Callable[[], Awaitable[None]],
+    ) -> None:
+        watching = watch(known, find_files, take_up, poll_s=self._poll_s, missing_s=self._missing_s)
+        self._watching.append(asyncio.create_task(watching))
 
-    async def _reload(self) -> bool:
+    async def _take_up_keys(self, key_file: KeyFileSource) -> None:
         try:
-            new = await asyncio.to_thread(load_configuration, self._settings)
+            await asyncio.to_thread(key_file.reload)
         except ConfigError as error:
-            RELOADS.labels("refused").inc()
-            self._log.error("configuration_refused", problems=error.problems)
-            return False
-        except Exception as error:  # noqa: BLE001  the old configuration stays, whatever it is
-            RELOADS.labels("refused").inc()
-            self._log.error("configuration_refused", **describe(error))
-            return False
-        self._announced |= set(new.catalogue.origins())
-        self._announce(self._announced)
+            self._refuse("keys", error)
+            return
+        RELOADS.labels("keys", "taken_up").inc()
+        self._log.info("keys_changed")
+
+    async def _take_up_config(self) -> None:
+        old = self._current
+        path = next(iter(old.files))
+        try:
+            new = await asyncio.to_thread(_load, path, old.key_file, old.key_files)
+        except ConfigError as error:
+            self._refuse("config", error)
+            return
+        # First of all: it would take back the clusters that are announced next.
+        if self._retiring is not None:
+            self._retiring.cancel()
+        self._announce(self._announced | set(new.catalogue.origins()))
         await asyncio.sleep(self._settings.reload.settle_s)
         self._current = new
-        RELOADS.labels("taken_up").inc()
-        self._log.info("configuration_changed", groups=len(new.catalogue.groups))
-        return True
+        self._retiring = asyncio.create_task(self._retire())
+        RELOADS.labels("config", "taken_up").inc()
+        self._log.info("config_changed", groups=len(new.catalogue.groups))
 
     async def _retire(self) -> None:
         await asyncio.sleep(self._settings.reload.drain_s)
-        self._announced = set(self._current.catalogue.origins())
-        self._announce(self._announced)
+        self._announce(set(self._current.catalogue.origins()))
 
-    def _announce(self, origins: Iterable[Origin]) -> None:
+    def _refuse(self, file: str, error: ConfigError) -> None:
+        RELOADS.labels(file, "refused").inc()
+        self._log.error(f"{file}_refused", problems=error.problems)
+
+    def _announce(self, origins: set[Origin]) -> None:
+        self._announced = origins
         self._discovery.publish(snapshot_of(origins, self._settings.upstream))
-
-
-def _contents(files: Iterable[Path]) -> tuple[bytes, ...]:
-    contents = []
-    for path in files:
-        content = b""
-        with contextlib.suppress(OSError):
-            content = path.read_bytes()
-        contents.append(content)
-    return tuple(contents)

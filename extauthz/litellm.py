@@ -88,6 +88,11 @@ def load_config(path: Path, environ: Mapping[str, str]) -> LiteLLMConfig:
     )
 
 
+def config_files(path: Path) -> tuple[Path, ...]:
+    """Return a configuration and the files that it includes, whether they can be used or not."""
+    return tuple(_Files(path).paths)
+
+
 class _Files:
     """The files of one configuration, joined as LiteLLM joins them.
 

@@ -19,5 +19,5 @@ TOKENS_REFUSED: Final = Counter(
 CDS_PUSHES: Final = Counter("ringback_cds_pushes", "Sets of clusters sent to Envoy")
 CDS_NACKS: Final = Counter("ringback_cds_nacks", "Sets of clusters that Envoy refused")
 RELOADS: Final = Counter(
-    "ringback_config_reloads", "Changed files taken up, or refused", ["result"]
+    "ringback_config_reloads", "Changes of files, by what became of them", ["file", "result"]
 )
