@@ -11,9 +11,14 @@ from typing import Final
 # Envoy puts the metadata of a CheckResponse and of a ProcessingResponse into the namespace of the
 # filter. Both services set CHECKED on success; the RBAC filter behind each one lets nothing else
 # pass, because an empty reply or a stream that ends cleanly would otherwise count as consent.
+# sdpfilter sets ANSWER_CHECKED when the upstream's answer may pass too; a Lua filter insists on it.
 AUTHZ_NAMESPACE: Final = "envoy.filters.http.ext_authz"
 PROC_NAMESPACE: Final = "envoy.filters.http.ext_proc"
+# The Origin of a request, if the CORS policy allows it, is kept under this name.
+CORS_NAMESPACE: Final = "ringback"
+ALLOWED_ORIGIN: Final = "allowed_origin"
 CHECKED: Final = "checked"
+ANSWER_CHECKED: Final = "answer_checked"
 # Set to true on every answer that a service makes itself, so that Envoy's local_reply_config
 # leaves its body alone.
 ANSWERED: Final = "answered"

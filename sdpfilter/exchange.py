@@ -6,7 +6,8 @@
 3. Response headers: an error is answered at once where no body is needed; the upstream's Location
    is sealed into a handle; headers that are not on the allow-list go. What Envoy itself answers
    passes.
-4. Response body: an answer is checked against the offer, an error is put into our shape.
+4. Response body: an answer is checked against the offer, an error is put into our shape. Only now
+   the answer counts as checked; Envoy's interlock of the way back lets nothing pass before.
 """
 
 from collections.abc import Callable, Mapping
@@ -68,7 +69,7 @@ class Continue:
     set_headers: Mapping[str, str] = field(default_factory=dict)
     remove_headers: tuple[str, ...] = ()
     checked: bool = False
-    """The interlock may open."""
+    """The interlock may open: that of the request, or from the upstream's answer on that one's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +205,7 @@ class Exchange:
                 check_answer(body, self._offer)
             except SDPError as error:
                 return self._refuse(AnswerRefusedError(error))
-        return Continue({"content-length": str(len(body))})
+        return Continue({"content-length": str(len(body))}, checked=True)
 
     def _accept(self, headers: Mapping[str, str]) -> Action:
         changed = {"content-type": SDP_CONTENT_TYPE}

@@ -19,6 +19,7 @@ from envoyapi.service.ext_proc.v3.external_processor_pb2 import (
 )
 from envoyapi.type.v3.http_status_pb2 import HttpStatus, StatusCode
 from ringback.contract import (
+    ANSWER_CHECKED,
     ANSWERED,
     AUTHZ_NAMESPACE,
     CHECKED,
@@ -43,6 +44,11 @@ from sdpfilter.exchange import (
 # Envoy's response.code_details of an answer that came from the upstream.
 _VIA_UPSTREAM: Final = "via_upstream"
 _PURPOSES: Final = {OUTCOME_CALL: Purpose.CALL, OUTCOME_READY: Purpose.READY}
+_CHECKED_BY_PART: Final = {
+    "request_headers": CHECKED,
+    "request_body": CHECKED,
+    "response_body": ANSWER_CHECKED,
+}
 _Option = HeaderValueOption.HeaderAppendAction
 
 
@@ -121,7 +127,7 @@ def _respond(part: str, action: Action) -> ProcessingResponse:
         return _refuse(action)
     response = ProcessingResponse()
     if action.checked:
-        _set_metadata(response, {CHECKED: True})
+        _set_metadata(response, {_CHECKED_BY_PART[part]: True})
     getattr(response, part).CopyFrom(_allow(part, action))
     return response
 

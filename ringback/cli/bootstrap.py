@@ -23,6 +23,7 @@ PLAYGROUND_ROUTE: Final = "playground"
 _VIRTUAL_HOST: Final = "ringback"
 _RUNTIME_LAYER: Final = "ringback"
 _CORS_FILTER: Final = "envoy.filters.http.cors"
+_ORIGIN_FILTER: Final = "envoy.filters.http.header_to_metadata"
 # A label of a host name as browsers write it: lower case, or Punycode.
 _ANY_LABEL: Final = "[a-z0-9_-]+"
 # Origins leave the port out where it is the scheme's own.
@@ -109,10 +110,7 @@ def adapt_bootstrap(bootstrap: Json, changes: Changes) -> Json:
         assignment = _part(_static(adapted, "clusters", cluster), "load_assignment")
         assignment["endpoints"] = [{"lb_endpoints": [_endpoint(text) for text in addresses]}]
     if changes.cors_origins is not None:
-        policy = _part(_virtual_host(adapted), "typed_per_filter_config", _CORS_FILTER)
-        policy["allow_origin_string_match"] = [
-            {"safe_regex": {"regex": origin_regex(origin)}} for origin in changes.cors_origins
-        ]
+        _allow_origins(adapted, [origin_regex(origin) for origin in changes.cors_origins])
     _switch_playground(adapted, changes.playground)
     if changes.upstreams is not None:
         adapted.pop("dynamic_resources", None)
@@ -150,6 +148,16 @@ def check_types(bootstrap: Json) -> None:
     module.Bootstrap.from_dict(bootstrap)
 
 
+def _allow_origins(bootstrap: Json, regexes: Sequence[str]) -> None:
+    policy = _part(_virtual_host(bootstrap), "typed_per_filter_config", _CORS_FILTER)
+    policy["allow_origin_string_match"] = [{"safe_regex": {"regex": regex}} for regex in regexes]
+    # What is refused after the upstream answered passes no CORS filter; the Origin is kept for it.
+    memory = _named(_ingress_parts(bootstrap, "http_filters"), _ORIGIN_FILTER, (INGRESS_LISTENER,))
+    rule = _part(memory["typed_config"]["request_rules"][0], "on_header_present")
+    pattern = _part(rule, "regex_value_rewrite", "pattern")
+    pattern["regex"] = f"^({'|'.join(regexes)})$|^.*$"
+
+
 def _switch_playground(bootstrap: Json, page: Path | None) -> None:
     layers = _part(bootstrap, "layered_runtime").get("layers", [])
     layer = _named(layers, _RUNTIME_LAYER, ("layered_runtime", "layers"))
@@ -165,14 +173,19 @@ def _switch_playground(bootstrap: Json, page: Path | None) -> None:
 
 
 def _virtual_host(bootstrap: Json) -> Json:
+    hosts = _ingress_parts(bootstrap, "route_config", "virtual_hosts")
+    return _named(hosts, _VIRTUAL_HOST, (INGRESS_LISTENER, "virtual_hosts"))
+
+
+def _ingress_parts(bootstrap: Json, *path: str) -> list[Json]:
+    """Return what a list of the listener's connection manager holds."""
     listener = _static(bootstrap, "listeners", INGRESS_LISTENER)
-    hosts = [
-        host
+    managers = [
+        _part(network_filter["typed_config"], *path[:-1])
         for chain in listener.get("filter_chains", [])
         for network_filter in chain.get("filters", [])
-        for host in network_filter["typed_config"].get("route_config", {}).get("virtual_hosts", [])
     ]
-    return _named(hosts, _VIRTUAL_HOST, (INGRESS_LISTENER, "virtual_hosts"))
+    return [part for manager in managers for part in manager.get(path[-1], [])]
 
 
 def _static(bootstrap: Json, kind: str, name: str) -> Json:

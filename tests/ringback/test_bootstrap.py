@@ -166,6 +166,8 @@ def test_the_rest_stays_as_it_is(original: Json) -> None:
     assert original == before
     static, host = "/static_resources", "/route_config/virtual_hosts/ringback"
     origins = f"{host}/typed_per_filter_config/envoy.filters.http.cors/allow_origin_string_match"
+    memory = "/http_filters/envoy.filters.http.header_to_metadata/typed_config"
+    kept_origin = f"{memory}/request_rules/0/on_header_present"
     socket = "/address/socket_address"
     workers = "/load_assignment/endpoints/0/lb_endpoints"
     manager = f"{static}/listeners/ingress_http/filter_chains/0/filters/{MANAGER}/typed_config"
@@ -177,6 +179,7 @@ def test_the_rest_stays_as_it_is(original: Json) -> None:
         f"{static}/listeners/egress_http{socket}/port_value",
         f"{origins}/0/safe_regex/regex",
         f"{origins}/1/safe_regex/regex",
+        f"{kept_origin}/regex_value_rewrite/pattern/regex",
         f"{host}/routes/playground/direct_response/body/filename",
         f"{static}/clusters/extauthz{workers}",
         f"{static}/clusters/sdpfilter{workers}/1/endpoint{socket}/address",
