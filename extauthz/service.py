@@ -64,5 +64,6 @@ class ExtAuthz(external_auth_pb2_grpc.AuthorizationServicer):
         try:
             return write_decision(await self._gate.decide(read_request(request)))
         except Exception as error:  # noqa: BLE001  whatever it is, the request must not pass
-            self._log.error("check_failed", **describe(error))
+            request_id = request.attributes.request.http.headers.get("x-request-id")
+            self._log.error("check_failed", request_id=request_id, **describe(error))
             await context.abort(grpc.StatusCode.INTERNAL, "the request cannot be decided")
