@@ -53,7 +53,7 @@ from extauthz.deployments import Origin
 from ringback.settings import UpstreamSettings
 
 # Requests of one upstream that may be in flight or wait for a connection; beyond it callers get 503
-# at once instead of a queue.
+# at once instead of a place in a queue.
 _MAX_REQUESTS: Final = 1024
 # Connections that nobody used for so long are closed by us: before the provider does it while a
 # request is under way.
@@ -70,7 +70,7 @@ class Snapshot:
 
     Attributes:
         version: Hash of the content: replicas with the same configuration agree on it.
-        resources: Serialised ``envoy.config.cluster.v3.Cluster`` messages, by name.
+        resources: Serialised ``envoy.config.cluster.v3.Cluster`` messages, sorted by name.
     """
 
     version: str
@@ -97,10 +97,10 @@ def build_clusters(origins: Iterable[Origin], settings: UpstreamSettings) -> lis
 
 
 def _build(origin: Origin, settings: UpstreamSettings) -> Cluster:
-    is_name = not _is_address(origin.host)
+    address = _parse_address(origin.host)
     return Cluster(
         name=origin.cluster,
-        type=ClusterDiscoveryType.LOGICAL_DNS if is_name else ClusterDiscoveryType.STATIC,
+        type=ClusterDiscoveryType.STATIC if address else ClusterDiscoveryType.LOGICAL_DNS,
         connect_timeout=timedelta(seconds=settings.connect_timeout_s),
         # The caller already waits; a second address is tried while the first one is silent.
         dns_lookup_family=ClusterDnsLookupFamily.ALL,
@@ -124,9 +124,7 @@ def _build(origin: Origin, settings: UpstreamSettings) -> Cluster:
             tcp_keepalive=TcpKeepalive(keepalive_time=30, keepalive_interval=10)
         ),
         typed_extension_protocol_options={_HTTP_OPTIONS: _http_options()},
-        transport_socket=_tls(origin, settings, is_name=is_name)
-        if origin.scheme == "https"
-        else None,
+        transport_socket=_tls(origin, settings, address) if origin.scheme == "https" else None,
     )
 
 
@@ -147,16 +145,17 @@ def _http_options() -> Any:
     )
 
 
-def _tls(origin: Origin, settings: UpstreamSettings, *, is_name: bool) -> TransportSocket:
+def _tls(origin: Origin, settings: UpstreamSettings, address: str | None) -> TransportSocket:
+    # A name may match a wildcard of the certificate, an address only itself as Envoy writes it.
     san_type = (
-        SubjectAltNameMatcherSanType.DNS if is_name else SubjectAltNameMatcherSanType.IP_ADDRESS
+        SubjectAltNameMatcherSanType.IP_ADDRESS if address else SubjectAltNameMatcherSanType.DNS
     )
     return TransportSocket(
         name="envoy.transport_sockets.tls",
         typed_config=_packed(
             UpstreamTlsContext(
                 # RFC 6066 section 3: an address is no server name.
-                sni=origin.host if is_name else "",
+                sni="" if address else origin.host,
                 common_tls_context=CommonTlsContext(
                     tls_params=TlsParameters(
                         tls_minimum_protocol_version=TlsParametersTlsProtocol.TLSv1_2
@@ -166,7 +165,8 @@ def _tls(origin: Origin, settings: UpstreamSettings, *, is_name: bool) -> Transp
                         trusted_ca=DataSource(filename=str(settings.ca_file)),
                         match_typed_subject_alt_names=[
                             SubjectAltNameMatcher(
-                                san_type=san_type, matcher=StringMatcher(exact=origin.host)
+                                san_type=san_type,
+                                matcher=StringMatcher(exact=address or origin.host),
                             )
                         ],
                     ),
@@ -180,9 +180,9 @@ def _packed(message: Message) -> Any:
     return Any.pack(message)
 
 
-def _is_address(host: str) -> bool:
+def _parse_address(host: str) -> str | None:
+    """Return an address in its canonical form, None for a name."""
     try:
-        ipaddress.ip_address(host)
+        return str(ipaddress.ip_address(host))
     except ValueError:
-        return False
-    return True
+        return None

@@ -64,6 +64,7 @@ class ClusterDiscovery(cds_pb2_grpc.ClusterDiscoveryServiceServicer):
         finally:
             self._streams.discard(wake)
             reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
 
     async def _read(self, context: Context, wake: asyncio.Event) -> None:
         """Wake the stream at the first request, and at the end; log what Envoy refuses."""
