@@ -13,7 +13,6 @@ from ringback.cli.plan import Inputs, StackOptions
 from ringback.contract import AUTHZ_CLUSTER, PROC_CLUSTER
 from ringback.secrets import Secret
 from ringback.supervisor import Child
-from ringback.worker import METRICS_PORT_STEP
 
 ENVOY: Final = "envoy"
 EMULATOR: Final = "emulator"
@@ -41,11 +40,13 @@ class Worker:
         service: Package, and cluster in Envoy.
         address: Where it listens.
         child: The process.
+        is_first: Whether it is the first one of its service.
     """
 
     service: str
     address: str
     child: Child
+    is_first: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,12 +127,13 @@ def _worker(service: _Service, index: int, metrics: str | None, folders: Folders
         command += [flag, str(path)] if path else []
     if metrics is not None:
         # Every worker has an endpoint of its own: several cannot share one port.
+        from ringback.worker import METRICS_PORT_STEP  # noqa: PLC0415  imports a gRPC server
+
         host, _, port = metrics.rpartition(":")
         own_port = int(port) + service.metrics_offset + index * METRICS_PORT_STEP
         command += ["--metrics", f"{host}:{own_port}"]
-    return Worker(
-        service.name, address, Child(name, command, service.environ, folders.rotate(name))
-    )
+    child = Child(name, command, service.environ, folders.rotate(name))
+    return Worker(service.name, address, child, is_first=index == 0)
 
 
 def _settings_environ(inputs: Inputs, egress: Address) -> dict[str, str]:

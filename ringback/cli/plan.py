@@ -11,7 +11,6 @@ from extauthz.litellm import load_config
 from ringback.cli.demo import MODELS, check_emulator, random_key
 from ringback.secrets import Secret
 from ringback.settings import Settings, TokenSettings, UpstreamSettings, load_settings
-from ringback.tokens import token_sealer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +125,8 @@ def _emulate(settings: Settings) -> tuple[tuple[str, ...], Secret | None]:
 def _read_config(
     path: Path, settings: Settings, environ: Mapping[str, str]
 ) -> tuple[tuple[str, ...], Secret | None]:
+    from ringback.tokens import token_sealer  # noqa: PLC0415  imports cryptography
+
     config = load_config(path, environ)
     token_sealer(settings.token, environ, mode=settings.mode, fallback=config.master_key)
     models = tuple(dict.fromkeys(deployment.model_name for deployment in config.deployments))

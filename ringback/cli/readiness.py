@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from ringback import health
 from ringback.cli import probe
 from ringback.cli.bootstrap import Address
 from ringback.cli.ports import LaunchError
@@ -60,9 +59,16 @@ def worker_is_ready(address: str) -> IsReady:
         # Much cheaper than to ask in vain, and starting is a busy time.
         if not path.exists():  # noqa: ASYNC240  a local stat
             return False
-        return await asyncio.to_thread(health.check, address, _HEALTH_TIMEOUT_S)
+        return await asyncio.to_thread(_check_health, address)
 
     return is_ready
+
+
+def _check_health(address: str) -> bool:
+    # By then the children have been started, and the import delays none of them.
+    from ringback import health  # noqa: PLC0415
+
+    return health.check(address, _HEALTH_TIMEOUT_S)
 
 
 def envoy_is_ready(ingress: Address) -> IsReady:

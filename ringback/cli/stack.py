@@ -6,7 +6,7 @@
 import asyncio
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable
 from types import TracebackType
 from typing import Final, Self
 
@@ -80,6 +80,7 @@ class Stack:
         )
         self._emulator = emulator if self.inputs.config is None else None
         self._folders: Folders | None = None
+        self._workers: list[Worker] = []
         self._waiting: dict[str, IsReady] = {}
 
     @property
@@ -120,22 +121,21 @@ class Stack:
     async def start(self) -> None:
         """Start everything, and return when a call would succeed.
 
+        That is when the first worker of each service is ready; the others follow.
+
         Raises:
             LaunchError: If the folder is in use, or something ends or is not ready in time.
         """
         self._folders = Folders(self._options.run_dir)
-        try:
-            async with asyncio.timeout(self._options.ready_timeout_s):
-                await self._start_children(self._folders)
-        except TimeoutError as error:
-            names = tuple(self._waiting)
-            why = f"Not ready within {self._options.ready_timeout_s:g} s: {', '.join(names)}."
-            failure = self._not_ready(why, names)
-            await self.stop(keep_logs=True)
-            raise failure from error
-        except BaseException:
-            await asyncio.shield(self.stop(keep_logs=True))
-            raise
+        await self._or_stop(self._start_children(self._folders))
+
+    async def settle(self) -> None:
+        """Wait until all workers are ready.
+
+        Raises:
+            NotReadyError: If one cannot start or is not ready in time.
+        """
+        await self._or_stop(self._wait_for(self._workers))
 
     async def envoy_version(self) -> str:
         """Return what Envoy calls its version, for example ``1.40.0``; empty if it does not say."""
@@ -168,6 +168,7 @@ class Stack:
 
     async def __aenter__(self) -> Self:
         await self.start()
+        await self.settle()
         return self
 
     async def __aexit__(
@@ -178,21 +179,38 @@ class Stack:
     ) -> None:
         await asyncio.shield(self.stop())
 
+    async def _or_stop(self, work: Coroutine[None, None, None]) -> None:
+        try:
+            async with asyncio.timeout(self._options.ready_timeout_s):
+                await work
+        except TimeoutError as error:
+            names = tuple(self._waiting)
+            why = f"Not ready within {self._options.ready_timeout_s:g} s: {', '.join(names)}."
+            failure = self._not_ready(why, names)
+            await self.stop(keep_logs=True)
+            raise failure from error
+        except BaseException:
+            await asyncio.shield(self.stop(keep_logs=True))
+            raise
+
     async def _start_children(self, folders: Folders) -> None:
-        """Start Envoy when there is somebody to give it clusters, and everything else at once."""
+        """Start what a first call needs, and Envoy when there is somebody to give it clusters."""
         self.supervisor.restarts = False
-        workers = self._plan_workers(folders)
-        children = [worker.child for worker in workers]
+        self._workers = self._plan_workers(folders)
+        first = [worker for worker in self._workers if worker.is_first]
+        for worker in first:
+            await self.supervisor.start(worker.child)
         if self._emulator:
-            children.append(emulator_child(self._emulator, folders))
-        for child in children:
-            await self.supervisor.start(child)
+            await self.supervisor.start(emulator_child(self._emulator, folders))
         bootstrap = folders.root / "envoy.json"
-        bootstrap.write_text(json.dumps(self._bootstrap(workers), indent=1), encoding="utf-8")
-        await self._wait_for(worker for worker in workers if worker.service == AUTHZ_CLUSTER)
+        bootstrap.write_text(json.dumps(self._bootstrap(), indent=1), encoding="utf-8")
+        await self._wait_for(worker for worker in first if worker.service == AUTHZ_CLUSTER)
         await self.supervisor.start(envoy_child(self._envoy, bootstrap, self._options, folders))
-        await self._wait_for(workers, envoy=True)
+        await self._wait_for(first, envoy=True)
         self.supervisor.restarts = True
+        for worker in self._workers:
+            if not worker.is_first:
+                await self.supervisor.start(worker.child)
 
     def _plan_workers(self, folders: Folders) -> list[Worker]:
         config, keys = self.inputs.config, self.inputs.keys
@@ -210,10 +228,10 @@ class Stack:
             )
         return service_workers(self.inputs, self._options, wiring, folders)
 
-    def _bootstrap(self, workers: Sequence[Worker]) -> dict[str, object]:
+    def _bootstrap(self) -> dict[str, object]:
         folder = envoy_dir()
         endpoints: dict[str, list[str]] = {}
-        for worker in workers:
+        for worker in self._workers:
             endpoints.setdefault(worker.service, []).append(worker.address)
         changes = Changes(
             ingress=self._ingress,
