@@ -85,7 +85,7 @@ def _refuse_constant(_name: str) -> NoReturn:
 
 
 def _check(value: Any, depth: int) -> None:
-    if depth > MAX_DEPTH:
+    if isinstance(value, dict | list) and depth > MAX_DEPTH:
         raise JsonError(f"is nested deeper than {MAX_DEPTH} levels")
     if isinstance(value, dict):
         for name, member in value.items():
