@@ -1,0 +1,307 @@
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from helpers.envoylint import (
+    Json,
+    http_filter,
+    lint,
+    manager,
+    named,
+    parts,
+    routes,
+    type_of,
+)
+from helpers.envoyproc import BOOTSTRAP
+from ringback import contract
+from ringback.cli.bootstrap import read_bootstrap
+from ringback.paths import envoy_dir
+
+pytestmark = pytest.mark.dataplane
+
+AUTHZ, PROC = "envoy.filters.http.ext_authz", "envoy.filters.http.ext_proc"
+ANSWER_INTERLOCK = "answer_interlock"
+# What access logs show of a decision.
+LOGGED_OF_AUTHZ = {
+    contract.OUTCOME,
+    contract.KEY_ALIAS,
+    contract.TEAM,
+    contract.USER,
+    contract.MODEL,
+    contract.DEPLOYMENT,
+    contract.TOKEN_ID,
+}
+
+
+@pytest.fixture
+def bootstrap() -> Json:
+    """A copy of envoy/envoy.yaml that the test may change."""
+    return read_bootstrap(BOOTSTRAP)
+
+
+def interlock(bootstrap: Json, name: str) -> Json:
+    """Return the metadata matcher of an RBAC filter that lets one thing pass."""
+    rules = http_filter(bootstrap, name)["rules"]
+    assert rules["action"] == "ALLOW"
+    (policy,) = rules["policies"].values()
+    assert policy["permissions"] == [{"any": True}]
+    (principal,) = policy["principals"]
+    matcher: Json = principal["sourced_metadata"]["metadata_matcher"]
+    assert principal["sourced_metadata"]["metadata_source"] == "DYNAMIC"
+    return matcher
+
+
+def logged(bootstrap: Json) -> str:
+    """Return the format of the ingress's access log as text."""
+    (log,) = manager(bootstrap)["access_log"]
+    return str(log["typed_config"]["log_format"]["json_format"])
+
+
+@pytest.mark.parametrize(
+    ("name", "namespace"),
+    [
+        pytest.param("authz_interlock", contract.AUTHZ_NAMESPACE, id="extauthz"),
+        pytest.param("proc_interlock", contract.PROC_NAMESPACE, id="sdpfilter"),
+    ],
+)
+def test_interlocks_want_what_the_services_set(bootstrap: Json, name: str, namespace: str) -> None:
+    """Behind each service only its own mark of consent passes."""
+    assert interlock(bootstrap, name) == {
+        "filter": namespace,
+        "path": [{"key": contract.CHECKED}],
+        "value": {"bool_match": True},
+    }
+
+
+def test_interlock_of_the_way_back_reads_what_sdpfilter_sets(bootstrap: Json) -> None:
+    """The Lua filter names the namespace and both marks of sdpfilter."""
+    script = http_filter(bootstrap, ANSWER_INTERLOCK)["default_source_code"]["inline_string"]
+    assert f'metadata:get("{contract.PROC_NAMESPACE}")' in script
+    assert f"sdpfilter.{contract.ANSWER_CHECKED} or not sdpfilter.{contract.CHECKED}" in script
+    assert f'metadata:set("{contract.PROC_NAMESPACE}", "{contract.OUTCOME}"' in script
+
+
+def test_metadata_travels_under_the_names_of_the_filters(bootstrap: Json) -> None:
+    """Extauthz's metadata reaches sdpfilter, and sdpfilter's is taken over."""
+    assert (contract.AUTHZ_NAMESPACE, contract.PROC_NAMESPACE) == (AUTHZ, PROC)
+    assert http_filter(bootstrap, PROC)["metadata_options"] == {
+        "forwarding_namespaces": {"untyped": [contract.AUTHZ_NAMESPACE]},
+        "receiving_namespaces": {"untyped": [contract.PROC_NAMESPACE]},
+    }
+
+
+def test_answers_of_the_services_keep_their_bodies(bootstrap: Json) -> None:
+    """Every mapper of local replies stays away from what a service answered itself."""
+    for mapper in manager(bootstrap)["local_reply_config"]["mappers"]:
+        guards = [
+            (part["metadata_filter"]["matcher"]["filter"], part["metadata_filter"])
+            for part in mapper["filter"]["and_filter"]["filters"]
+            if "metadata_filter" in part
+        ]
+        assert [namespace for namespace, _ in guards] == [AUTHZ, PROC]
+        for _, guard in guards:
+            assert guard["matcher"]["path"] == [{"key": contract.ANSWERED}]
+            assert guard["matcher"]["value"] == {"bool_match": False}
+            assert guard["match_if_key_not_found"] is True
+
+
+def test_access_log_shows_the_labels(bootstrap: Json) -> None:
+    """Access logs name the metadata that extauthz sets, all of it but the hash of the key."""
+    found = re.findall(r"%DYNAMIC_METADATA\(([^:]+):(\w+)\)%", logged(bootstrap))
+    assert {key for namespace, key in found if namespace == AUTHZ} == LOGGED_OF_AUTHZ
+    assert {key for namespace, key in found if namespace == PROC} == {contract.OUTCOME}
+
+
+def test_internal_headers_are_named_alike(bootstrap: Json) -> None:
+    """Routes choose clusters by the contract's header, and nobody else may send its prefix."""
+    (early,) = manager(bootstrap)["early_header_mutation_extensions"]
+    removed = [m["remove_on_match"]["key_matcher"] for m in early["typed_config"]["mutations"]]
+    assert {"prefix": contract.INTERNAL_HEADER_PREFIX} in removed
+    for listener in (contract.INGRESS_LISTENER, contract.EGRESS_LISTENER):
+        upstream = routes(bootstrap, listener)[0]
+        assert upstream["route"]["cluster_header"] == contract.CLUSTER_HEADER
+        assert upstream["match"]["headers"] == [
+            {
+                "name": contract.CLUSTER_HEADER,
+                "string_match": {"prefix": contract.UPSTREAM_CLUSTER_PREFIX},
+            }
+        ]
+    assert contract.CLUSTER_HEADER in routes(bootstrap)[0]["request_headers_to_remove"]
+    egress = manager(bootstrap, contract.EGRESS_LISTENER)
+    assert contract.CLUSTER_HEADER in egress["route_config"]["request_headers_to_remove"]
+    (mapper,) = egress["local_reply_config"]["mappers"]
+    (mark,) = mapper["headers_to_add"]
+    assert mark["header"]["key"] == contract.EGRESS_MARK_HEADER
+
+
+def test_paths_are_those_of_the_services(bootstrap: Json) -> None:
+    """Envoy asks extauthz about exactly the paths that it serves, POST only; readiness by GET."""
+    paths: dict[str, set[str]] = {}
+    for route in routes(bootstrap):
+        if "path" in route["match"]:
+            paths.setdefault(route["name"], set()).add(route["match"]["path"])
+            (method,) = route["match"]["headers"]
+            post = route["name"] in {"client_secrets", "calls"}
+            assert method["name"] == ":method"
+            assert method["string_match"] == {"exact": "POST" if post else "GET"}
+    assert paths["client_secrets"] == contract.CLIENT_SECRETS_PATHS
+    assert paths["calls"] == contract.CALLS_PATHS
+    assert paths["ready"] == {contract.READY_PATH}
+    other = named(routes(bootstrap), "method_not_allowed")["match"]["safe_regex"]["regex"]
+    for path in contract.CLIENT_SECRETS_PATHS | contract.CALLS_PATHS:
+        assert re.fullmatch(other, path)
+    assert not re.fullmatch(other, contract.READY_PATH)
+
+
+def test_listeners_and_clusters_have_the_names_of_the_contract(bootstrap: Json) -> None:
+    """Code finds listeners and clusters by these names."""
+    static = bootstrap["static_resources"]
+    listeners = [contract.INGRESS_LISTENER, contract.EGRESS_LISTENER]
+    assert [listener["name"] for listener in static["listeners"]] == listeners
+    for name in listeners:
+        assert manager(bootstrap, name)["stat_prefix"] == name
+        assert manager(bootstrap, name)["route_config"]["name"] == name
+    clusters = {cluster["name"] for cluster in static["clusters"]}
+    assert clusters == {"nowhere", contract.AUTHZ_CLUSTER, contract.PROC_CLUSTER}
+    for name, cluster in ((AUTHZ, contract.AUTHZ_CLUSTER), (PROC, contract.PROC_CLUSTER)):
+        grpc = http_filter(bootstrap, name)["grpc_service"]
+        assert grpc["envoy_grpc"] == {"cluster_name": cluster}
+    cds = bootstrap["dynamic_resources"]["cds_config"]["api_config_source"]
+    (service,) = cds["grpc_services"]
+    assert service["envoy_grpc"] == {"cluster_name": contract.AUTHZ_CLUSTER}
+
+
+def test_body_limit_is_the_same_everywhere(bootstrap: Json) -> None:
+    """The first filter refuses what ext_authz could not hold, and says how much is allowed."""
+    limit = contract.MAX_REQUEST_BODY_BYTES
+    assert http_filter(bootstrap, "envoy.filters.http.buffer")["max_request_bytes"] == limit
+    assert http_filter(bootstrap, AUTHZ)["with_request_body"]["max_request_bytes"] == limit
+    assert f"larger than {limit} bytes" in str(manager(bootstrap)["local_reply_config"])
+
+
+def test_origins_are_the_same_in_both_places(bootstrap: Json) -> None:
+    """The origin that is kept for late refusals is one that the CORS policy allows."""
+    (host,) = manager(bootstrap)["route_config"]["virtual_hosts"]
+    policy = host["typed_per_filter_config"]["envoy.filters.http.cors"]
+    allowed = [match["safe_regex"]["regex"] for match in policy["allow_origin_string_match"]]
+    (rule,) = http_filter(bootstrap, "envoy.filters.http.header_to_metadata")["request_rules"]
+    kept = rule["on_header_present"]
+    assert kept["regex_value_rewrite"] == {
+        "pattern": {"regex": f"^({'|'.join(allowed)})$|^.*$"},
+        "substitution": "\\1",
+    }
+    late = named(routes(bootstrap), "upstream")["response_headers_to_add"]
+    values = {entry["header"]["key"]: entry["header"]["value"] for entry in late}
+    assert (kept["metadata_namespace"], kept["key"]) == (
+        contract.CORS_NAMESPACE,
+        contract.ALLOWED_ORIGIN,
+    )
+    assert values == {
+        "access-control-allow-origin": (
+            f"%DYNAMIC_METADATA({contract.CORS_NAMESPACE}:{contract.ALLOWED_ORIGIN})%"
+        ),
+        "access-control-expose-headers": policy["expose_headers"],
+    }
+
+
+def test_page_of_the_file_is_there(bootstrap: Json) -> None:
+    """The playground's route reads a file that the checkout has, and is switched off."""
+    route = named(routes(bootstrap), "playground")
+    file = envoy_dir().parent / route["direct_response"]["body"]["filename"]
+    limit = manager(bootstrap)["route_config"]["max_direct_response_body_size_bytes"]
+    assert file.stat().st_size <= limit
+    (layer,) = bootstrap["layered_runtime"]["layers"]
+    assert layer["static_layer"] == {"ringback": {"playground": 0}}
+
+
+def test_nothing_fails_open(bootstrap: Json) -> None:
+    """The bootstrap breaks none of the rules."""
+    assert lint(bootstrap) == []
+
+
+def change_all(field: str, value: object) -> Callable[[Json], None]:
+    """Return a change of a field wherever it stands."""
+
+    def change(bootstrap: Json) -> None:
+        found = [part for _, part in parts(bootstrap) if field in part]
+        assert found
+        for part in found:
+            part[field] = value
+
+    return change
+
+
+def change_type(kind: str, **fields: Any) -> Callable[[Json], None]:
+    """Return a change of fields of all parts of one type."""
+
+    def change(bootstrap: Json) -> None:
+        found = [part for _, part in parts(bootstrap) if type_of(part) == kind]
+        assert found
+        for part in found:
+            part.update(fields)
+
+    return change
+
+
+def drop(field: str) -> Callable[[Json], None]:
+    """Return a change that removes a field wherever it stands."""
+
+    def change(bootstrap: Json) -> None:
+        found = [part for _, part in list(parts(bootstrap)) if field in part]
+        assert found
+        for part in found:
+            del part[field]
+
+    return change
+
+
+def change_route(name: str, **fields: Any) -> Callable[[Json], None]:
+    """Return a change of the first route of a name."""
+
+    def change(bootstrap: Json) -> None:
+        found = next(route for route in routes(bootstrap) if route["name"] == name)
+        found.update(fields)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        # Realistic
+        pytest.param(change_all("failure_mode_allow", True), id="failure-mode"),
+        pytest.param(drop("failure_mode_allow"), id="failure-mode-unsaid"),
+        pytest.param(change_all("allow_partial_message", True), id="partial-bodies"),
+        pytest.param(drop("validate_mutations"), id="unvalidated-mutations"),
+        pytest.param(drop("message_timeout"), id="default-message-timeout"),
+        pytest.param(drop("timeout"), id="no-timeouts"),
+        pytest.param(drop("connect_timeout"), id="no-connect-timeout"),
+        pytest.param(drop("request_headers_timeout"), id="slowloris"),
+        pytest.param(change_all("address", {"socket_address": {"address": "0.0.0.0"}}), id="open"),
+        pytest.param(change_all("request_body_mode", "STREAMED"), id="streamed-offer"),
+        pytest.param(change_all("response_body_mode", "NONE"), id="unread-answer"),
+        pytest.param(change_route("healthy", match={"prefix": "/healthz"}), id="prefix-opt-out"),
+        pytest.param(
+            change_route("client_secrets", route={"cluster": "upstream_x"}), id="opened-route"
+        ),
+        # Synthetic
+        pytest.param(change_type("ExternalProcessor", observability_mode=True), id="observe"),
+        pytest.param(change_type("RBAC", shadow_rules={"action": "ALLOW"}), id="shadow"),
+        pytest.param(change_type("ExtAuthz", filter_enabled={}), id="sampled"),
+        pytest.param(change_type("ExtAuthz", status_on_error={"code": "OK"}), id="blamed"),
+        pytest.param(lambda b: manager(b)["http_filters"].pop(-2), id="no-interlock"),
+        pytest.param(lambda b: manager(b)["http_filters"].reverse(), id="order"),
+        pytest.param(
+            lambda b: named(b["static_resources"]["clusters"], "nowhere").update(
+                load_assignment={"endpoints": [{}]}
+            ),
+            id="nowhere-is-somewhere",
+        ),
+    ],
+)
+def test_each_rule_can_be_broken(bootstrap: Json, change: Callable[[Json], None]) -> None:
+    """The rules notice each of the mistakes that would open the door."""
+    change(bootstrap)
+    assert lint(bootstrap)
