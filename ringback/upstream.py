@@ -113,7 +113,7 @@ def error_of(status: int, headers: Mapping[str, str], body: bytes) -> ApiError:
     """Return what the downstream receives for an upstream's answer that is no success.
 
     Args:
-        status: The upstream's status, below 200 or from 300 on.
+        status: The upstream's status; a success counts as a failure here, since it is of no use.
         headers: Its headers, names in lower case.
         body: Its body, or as much of it as was read.
     """

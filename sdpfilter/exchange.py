@@ -10,6 +10,7 @@
    the answer counts as checked; Envoy's interlock of the way back lets nothing pass before.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -17,7 +18,6 @@ from typing import Final
 
 from ringback.contract import CALL_LOCATION_PREFIX
 from ringback.errors import ApiError
-from ringback.tokens.errors import TokenError
 from ringback.tokens.handles import CallHandle, parse_call_id, seal_handle
 from ringback.tokens.jwe import Sealer
 from ringback.upstream import error_of
@@ -36,12 +36,17 @@ SDP_CONTENT_TYPE: Final = "application/sdp"
 # Headers of the upstream that reach the downstream. Everything else goes: cookies, the name of the
 # organization, CORS headers that are not ours.
 _ANSWER_HEADERS: Final = frozenset({"content-type", "content-length", "date", "location"})
+# Pseudo-headers, and the headers of an Envoy at the upstream: for those ours takes no orders, one
+# would cost the whole answer (mutation_rules, disallow_is_error).
+_NOT_OURS_TO_REMOVE: Final = (":", "x-envoy-")
+_STATUS: Final = re.compile(r"[1-9][0-9]{2}")
 
 
 class UnexpectedMessageError(Exception):
     """Envoy sent what this stream does not expect; the stream must be aborted, never ended.
 
-    An aborted stream gives the downstream 5xx and the upstream nothing.
+    An aborted stream gives the downstream 5xx and the upstream nothing. The text is for the log and
+    holds nothing of a request.
     """
 
 
@@ -106,6 +111,7 @@ class Exchange:
         self._stage = _Stage.REQUEST_HEADERS
         self._consent = Consent(Purpose.READY)
         self._offer: SessionDescription | None = None
+        # The upstream's; 0 before it answers, or if Envoy does.
         self._status = 0
         self._error_headers: Mapping[str, str] = {}
 
@@ -127,7 +133,8 @@ class Exchange:
             raise UnexpectedMessageError("extauthz did not consent to this stream")
         self._consent = consent
         if consent.purpose is Purpose.READY:
-            self._stage = _Stage.RESPONSE_HEADERS
+            # Envoy answers: there is no offer, so no upstream may have a say.
+            self._stage = _Stage.DONE
             return Continue(checked=True)
         content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
         if content_type != SDP_CONTENT_TYPE:
@@ -171,22 +178,22 @@ class Exchange:
         """
         if not from_upstream:
             # At any stage: Envoy answers when extauthz denies, when a time is over, ...
-            self._stage = _Stage.RESPONSE_BODY
-            return Continue()
+            self._stage, self._status = _Stage.RESPONSE_BODY, 0
+            return Continue(checked=end_of_stream)
         self._expect(_Stage.RESPONSE_HEADERS)
-        self._stage = _Stage.RESPONSE_BODY
         status = headers.get(":status", "")
-        if not status.isascii() or not status.isdigit():
+        if not _STATUS.fullmatch(status):
             raise UnexpectedMessageError("the answer has no status")
-        self._status = int(status)
+        self._stage, self._status = _Stage.RESPONSE_BODY, int(status)
         if self._status == 401:
             return self._refuse(TokenSpentError())
-        if end_of_stream or not 200 <= self._status < 500 or 300 <= self._status < 400:
-            return self._refuse(error_of(self._status, headers, b""))
-        if self._status >= 400:
+        if 200 <= self._status < 300 and not end_of_stream:
+            return self._accept(headers)
+        if 400 <= self._status < 500 and not end_of_stream:
+            # The body tells why.
             self._error_headers = headers
             return Continue()
-        return self._accept(headers)
+        return self._refuse(error_of(self._status, headers, b""))
 
     def response_body(self, body: bytes, *, end_of_stream: bool) -> Action:
         """Take the whole body of the answer.
@@ -209,14 +216,19 @@ class Exchange:
 
     def _accept(self, headers: Mapping[str, str]) -> Action:
         changed = {"content-type": SDP_CONTENT_TYPE}
-        removed = [name for name in headers if name[0] != ":" and name not in _ANSWER_HEADERS]
-        location = headers.get("location")
-        if location is not None:
+        removed = [
+            name
+            for name in headers
+            if name not in _ANSWER_HEADERS and not name.startswith(_NOT_OURS_TO_REMOVE)
+        ]
+        if "location" in headers:
             try:
-                changed["location"] = CALL_LOCATION_PREFIX + self._seal(parse_call_id(location))
-            except (ValueError, TokenError):
+                call_id = parse_call_id(headers["location"])
+            except ValueError:
                 # The call itself is fine; it can only not be controlled.
                 removed.append("location")
+            else:
+                changed["location"] = CALL_LOCATION_PREFIX + self._seal(call_id)
         return Continue(changed, tuple(removed))
 
     def _seal(self, call_id: str) -> str:

@@ -13,7 +13,7 @@ from envoyapi.service.ext_proc.v3.external_processor_pb2 import (
 )
 from ringback.logs import describe, get_logger
 from ringback.tokens.jwe import Sealer
-from sdpfilter.exchange import Exchange
+from sdpfilter.exchange import Exchange, UnexpectedMessageError
 from sdpfilter.translate import answer_message
 
 Context = aio.ServicerContext[ProcessingRequest, ProcessingResponse]
@@ -62,6 +62,11 @@ class SDPFilter(external_processor_pb2_grpc.ExternalProcessorServicer):
         try:
             while isinstance(message := await context.read(), ProcessingRequest):
                 await context.write(answer_message(message, exchange))
+        except UnexpectedMessageError as error:
+            await self._abort(context, reason=str(error))
         except Exception as error:  # noqa: BLE001  whatever it is, the stream must not end cleanly
-            self._log.error("stream_aborted", **describe(error))
-            await context.abort(grpc.StatusCode.INTERNAL, "the stream cannot be answered")
+            await self._abort(context, **describe(error))
+
+    async def _abort(self, context: Context, **facts: str) -> None:
+        self._log.error("stream_aborted", **facts)
+        await context.abort(grpc.StatusCode.INTERNAL, "the stream cannot be answered")

@@ -8,10 +8,8 @@ from typing import Final
 
 from envoyapi.config.core.v3.base_pb2 import HeaderValue, HeaderValueOption
 from envoyapi.service.ext_proc.v3.external_processor_pb2 import (
-    BodyResponse,
     CommonResponse,
     HeaderMutation,
-    HeadersResponse,
     HttpHeaders,
     ImmediateResponse,
     ProcessingRequest,
@@ -41,14 +39,10 @@ from sdpfilter.exchange import (
     UnexpectedMessageError,
 )
 
-# Envoy's response.code_details of an answer that came from the upstream.
+# The attribute that tells who answers, and its value if the upstream does.
+_CODE_DETAILS: Final = "response.code_details"
 _VIA_UPSTREAM: Final = "via_upstream"
 _PURPOSES: Final = {OUTCOME_CALL: Purpose.CALL, OUTCOME_READY: Purpose.READY}
-_CHECKED_BY_PART: Final = {
-    "request_headers": CHECKED,
-    "request_body": CHECKED,
-    "response_body": ANSWER_CHECKED,
-}
 _Option = HeaderValueOption.HeaderAppendAction
 
 
@@ -62,17 +56,16 @@ def answer_message(message: ProcessingRequest, exchange: Exchange) -> Processing
     Raises:
         UnexpectedMessageError: If the message cannot be answered; the stream must be aborted.
     """
-    match message.WhichOneof("request"):
+    action: Action
+    match kind := message.WhichOneof("request"):
         case "request_headers":
             part = message.request_headers
             action = exchange.request_headers(
                 read_headers(part), read_consent(message), end_of_stream=part.end_of_stream
             )
-            return _respond("request_headers", action)
         case "request_body":
             body = message.request_body
             action = exchange.request_body(body.body, end_of_stream=body.end_of_stream)
-            return _respond("request_body", action)
         case "response_headers":
             part = message.response_headers
             action = exchange.response_headers(
@@ -80,59 +73,58 @@ def answer_message(message: ProcessingRequest, exchange: Exchange) -> Processing
                 from_upstream=_is_from_upstream(message),
                 end_of_stream=part.end_of_stream,
             )
-            return _respond("response_headers", action)
         case "response_body":
             body = message.response_body
             action = exchange.response_body(body.body, end_of_stream=body.end_of_stream)
-            return _respond("response_body", action)
-        case other:
-            raise UnexpectedMessageError(f"there is no answer to {other}")
+        case _:
+            raise UnexpectedMessageError(f"there is no answer to {kind}")
+    return _refuse(action) if isinstance(action, Refuse) else _allow(kind, action)
 
 
 def read_headers(part: HttpHeaders) -> dict[str, str]:
     """Return headers by name in lower case; the values of repeated ones are joined by a comma."""
     headers: dict[str, str] = {}
     for header in part.headers.headers:
+        name = header.key.lower()
         # Bytes outside ASCII stay what they are; no header that we read may hold any.
         value = header.value or header.raw_value.decode("latin-1")
-        headers[header.key] = f"{headers[header.key]},{value}" if header.key in headers else value
+        headers[name] = f"{headers[name]},{value}" if name in headers else value
     return headers
 
 
 def read_consent(message: ProcessingRequest) -> Consent | None:
-    """Return what extauthz decided about the stream; None if it did not consent."""
+    """Return what extauthz decided about the stream; None if it did not consent.
+
+    Consent to a call names what its handle will hold; without that it is none.
+    """
     decided = message.metadata_context.filter_metadata.get(AUTHZ_NAMESPACE)
     if decided is None or not decided.fields[CHECKED].bool_value:
         return None
     purpose = _PURPOSES.get(decided.fields[OUTCOME].string_value)
     if purpose is None:
         return None
-    return Consent(
+    consent = Consent(
         purpose,
         deployment=decided.fields[DEPLOYMENT].string_value,
         key_hash=decided.fields[KEY_HASH].string_value,
         token_id=decided.fields[TOKEN_ID].string_value,
     )
+    if purpose is Purpose.CALL and not (
+        consent.deployment and consent.key_hash and consent.token_id
+    ):
+        return None
+    return consent
 
 
 def _is_from_upstream(message: ProcessingRequest) -> bool:
     attributes = message.attributes.get(PROC_NAMESPACE)
-    if attributes is None:
-        raise UnexpectedMessageError("response.code_details is missing from response_attributes")
-    return attributes.fields["response.code_details"].string_value == _VIA_UPSTREAM
+    details = attributes.fields[_CODE_DETAILS].string_value if attributes is not None else ""
+    if not details:
+        raise UnexpectedMessageError(f"{_CODE_DETAILS} is missing from response_attributes")
+    return details == _VIA_UPSTREAM
 
 
-def _respond(part: str, action: Action) -> ProcessingResponse:
-    if isinstance(action, Refuse):
-        return _refuse(action)
-    response = ProcessingResponse()
-    if action.checked:
-        _set_metadata(response, {_CHECKED_BY_PART[part]: True})
-    getattr(response, part).CopyFrom(_allow(part, action))
-    return response
-
-
-def _allow(part: str, action: Continue) -> HeadersResponse | BodyResponse:
+def _allow(part: str, action: Continue) -> ProcessingResponse:
     common = CommonResponse(status=CommonResponse.CONTINUE)
     if action.set_headers or action.remove_headers:
         common.header_mutation.CopyFrom(
@@ -141,9 +133,13 @@ def _allow(part: str, action: Continue) -> HeadersResponse | BodyResponse:
                 remove_headers=action.remove_headers,
             )
         )
-    if part.endswith("headers"):
-        return HeadersResponse(response=common)
-    return BodyResponse(response=common)
+    response = ProcessingResponse()
+    # All four have one common response; only its wrapper differs.
+    getattr(response, part).response.CopyFrom(common)
+    if action.checked:
+        mark = CHECKED if part.startswith("request") else ANSWER_CHECKED
+        _set_metadata(response, {mark: True})
+    return response
 
 
 def _refuse(action: Refuse) -> ProcessingResponse:
@@ -162,9 +158,11 @@ def _refuse(action: Refuse) -> ProcessingResponse:
 
 
 def _header_options(headers: Mapping[str, str]) -> Iterable[HeaderValueOption]:
+    # All names and values are ours and ASCII; anything else is an error that ends the stream.
     return [
         HeaderValueOption(
-            header=HeaderValue(key=name, raw_value=value.encode("latin-1")),
+            # ext_proc reads `raw_value` only.
+            header=HeaderValue(key=name, raw_value=value.encode("ascii")),
             append_action=_Option.OVERWRITE_IF_EXISTS_OR_ADD,
         )
         for name, value in headers.items()
