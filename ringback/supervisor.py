@@ -36,7 +36,7 @@ class Child:
 
     name: str
     command: Sequence[str]
-    env: Mapping[str, str] | None = None
+    env: Mapping[str, str] | None = field(default=None, repr=False)
     log: Path | None = None
 
 
