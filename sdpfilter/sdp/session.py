@@ -81,6 +81,9 @@ class MediaSection(Section):
 class SessionDescription:
     """An offer or an answer; its parts hold all of its lines."""
 
+    data: bytes
+    """The bytes that came."""
+
     session: Section
     media: tuple[MediaSection, ...]
 
@@ -118,6 +121,7 @@ def parse_description(data: bytes) -> SessionDescription:
     # One more than the sections: the end of each is the start of the next.
     starts = [index for index, letter in enumerate(types) if letter == ord("m")] + [len(lines)]
     return SessionDescription(
+        data,
         Section(serialize_lines(lines[: starts[0]]), 1),
         tuple(_parse_media_section(lines[start:end], start + 1) for start, end in pairwise(starts)),
     )
