@@ -1,0 +1,101 @@
+"""What tests of extauthz are made of: deployments, sealers, settings and requests."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+from extauthz.configuration import Configuration
+from extauthz.decision import RequestFacts
+from extauthz.deployments import Catalogue, Deployment, Origin
+from extauthz.keys import KeySource, KeySources
+from ringback.secrets import Secret
+from ringback.settings import Settings, TokenSettings
+from ringback.tokens import token_sealer
+from ringback.tokens.jwe import Sealer
+
+# 2026-11-22 08:00:00 UTC
+NOW: Final = 1_795_334_400
+EPHEMERAL_KEY: Final = "ek_68af296e8e408191a1120ab6383263c2"
+OPENAI: Final = Deployment(
+    id="d-openai",
+    model_name="voice",
+    provider="openai",
+    upstream_model="gpt-realtime",
+    origin=Origin("https", "api.openai.com", 443),
+    base_path="",
+    api_key=Secret("sk-upstream-openai"),
+)
+AZURE: Final = replace(
+    OPENAI,
+    id="d-azure",
+    model_name="azure-voice",
+    provider="azure",
+    upstream_model="my-deployment",
+    origin=Origin("https", "res.openai.azure.com", 443),
+    api_key=Secret("azure-upstream-key"),
+)
+
+
+class Clock:
+    """Stands still at `NOW` until a test sets it.
+
+    Attributes:
+        now: In seconds since the epoch.
+    """
+
+    def __init__(self) -> None:
+        self.now: float = NOW
+
+    def __call__(self) -> float:
+        """Return the time."""
+        return self.now
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What a catalogue is made of."""
+
+    deployments: tuple[Deployment, ...] = (OPENAI,)
+    aliases: Mapping[str, str] = field(default_factory=dict)
+
+
+def configuration(
+    *keys: KeySource,
+    deployments: Sequence[Deployment] = (OPENAI,),
+    aliases: Mapping[str, str] | None = None,
+) -> Configuration:
+    """Return a configuration that was read from no file."""
+    catalogue = Catalogue(Config(tuple(deployments), aliases or {}))
+    return Configuration(catalogue, KeySources(*keys), None, None, {}, {})
+
+
+def settings(**values: Any) -> Settings:
+    """Return the default settings, with some of their own."""
+    return Settings(**values)
+
+
+def sealer(secret: str = "0123456789abcdef") -> Sealer:  # noqa: S107
+    """Return what seals and opens tokens."""
+    return token_sealer(TokenSettings(secret=Secret(secret)), {})
+
+
+def request(
+    path: str,
+    credential: str | None,
+    body: bytes = b"",
+    *,
+    method: str = "POST",
+    **headers: str,
+) -> RequestFacts:
+    """Return a request with a bearer credential; other headers with ``_`` for ``-``."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    if credential is not None:
+        named["authorization"] = f"Bearer {credential}"
+    return RequestFacts(method, path, named, body)
+
+
+def write_config(path: Path, *entries: Mapping[str, Any], **sections: Any) -> None:
+    """Write a LiteLLM configuration; JSON is YAML too."""
+    path.write_text(json.dumps({"model_list": list(entries), **sections}))
