@@ -3,21 +3,32 @@
 ::
 
     SDPError
-    ├── LimitError                  413, before any parsing
+    ├── LimitError                  413
     │   ├── DescriptionTooLargeError
     │   ├── TooManyLinesError
-    │   └── LineTooLongError
+    │   ├── LineTooLongError
+    │   ├── TooManySectionsError
+    │   └── TooManyCandidatesError
     ├── NotSDPError                 400
     ├── InvalidLineError            400
     ├── MissingAudioError           400
     ├── MissingAttributeError       400
+    ├── PolicyError                 403, well-formed, but more than the policy allows
+    │   ├── ForbiddenMediaError
+    │   ├── TooManyDataSectionsError
+    │   ├── ForbiddenTransportError
+    │   ├── NoCodecLeftError
+    │   └── WeakFingerprintError
     └── AnswerError                 502, the offer was fine and the upstream's answer is not
         ├── InvalidAnswerError
         ├── EmptyAnswerError
         ├── SectionCountError
-        └── SectionMismatchError
+        ├── SectionMismatchError
+        ├── ForbiddenAnswerError
+        └── NoCandidateLeftError
 
-No message holds a byte of the input: a description carries ICE passwords and addresses.
+Those that only a policy raises are in ``sdpfilter.policyerrors``. No message holds a byte of the
+input: a description carries ICE passwords and addresses.
 """
 
 from typing import ClassVar
@@ -47,7 +58,7 @@ class SDPError(Exception):
 
 
 class LimitError(SDPError):
-    """A description beyond one of the limits of ``sdpfilter.sdp.lines``."""
+    """A description beyond one of the limits of ``sdpfilter.sdp``, or of a policy."""
 
     http_status = 413
 
@@ -109,6 +120,25 @@ class LineTooLongError(LimitError):
     def fix(self) -> str:
         """Where a long line comes from."""
         return "shorten the line, or end it with CRLF if two lines were joined"
+
+
+class TooManySectionsError(LimitError):
+    """The description has too many media sections."""
+
+    code = "sdp_too_many_sections"
+
+    def __init__(self, count: int, limit: int) -> None:
+        self.count, self.limit = count, limit
+
+    @property
+    def problem(self) -> str:
+        """The number that was found and the one that is allowed."""
+        return f"the description has {self.count} media sections, at most {self.limit} are allowed"
+
+    @property
+    def fix(self) -> str:
+        """A call of one voice needs two."""
+        return "offer one audio track and one data channel, on a new RTCPeerConnection"
 
 
 class NotSDPError(SDPError):

@@ -16,13 +16,16 @@ from sdpfilter.errors import (
     SectionCountError,
     SectionMismatchError,
 )
-from sdpfilter.sdp.session import Section, SessionDescription, parse_description
+from sdpfilter.sdp.session import MediaSection, Section, SessionDescription, parse_description
 
 # Without the first two ICE has no credentials (RFC 8839, section 5.4), without the third DTLS has
 # no identity (RFC 8122, section 5).
 _TRANSPORT_ATTRIBUTES: Final = (b"ice-ufrag", b"ice-pwd", b"fingerprint")
-# RFC 8842, section 5.2; holdconn is not for DTLS.
+# RFC 8842, sections 5.2 and 5.3; holdconn is not for DTLS.
 _OFFERED_SETUPS: Final = (b"actpass", b"active", b"passive")
+_ANSWERED_SETUPS: Final = (b"active", b"passive")
+_ICE_CREDENTIALS: Final = (b"ice-ufrag", b"ice-pwd")
+_AS_CREATED: Final = "send the description as createOffer() made it"
 
 
 def check_offer(data: bytes) -> SessionDescription:
@@ -38,10 +41,10 @@ def check_offer(data: bytes) -> SessionDescription:
     offer = parse_description(data)
     if not any(section.media == b"audio" and not section.is_rejected for section in offer.media):
         raise MissingAudioError
-    for name in _TRANSPORT_ATTRIBUTES:
-        _check_offered_attribute(offer, name)
+    _check_mids(offer)
+    check_transports(offer)
     for section in (offer.session, *offer.media):
-        _check_offered_setup(section)
+        _check_setup(section, _OFFERED_SETUPS)
     return offer
 
 
@@ -70,7 +73,27 @@ def check_answer(data: bytes, offer: SessionDescription | None) -> SessionDescri
         raise EmptyAnswerError
     if offer is not None:
         _check_sections(answer, offer)
+    try:
+        _check_mids(answer)
+        for section in (answer.session, *answer.media):
+            _check_setup(section, _ANSWERED_SETUPS)
+    except InvalidLineError as exc:
+        raise InvalidAnswerError(exc) from exc
     return answer
+
+
+def check_transports(offer: SessionDescription) -> None:
+    """Check that each offered media section has ICE credentials and a DTLS fingerprint.
+
+    It has its own, or those of the session or of its BUNDLE group.
+
+    Raises:
+        MissingAttributeError: If one lacks any (400).
+    """
+    for name in _TRANSPORT_ATTRIBUTES:
+        _check_offered_attribute(offer, name)
+    if not any(map(offer.session.attribute, _ICE_CREDENTIALS)):
+        _check_ice_pairs(offer)
 
 
 def _check_offered_attribute(offer: SessionDescription, name: bytes) -> None:
@@ -91,15 +114,48 @@ def _check_offered_attribute(offer: SessionDescription, name: bytes) -> None:
             raise MissingAttributeError(section.first_lineno, name.decode())
 
 
-def _check_offered_setup(section: Section) -> None:
+def _check_ice_pairs(offer: SessionDescription) -> None:
+    """Check that no section has half of the credentials: peers read the pair of one section."""
+    for section in offer.media:
+        having = [name for name in _ICE_CREDENTIALS if section.attribute(name)]
+        if len(having) == 1 and not section.is_rejected:
+            (lacking,) = {*_ICE_CREDENTIALS} - {*having}
+            raise MissingAttributeError(section.first_lineno, lacking.decode())
+
+
+def _check_mids(description: SessionDescription) -> None:
+    """Check that mids identify sections (RFC 5888, section 4; RFC 9143, section 5)."""
+    mids: set[bytes] = set()
+    for section in description.media:
+        for mid in section.attributes(b"mid"):
+            if mid.value in mids:
+                raise InvalidLineError(mid.lineno, "a mid that no other line has", _AS_CREATED)
+            mids.add(mid.value)
+    # Browsers give a section without a mid the one of its place.
+    is_complete = len(mids) >= len(description.media)
+    grouped: set[bytes] = set()
+    for group in description.session.attributes(b"group"):
+        semantics, *members = group.value.split() or [b""]
+        if semantics != b"BUNDLE":
+            continue
+        if is_complete and not mids.issuperset(members):
+            expected = "a BUNDLE group of mids that media sections have"
+            raise InvalidLineError(group.lineno, expected, _AS_CREATED)
+        if not grouped.isdisjoint(members):
+            expected = "no mid in two BUNDLE groups"
+            raise InvalidLineError(group.lineno, expected, _AS_CREATED)
+        grouped.update(members)
+
+
+def _check_setup(section: Section, allowed: tuple[bytes, ...]) -> None:
+    if isinstance(section, MediaSection) and section.is_rejected:
+        return
     for setup in section.attributes(b"setup"):
         # Browsers read the value in any case.
-        if setup.value.lower() not in _OFFERED_SETUPS:
-            raise InvalidLineError(
-                setup.lineno,
-                "a=setup:actpass, a=setup:active or a=setup:passive",
-                "send the description as createOffer() made it",
-            )
+        if setup.value.lower() not in allowed:
+            names = [f"a=setup:{name.decode()}" for name in allowed]
+            expected = " or ".join([", ".join(names[:-1]), names[-1]])
+            raise InvalidLineError(setup.lineno, expected, _AS_CREATED)
 
 
 def _check_sections(answer: SessionDescription, offer: SessionDescription) -> None:

@@ -9,7 +9,7 @@ from itertools import pairwise
 from operator import itemgetter
 from typing import Final
 
-from sdpfilter.errors import InvalidLineError, NotSDPError, SDPError
+from sdpfilter.errors import InvalidLineError, NotSDPError, SDPError, TooManySectionsError
 from sdpfilter.sdp.attributes import Attribute, Direction, find_attributes
 from sdpfilter.sdp.lines import parse_lines, serialize_lines
 
@@ -19,6 +19,10 @@ from sdpfilter.sdp.lines import parse_lines, serialize_lines
 _ORDER: Final = re.compile(rb"vos[iuepcbrzka]*+t[iuepcbtrzka]*+(?:m[icbka]*+)*+")
 _MEDIA: Final = re.compile(rb"m=([!-~]+) ([0-9]{1,5})(?:/[0-9]+)? ([!-~]+)((?: [!-~]+)+) *\r?\n")
 _MAX_PORT: Final = 65535
+
+# A call of one voice needs two. A section costs as much as thirty lines.
+MAX_MEDIA_SECTIONS: Final = 16
+"""The largest number of media sections, rejected ones included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +112,7 @@ def parse_description(data: bytes) -> SessionDescription:
     https://www.rfc-editor.org/rfc/rfc8866#section-5
 
     Raises:
-        LimitError: If it has too many bytes or lines, or a line is too long (413).
+        LimitError: If it has too many bytes, lines or media sections, or a line is too long (413).
         NotSDPError: If it does not begin with ``v=0`` (400).
         InvalidLineError: If a line breaks the grammar or the order (400).
     """
@@ -118,6 +122,8 @@ def parse_description(data: bytes) -> SessionDescription:
     types = bytes(map(itemgetter(0), lines))
     if _ORDER.fullmatch(types) is None:
         raise _first_misplaced(types)
+    if (count := types.count(b"m")) > MAX_MEDIA_SECTIONS:
+        raise TooManySectionsError(count, MAX_MEDIA_SECTIONS)
     # One more than the sections: the end of each is the start of the next.
     starts = [index for index, letter in enumerate(types) if letter == ord("m")] + [len(lines)]
     return SessionDescription(

@@ -7,6 +7,7 @@ from sdpfilter import errors
 from sdpfilter.errors import AnswerError, SDPError
 from sdpfilter.rules import check_answer, check_offer
 from sdpfilter.sdp.lines import MAX_DESCRIPTION_BYTES, MAX_LINE_BYTES, MAX_LINES
+from sdpfilter.sdp.session import MAX_MEDIA_SECTIONS
 
 OFFER = OFFERS["offer_chromium156_audio_dc_initial"]
 ANSWER = ANSWERS["answer_openai_2026-08-17_ga_calls"]
@@ -142,6 +143,34 @@ REFUSED_OFFERS = [
         BAD_SETUP,
         id="setup-without-value",
     ),
+    pytest.param(
+        replaced(b"a=mid:1", b"a=mid:0"),
+        400,
+        "sdp_invalid_line",
+        f"line 46: expected a mid that no other line has; {AS_CREATED}",
+        id="mid-twice",
+    ),
+    pytest.param(
+        replaced(b"BUNDLE 0 1", b"BUNDLE 0 1 2"),
+        400,
+        "sdp_invalid_line",
+        f"line 5: expected a BUNDLE group of mids that media sections have; {AS_CREATED}",
+        id="bundle-of-no-section",
+    ),
+    pytest.param(
+        replaced(b"BUNDLE 0 1", b"BUNDLE 0\r\na=group:BUNDLE 1 0"),
+        400,
+        "sdp_invalid_line",
+        f"line 6: expected no mid in two BUNDLE groups; {AS_CREATED}",
+        id="mid-in-two-groups",
+    ),
+    pytest.param(
+        replaced(b"a=ice-pwd:glRt8Fil7+T8Fm5MtEN1jnoa\r\n", b""),
+        400,
+        "sdp_missing_attribute",
+        missing(8, "ice-pwd"),
+        id="half-of-the-credentials",
+    ),
     pytest.param(replaced(b"v=0", b"v=1"), 400, "sdp_not_sdp", NOT_SDP, id="other-version"),
     pytest.param(OFFER[5:], 400, "sdp_not_sdp", NOT_SDP, id="no-version"),
     pytest.param(
@@ -240,6 +269,14 @@ REFUSED_OFFERS = [
         id="only-newlines",
     ),
     pytest.param(
+        OFFER + b"m=audio 0 x 0\r\n" * 15,
+        413,
+        "sdp_too_many_sections",
+        f"the description has 17 media sections, at most {MAX_MEDIA_SECTIONS} are allowed; "
+        "offer one audio track and one data channel, on a new RTCPeerConnection",
+        id="17-sections",
+    ),
+    pytest.param(
         replaced(b"s=-", b"s=" + b"-" * (MAX_LINE_BYTES - 3)),
         413,
         "sdp_line_too_long",
@@ -289,6 +326,27 @@ REFUSED_ANSWERS = [
         "line 32 of the upstream's answer: expected a media section with the mid of the one at "
         "line 39 of the offer",
         id="other-mid",
+    ),
+    pytest.param(
+        replaced(b"a=setup:active", b"a=setup:actpass", data=ANSWER),
+        "sdp_invalid_answer",
+        "the upstream's answer is not usable SDP: line 12: expected a=setup:active or "
+        "a=setup:passive",
+        id="setup-actpass",
+    ),
+    pytest.param(
+        replaced(b"BUNDLE 0 1", b"BUNDLE 0 1 2", data=ANSWER),
+        "sdp_invalid_answer",
+        "the upstream's answer is not usable SDP: line 9: expected a BUNDLE group of mids that "
+        "media sections have",
+        id="bundle-of-no-section",
+    ),
+    pytest.param(
+        ANSWER + b"m=audio 0 x 0\r\n" * 15,
+        "sdp_invalid_answer",
+        "the upstream's answer is not usable SDP: the description has 17 media sections, at most "
+        f"{MAX_MEDIA_SECTIONS} are allowed",
+        id="17-sections",
     ),
     # Pathological
     pytest.param(
