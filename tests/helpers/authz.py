@@ -35,6 +35,7 @@ AZURE: Final = replace(
     upstream_model="my-deployment",
     origin=Origin("https", "res.openai.azure.com", 443),
     api_key=Secret("azure-upstream-key"),
+    mode="realtime",
 )
 
 
