@@ -189,8 +189,9 @@ class Stack:
             failure = self._not_ready(why, names)
             await self.stop(keep_logs=True)
             raise failure from error
-        except BaseException:
-            await asyncio.shield(self.stop(keep_logs=True))
+        except BaseException as error:
+            keep_logs = isinstance(error, NotReadyError)
+            await asyncio.shield(self.stop(keep_logs=keep_logs))
             raise
 
     async def _start_children(self, folders: Folders) -> None:

@@ -5,6 +5,7 @@
 import asyncio
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -99,16 +100,20 @@ async def _run(options: "StackOptions") -> int:
 
 async def _start(stack: "Stack", signals: "StopSignals") -> bool:
     """Start, unless a signal comes first."""
+    from ringback.supervisor import kill_on_second
+
     start = asyncio.create_task(stack.start())
     first = asyncio.create_task(signals.first.wait())
     await asyncio.wait({start, first}, return_when=asyncio.FIRST_COMPLETED)
     first.cancel()
-    if not start.done():
+    is_early = not start.done()
+    if is_early:
+        typer.echo("stopping")
         start.cancel()
-        await asyncio.wait({start})
-        return False
-    await start
-    return True
+        with suppress(asyncio.CancelledError):
+            await kill_on_second(signals, stack.supervisor, start)
+    await asyncio.gather(start, return_exceptions=is_early)
+    return not is_early
 
 
 async def _announce(stack: "Stack") -> None:
@@ -141,6 +146,8 @@ def _greeting(stack: "Stack") -> Iterator[str]:
 
 
 async def _end(stack: "Stack") -> None:
+    for name in stack.supervisor.lost:
+        typer.echo(f"{name} cannot be started again; {stack.folders.log(name)} says why")
     typer.echo("draining: no new work, waiting for requests in flight")
     left = await stack.drain()
     if left:
