@@ -3,6 +3,7 @@
 import asyncio
 import http.client
 import json
+from contextlib import suppress
 from typing import Final
 
 from ringback.cli.bootstrap import Address
@@ -25,6 +26,8 @@ async def is_listening(address: Address) -> bool:
     except OSError:
         return False
     writer.close()
+    with suppress(OSError):
+        await writer.wait_closed()
     return True
 
 
