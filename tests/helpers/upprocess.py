@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -121,7 +121,7 @@ class UpProcess:
         self._queue.put(None)
 
 
-def are_gone(pids: Mapping[int, object], timeout_s: float = 5) -> bool:
+def are_gone(pids: Collection[int], timeout_s: float = 5) -> bool:
     """Tell whether processes have ended, or end in time."""
     deadline = time.monotonic() + timeout_s
     while any(Path(f"/proc/{pid}").exists() for pid in pids):
