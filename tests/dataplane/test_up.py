@@ -149,6 +149,16 @@ def is_minting(up: UpProcess) -> bool:
         return False
 
 
+def wait_for_a_request(bootstrap: Path) -> None:
+    """Wait until Envoy serves somebody."""
+    admin = json.loads(bootstrap.read_text())["admin"]["address"]["socket_address"]
+    stats = f"http://127.0.0.1:{admin['port_value']}/stats?filter=ingress_http.downstream_rq_active"
+    deadline = time.monotonic() + 10
+    while httpx.get(stats).text.strip().endswith(": 0"):
+        assert time.monotonic() < deadline, "the request never came"
+        time.sleep(0.02)
+
+
 def test_ctrl_c_lets_requests_end_and_leaves_nothing(tmp_path: Path) -> None:
     """A request in flight is answered; then every process and socket is gone."""
     with UpProcess(*FREE_PORTS, "--run-dir", "run", cwd=tmp_path) as up:
@@ -161,7 +171,7 @@ def test_ctrl_c_lets_requests_end_and_leaves_nothing(tmp_path: Path) -> None:
         answers: list[httpx.Response] = []
         request = threading.Thread(target=lambda: answers.append(mint(url, key)))
         request.start()
-        time.sleep(0.5)
+        wait_for_a_request(tmp_path / "run/envoy.json")
 
         up.interrupt()
 
