@@ -10,7 +10,7 @@ from operator import itemgetter
 from typing import Final
 
 from sdpfilter.errors import InvalidLineError, NotSDPError, SDPError, TooManySectionsError
-from sdpfilter.sdp.attributes import Attribute, Direction, find_attributes
+from sdpfilter.sdp.attributes import Attribute, Direction, find_attributes, find_typed
 from sdpfilter.sdp.lines import parse_lines, serialize_lines
 
 # The order of line types on which peers insist: libwebrtc and pion refuse a description that does
@@ -36,6 +36,11 @@ class Section:
     """The line of the description, 1-based, at which the part begins."""
 
     @property
+    def last_lineno(self) -> int:
+        """The line of the description, 1-based, at which the part ends."""
+        return self.first_lineno + self.text.count(b"\n") - 1
+
+    @property
     def lines(self) -> tuple[bytes, ...]:
         """The part's lines, with their terminators."""
         return tuple(self.text.splitlines(keepends=True))
@@ -43,6 +48,10 @@ class Section:
     def attributes(self, name: bytes) -> list[Attribute]:
         """Return the part's attributes of one name, in their order."""
         return find_attributes(self.text, self.first_lineno, name)
+
+    def typed(self, letter: bytes) -> list[Attribute]:
+        """Return the part's lines of one type, such as ``c``, in their order."""
+        return find_typed(self.text, self.first_lineno, letter)
 
     def attribute(self, name: bytes) -> bytes | None:
         """Return the value of the first attribute of one name, empty for a flag, or None."""
