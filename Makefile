@@ -4,6 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+COMPILE := CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/pip-compile --quiet --upgrade \
+	--generate-hashes --strip-extras --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .PHONY: help setup up test lint bench browser requirements proto clean
 
@@ -13,7 +16,7 @@ help: ## Show this list
 setup: $(STAMPS)/dev ## Create .venv with everything that developers need
 
 up: $(STAMPS)/up ## Start Envoy, the services and the emulator: a page to talk to
-	$(BIN)/ringback up $(ARGS)
+	@$(BIN)/ringback up $(ARGS)
 
 test: $(STAMPS)/dev browser ## Run every test, the browser's included
 	$(BIN)/python -m pytest $(ARGS)
@@ -37,8 +40,11 @@ bench: $(STAMPS)/dev ## Print how long the pure parts take
 browser:
 	@command -v $${CHROMIUM:-chromium} >/dev/null || sh tests/install-chromium.sh
 
-requirements: $(STAMPS)/dev ## Pin the newest versions that pyproject.toml allows
-	sh requirements.sh
+requirements: $(STAMPS)/dev ## Pin the newest versions that pyproject.toml allows, with hashes
+	$(PIP) install pip-tools
+	$(COMPILE) --output-file requirements.txt pyproject.toml
+	$(COMPILE) --constraint requirements.txt --extra up --output-file requirements-up.txt pyproject.toml
+	$(COMPILE) --constraint requirements-up.txt --extra up --group dev --output-file requirements-dev.txt pyproject.toml
 
 proto: $(STAMPS)/dev ## Regenerate the stubs from proto/
 	$(BIN)/python proto/generate.py
@@ -47,15 +53,17 @@ clean: ## Remove .venv and all caches
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(STAMPS)/up: requirements-up.txt pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-up.txt
-	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
+	@echo "Installing what ringback up needs into $(VENV): about a minute, once"
+	@$(PIP) install --require-hashes -r requirements-up.txt
+	@$(PIP) install --no-deps -e .
 	@mkdir -p $(STAMPS) && touch $@
 
 $(STAMPS)/dev: requirements-dev.txt pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.txt
-	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
+	@echo "Installing what tests and checks need into $(VENV): about a minute, once"
+	@$(PIP) install --require-hashes -r requirements-dev.txt
+	@$(PIP) install --no-deps -e .
 	@mkdir -p $(STAMPS) && touch $@ $(STAMPS)/up
 
 $(BIN)/python:
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
+	@$(PYTHON) -m venv $(VENV)

@@ -149,7 +149,7 @@ async def test_every_request_went_through_envoy(stack: Stack) -> None:
     """Envoy's access log has each mint and each call, decided by both services."""
     decided = {"client_secrets": "minted", "upstream": "call"}
     async with asyncio.timeout(15):  # Envoy writes its log in intervals
-        while not all(f'"route":"{route}"' in stack.logs("envoy") for route in decided):
+        while not all(f'"route":"{route}"' in stack.logs("envoy") for route in decided):  # noqa: ASYNC110
             await asyncio.sleep(0.2)
     lines = [json.loads(line) for line in stack.logs("envoy").splitlines() if line[:1] == "{"]
     for route, outcome in decided.items():
