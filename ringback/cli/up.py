@@ -17,37 +17,44 @@ if TYPE_CHECKING:
     from ringback.supervisor import StopSignals
 
 
+Config = Annotated[Path | None, typer.Option(help="LiteLLM's config.yaml. Default: an emulator.")]
+SettingsFile = Annotated[Path | None, typer.Option(help="ringback.yaml.")]
+Keys = Annotated[Path | None, typer.Option(help="The key file.")]
+Host = Annotated[str, typer.Option(help="IP address to listen on.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")]
+LoopbackPort = Annotated[int, typer.Option(min=0, max=65535, help="On loopback; 0 as above.")]
+Workers = Annotated[
+    int | None, typer.Option(min=1, max=64, help="Processes of each service. Default: 2.")
+]
+RunDir = Annotated[
+    Path | None,
+    typer.Option(help="Sockets and logs. Default: a temporary folder, removed at the end."),
+]
+Playground = Annotated[
+    bool | None, typer.Option("--playground/--no-playground", help="Default: on without --config.")
+]
+Concurrency = Annotated[int, typer.Option(min=1, help="Envoy's worker threads.")]
+
+
 def up(
     *,
-    config: Annotated[
-        Path | None, typer.Option(help="LiteLLM's config.yaml. Default: an emulated provider.")
-    ] = None,
-    settings: Annotated[Path | None, typer.Option(help="ringback.yaml.")] = None,
-    keys: Annotated[Path | None, typer.Option(help="The key file.")] = None,
-    host: Annotated[str, typer.Option(help="IP address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 4000,
-    egress_port: Annotated[int, typer.Option(min=0, max=65535, help="On loopback.")] = 4001,
-    admin_port: Annotated[int, typer.Option(min=0, max=65535, help="On loopback.")] = 9901,
-    workers: Annotated[
-        int | None, typer.Option(min=1, max=64, help="Processes of each service. Default: 2.")
-    ] = None,
-    run_dir: Annotated[
-        Path | None,
-        typer.Option(help="Sockets and logs. Default: a temporary folder, removed at the end."),
-    ] = None,
-    playground: Annotated[
-        bool | None,
-        typer.Option("--playground/--no-playground", help="Default: on without --config."),
-    ] = None,
-    concurrency: Annotated[int, typer.Option(min=1, help="Envoy's worker threads.")] = 2,
+    config: Config = None,
+    settings: SettingsFile = None,
+    keys: Keys = None,
+    host: Host = "127.0.0.1",
+    port: Port = 4000,
+    egress_port: LoopbackPort = 4001,
+    admin_port: LoopbackPort = 9901,
+    workers: Workers = None,
+    run_dir: RunDir = None,
+    playground: Playground = None,
+    concurrency: Concurrency = 2,
 ) -> None:
     """Start Envoy, both services and, without --config, an emulator of the providers.
 
     Prints `ready URL` when a call would succeed. Ctrl-C drains and stops; a second one kills.
     """
     from ringback.cli.plan import StackOptions
-    from ringback.cli.ports import LaunchError
-    from ringback.errors import StartError
 
     options = StackOptions(
         config=config,
@@ -62,24 +69,35 @@ def up(
         playground=playground,
         concurrency=concurrency,
     )
+    raise typer.Exit(_run_and_explain(options))
+
+
+def _run_and_explain(options: "StackOptions") -> int:
+    """Return the exit code."""
+    from ringback.cli.ports import LaunchError
+    from ringback.errors import StartError
+
     try:
-        code = asyncio.run(_run(options))
+        return asyncio.run(_run(options))
+    except StartError as error:
+        if options.config is not None and _is_about_files(error):
+            from ringback.cli.check import check
+
+            # Shows the mistakes of all files, and not only those of the first wrong one.
+            check(config=options.config, settings=options.settings, keys=options.keys)
+        typer.echo(str(error), err=True)
+        return 2
     except LaunchError as error:
         typer.echo(str(error), err=True)
-        code = 1
-    except StartError as error:
-        _explain(error, options)
-        code = 2
-    raise typer.Exit(code)
+        return 1
 
 
-def _explain(error: Exception, options: "StackOptions") -> None:
-    """Show every mistake, as `ringback check` does, and not only the first."""
-    from ringback.cli.check import check
+def _is_about_files(error: Exception) -> bool:
+    from extauthz.errors import ConfigError
+    from ringback.settings import SettingsError
+    from ringback.tokens.errors import SealingKeyError
 
-    if options.config is not None:
-        check(config=options.config, settings=options.settings, keys=options.keys)
-    typer.echo(str(error), err=True)
+    return isinstance(error, (ConfigError, SettingsError, SealingKeyError))
 
 
 async def _run(options: "StackOptions") -> int:
@@ -117,16 +135,19 @@ async def _start(stack: "Stack", signals: "StopSignals") -> bool:
 
 
 async def _announce(stack: "Stack") -> None:
-    from ringback.paths import ENVOY_VERSION
-
-    version = await stack.envoy_version()
-    if version != ENVOY_VERSION:
-        typer.echo(
-            f"warning: this is Envoy {version or 'of an unknown version'}; "
-            f"everything was tested with {ENVOY_VERSION}"
-        )
+    if warning := version_warning(await stack.envoy_version()):
+        typer.echo(warning)
     typer.echo("\n".join(_greeting(stack)))
     typer.echo(f"ready {stack.url}")
+
+
+def version_warning(version: str) -> str | None:
+    """Return what to say about an Envoy that is not the one everything was tested with."""
+    from ringback.paths import ENVOY_VERSION
+
+    if version == ENVOY_VERSION:
+        return None
+    return f"warning: Envoy {version or 'of unknown version'}; tested with {ENVOY_VERSION}"
 
 
 def _greeting(stack: "Stack") -> Iterator[str]:
