@@ -6,6 +6,8 @@ from contextlib import asynccontextmanager
 import grpc
 from grpc import aio
 
+from ringback import grpcserver
+
 RawContext = aio.ServicerContext[bytes, bytes]
 # Return the bytes of a CheckResponse.
 Check = Callable[[bytes, RawContext], Awaitable[bytes]]
@@ -50,7 +52,8 @@ class StubService:
 @asynccontextmanager
 async def serving(service: StubService) -> AsyncIterator[str]:
     """Serve on 127.0.0.1 and give the address: ``127.0.0.1:port``."""
-    server = aio.server(options=[("grpc.so_reuseport", 0)])
+    # Without our own servers' options gRPC hangs up on Envoy for its pings.
+    server = aio.server(options=list(grpcserver._OPTIONS))
     server.add_generic_rpc_handlers(service.handlers())
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
