@@ -79,6 +79,7 @@ class Call:
         self._on_end = on_end
         self._echo = Echo() if options.voice == "echo" else None
         self._inboxes: set[Inbox] = set()
+        self._offer = self._answer = ""
         self._started_at = time.time()
         self._audio_bytes_received = 0
         self._events_received: deque[str] = deque(maxlen=_EVENT_TYPES_KEPT)
@@ -109,14 +110,14 @@ class Call:
             NoPortError: If no UDP port is free.
         """
         try:
-            answer = await self._peer.answer(offer)
+            self._offer, self._answer = offer, await self._peer.answer(offer)
         except BaseException:
             await self._peer.close()
             raise
         self._task = asyncio.create_task(self._run(), name=f"call {self.call_id}")
         # A task that is cancelled before its first step would not clean up.
         await asyncio.sleep(0)
-        return answer
+        return self._answer
 
     async def end(self, reason: str) -> None:
         """End the call, and return when its peer is closed."""
@@ -155,6 +156,8 @@ class Call:
             "events_received": list(self._events_received),
             "events_sent": dict(self._events_sent),
             "observers": len(self._inboxes),
+            "offer": self._offer,
+            "answer": self._answer,
         }
 
     # --- The course of the call -------------------------------------------------------------------
