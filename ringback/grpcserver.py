@@ -15,9 +15,6 @@ from ringback.supervisor import stop_signals
 
 # How long requests in flight may take to end after SIGTERM. Longer than any single decision.
 GRACE_S = 15.0
-# Somebody who listens on a socket lets others in at once.
-_PROBE_S = 1.0
-
 _OPTIONS: Sequence[tuple[str, int]] = (
     # Each worker has an address of its own, so that Envoy spreads the load and not the kernel.
     ("grpc.so_reuseport", 0),
@@ -100,7 +97,7 @@ async def serve(service: Service, address: str) -> None:
 
 def _bind(server: aio.Server, address: str) -> None:
     kind, _, path = address.partition(":")
-    if kind == "unix":
+    if kind == "unix" and path:
         _check_unused(path, address)
     else:
         # gRPC would take a port modulo 65536.
@@ -120,11 +117,11 @@ def _check_unused(path: str, address: str) -> None:
     It is right to do so with a socket that a killed worker has left behind.
     """
     with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(_PROBE_S)
+        probe.setblocking(False)
         try:
             probe.connect(path)
-        except TimeoutError:
-            pass  # so busy that nobody is let in
+        except BlockingIOError:
+            pass  # the queue is full: whoever listens is busy, but alive
         except OSError:
             return
     raise BindError(address)
