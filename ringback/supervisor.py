@@ -20,7 +20,8 @@ STABLE_S: Final = 30.0
 # What a child may take to end after SIGTERM, a little more than the grace of our gRPC servers.
 STOP_GRACE_S: Final = 20.0
 
-_LEASH = Path(__file__).with_name("leash.py")
+_LEASH: Final = Path(__file__).with_name("leash.py")
+_APPEND: Final = os.O_WRONLY | os.O_CREAT | os.O_APPEND
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class Supervisor:
         stable_s: float = STABLE_S,
     ) -> None:
         self.restarts = True
-        """Set to False while starting: whatever ends stays down."""
+        """Set to False while starting: whatever ends stays down, without a line."""
         self.lost: dict[str, int] = {}
         """Exit codes, by name, of the children that ended and stay down."""
         self.loss = asyncio.Event()
@@ -128,8 +129,10 @@ class Supervisor:
             code = await running.process.wait()
             if running.stopping.is_set():
                 return
-            if not self.restarts or (is_first_life and code == START_ERROR_CODE):
-                self._report(f"{name} ended with code {code}")
+            is_hopeless = is_first_life and code == START_ERROR_CODE
+            if is_hopeless or not self.restarts:
+                if self.restarts:
+                    self._report(f"{name} ended with code {code}")
                 self.lost[name] = code
                 self.loss.set()
                 return
@@ -258,9 +261,6 @@ async def _spawn(child: Child) -> asyncio.subprocess.Process:
     finally:
         if output is not None:
             os.close(output)
-
-
-_APPEND: Final = os.O_WRONLY | os.O_CREAT | os.O_APPEND
 
 
 def _terminate(process: asyncio.subprocess.Process) -> None:

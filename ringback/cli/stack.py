@@ -76,7 +76,7 @@ class Stack:
             Wanted("--port", options.host, options.port),
             Wanted("--egress-port", _LOOPBACK, options.egress_port),
             Wanted("--admin-port", _LOOPBACK, options.admin_port),
-            Wanted("", _LOOPBACK, 0),
+            Wanted("the emulator's", _LOOPBACK, 0),
         )
         self._emulator = emulator if self.inputs.config is None else None
         self._folders: Folders | None = None

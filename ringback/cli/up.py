@@ -4,6 +4,7 @@
 
 import asyncio
 import json
+import shlex
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -159,10 +160,11 @@ def _greeting(stack: "Stack") -> Iterator[str]:
     if stack.inputs.has_playground:
         yield f"playground  {stack.url}/playground"
     yield f"logs        {stack.folders.logs}"
+    body = json.dumps({"model": stack.inputs.models[0]})
     yield (
         f"try         curl -s {stack.url}/v1/realtime/client_secrets"
         f" -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json'"
-        f" -d '{json.dumps({'model': stack.inputs.models[0]})}'"
+        f" -d {shlex.quote(body)}"
     )
 
 
