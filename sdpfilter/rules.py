@@ -127,9 +127,10 @@ def _check_mids(description: SessionDescription) -> None:
     """Check that mids identify sections (RFC 5888, section 4; RFC 9143, section 5)."""
     mids: set[bytes] = set()
     for section in description.media:
-        for mid in section.attributes(b"mid"):
-            if mid.value in mids:
-                raise InvalidLineError(mid.lineno, "a mid that no other line has", _AS_CREATED)
+        for place, mid in enumerate(section.attributes(b"mid")):
+            if place or mid.value in mids:
+                expected = "one a=mid in each media section, and no two alike"
+                raise InvalidLineError(mid.lineno, expected, _AS_CREATED)
             mids.add(mid.value)
     # Browsers give a section without a mid the one of its place.
     is_complete = len(mids) >= len(description.media)

@@ -48,7 +48,7 @@ def limit_bandwidth(draft: Draft, section: MediaSection, limits: AudioLimits) ->
         (b"TIAS", limits.bandwidth_tias_bps),
     ):
         if limit is not None:
-            _set_bandwidth(draft, section, b"b=" + modifier + b":", limit)
+            _set_bandwidth(draft, section, modifier, limit)
 
 
 def _set_parameters(
@@ -103,18 +103,17 @@ def _rtpmap_lineno(section: MediaSection, number: bytes) -> int:
     return section.last_lineno
 
 
-def _set_bandwidth(draft: Draft, section: MediaSection, start: bytes, limit: int) -> None:
-    text = start + b"%d" % limit
+def _set_bandwidth(draft: Draft, section: MediaSection, modifier: bytes, limit: int) -> None:
+    text = b"b=%s:%d" % (modifier, limit)
     rule, detail = "bandwidth", text.decode()
-    anchor = section.first_lineno
     is_set = False
-    for lineno, line in enumerate(section.lines, section.first_lineno):
-        if line.startswith(start):
-            value = line[len(start) :].strip()
+    for bandwidth in section.typed(b"b"):
+        found, _, value = bandwidth.value.partition(b":")
+        if found == modifier:
             is_set = True
-            if not value.isdigit() or int(value) > limit:
-                draft.replace(lineno, text, rule, detail)
-        elif line.startswith((b"i=", b"c=")):
-            anchor = lineno
+            if not value.strip().isdigit() or int(value) > limit:
+                draft.replace(bandwidth.lineno, text, rule, detail)
     if not is_set:
+        before = [*section.typed(b"i"), *section.typed(b"c")]
+        anchor = max((line.lineno for line in before), default=section.first_lineno)
         draft.add_after(anchor, text, rule, detail)

@@ -6,12 +6,12 @@ from typing import Final
 
 from sdpfilter.draft import Draft
 from sdpfilter.edits.addresses import is_unset, unset
-from sdpfilter.edits.sections import PORT
+from sdpfilter.edits.sections import set_port
 from sdpfilter.sdp.session import MediaSection, Section
 
 _ORIGIN: Final = re.compile(rb"(.* IN )(IP[46]) (\S+)\s*")
 # What stands for no port (RFC 8840, section 4.3).
-_DISCARD: Final = b"9"
+_DISCARD: Final = 9
 _UNREADABLE: Final = (b"IN", b"IP4", b"")
 _LOOPBACK: Final = frozenset({b"127.0.0.1", b"::1"})
 
@@ -55,7 +55,7 @@ def _unset_connection(
     is_gone: Callable[[bytes, bytes], bool],
 ) -> None:
     """Unset the c= of a part (RFC 8866, section 5.7), and the ports of the sections it is for."""
-    ports = [b"%d" % section.port for section in sections] or [_DISCARD]
+    ports = [b"%d" % section.port for section in sections] or [b"%d" % _DISCARD]
     for connection in part.typed(b"c"):
         fields = connection.value.split()
         _, kind, address = fields if len(fields) == 3 else _UNREADABLE
@@ -64,9 +64,7 @@ def _unset_connection(
         text = b"c=IN %s %s" % (kind, unset(kind))
         draft.replace(connection.lineno, text, "default_address")
         for section in sections:
-            if section.port not in (0, int(_DISCARD)):
-                text = PORT.sub(_DISCARD, draft.text(section.first_lineno), count=1)
-                draft.replace(section.first_lineno, text, "default_address")
+            set_port(draft, section, _DISCARD, "default_address")
 
 
 def _unset_rtcp(draft: Draft, part: Section, is_gone: Callable[[bytes, bytes], bool]) -> None:
@@ -75,5 +73,5 @@ def _unset_rtcp(draft: Draft, part: Section, is_gone: Callable[[bytes, bytes], b
         port, *rest = rtcp.value.split() or [b""]
         _, kind, address = rest if len(rest) == 3 else _UNREADABLE
         if rest and not is_unset(address) and is_gone(address, port):
-            text = b"a=rtcp:%s IN %s %s" % (_DISCARD, kind, unset(kind))
+            text = b"a=rtcp:%d IN %s %s" % (_DISCARD, kind, unset(kind))
             draft.replace(rtcp.lineno, text, "default_address")

@@ -3,7 +3,6 @@
 A section is never removed: both sides know sections by their place (RFC 3264, section 8).
 """
 
-import re
 from collections.abc import Collection
 from typing import Final
 
@@ -16,8 +15,6 @@ from sdpfilter.policyerrors import (
 )
 from sdpfilter.sdp.session import MediaSection, SessionDescription
 
-# The media type is the only field before it.
-PORT: Final = re.compile(rb"(?<= )[0-9/]+")
 _KNOWN_KINDS: Final = frozenset({b"audio", b"video", b"application", b"text", b"image", b"message"})
 
 
@@ -83,11 +80,16 @@ def reject_sections(draft: Draft, places: Collection[int]) -> None:
         draft.replace(group.lineno, text, "section_rejected", "group")
 
 
+def set_port(draft: Draft, section: MediaSection, port: int, rule: str, detail: str = "") -> None:
+    """Set the port of a media section, unless it is rejected, maybe just now."""
+    media, current, rest = draft.text(section.first_lineno).split(b" ", 2)
+    if int(current.partition(b"/")[0]) not in (0, port):
+        draft.replace(section.first_lineno, b"%s %d %s" % (media, port, rest), rule, detail)
+
+
 def _reject(draft: Draft, section: MediaSection) -> None:
-    if section.port:
-        kind = section.media.decode() if section.media in _KNOWN_KINDS else "other"
-        text = PORT.sub(b"0", draft.text(section.first_lineno), count=1)
-        draft.replace(section.first_lineno, text, "section_rejected", kind)
+    kind = section.media.decode() if section.media in _KNOWN_KINDS else "other"
+    set_port(draft, section, 0, "section_rejected", kind)
     # With it, port 0 would not reject (RFC 9143, section 6).
     for flag in section.attributes(b"bundle-only"):
         draft.remove(flag.lineno, "section_rejected", "bundle-only")

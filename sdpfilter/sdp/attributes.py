@@ -1,7 +1,7 @@
 """The a= lines of a description (RFC 8866, section 5.13)."""
 
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class Direction(StrEnum):
@@ -13,8 +13,7 @@ class Direction(StrEnum):
     INACTIVE = "inactive"
 
 
-@dataclass(frozen=True, slots=True)
-class Attribute:
+class Attribute(NamedTuple):
     """One line of a kind: ``a=<name>``, ``a=<name>:<value>`` or ``<type>=<value>``."""
 
     lineno: int

@@ -147,8 +147,15 @@ REFUSED_OFFERS = [
         replaced(b"a=mid:1", b"a=mid:0"),
         400,
         "sdp_invalid_line",
-        f"line 46: expected a mid that no other line has; {AS_CREATED}",
+        f"line 46: expected one a=mid in each media section, and no two alike; {AS_CREATED}",
         id="mid-twice",
+    ),
+    pytest.param(
+        replaced(b"a=mid:1", b"a=mid:1\r\na=mid:2"),
+        400,
+        "sdp_invalid_line",
+        f"line 47: expected one a=mid in each media section, and no two alike; {AS_CREATED}",
+        id="two-mids",
     ),
     pytest.param(
         replaced(b"BUNDLE 0 1", b"BUNDLE 0 1 2"),
