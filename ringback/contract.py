@@ -34,6 +34,9 @@ USER: Final = "user"
 MODEL: Final = "model"
 DEPLOYMENT: Final = "deployment"
 TOKEN_ID: Final = "token_id"
+# Rules by which sdpfilter changed the offer and the answer, joined by commas, for access logs.
+OFFER_EDITS: Final = "offer_edits"
+ANSWER_EDITS: Final = "answer_edits"
 
 # --- Headers
 # Envoy removes every header with this prefix from downstream requests before anything reads them.

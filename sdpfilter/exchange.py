@@ -1,13 +1,14 @@
 """The state of one HTTP stream: an offer in, an answer out. Pure: no I/O, no messages.
 
 1. Request headers: is this a call that extauthz allowed, and does it carry an offer?
-2. Request body: the offer is checked. Only now the stream counts as checked; Envoy's interlock
-   lets nothing pass before.
+2. Request body: the offer is checked and the policy applied. Only now the stream counts as
+   checked; Envoy's interlock lets nothing pass before.
 3. Response headers: an error is answered at once where no body is needed; the upstream's Location
    is sealed into a handle; headers that are not on the allow-list go. What Envoy itself answers
    passes.
-4. Response body: an answer is checked against the offer, an error is put into our shape. Only now
-   the answer counts as checked; Envoy's interlock of the way back lets nothing pass before.
+4. Response body: an answer is checked against the offer and the policy applied, an error is put
+   into our shape. Only now the answer counts as checked; Envoy's interlock of the way back lets
+   nothing pass before.
 """
 
 import re
@@ -18,9 +19,11 @@ from typing import Final
 
 from ringback.contract import CALL_LOCATION_PREFIX
 from ringback.errors import ApiError
+from ringback.sdppolicy import Policy
 from ringback.tokens.handles import CallHandle, parse_call_id, seal_handle
 from ringback.tokens.jwe import Sealer
 from ringback.upstream import error_of
+from sdpfilter.draft import Rewritten
 from sdpfilter.errors import SDPError
 from sdpfilter.refusals import (
     AnswerRefusedError,
@@ -29,6 +32,7 @@ from sdpfilter.refusals import (
     NotAnOfferError,
     TokenSpentError,
 )
+from sdpfilter.rewrite import apply_to_answer, apply_to_offer
 from sdpfilter.rules import check_answer, check_offer
 from sdpfilter.sdp.session import SessionDescription
 
@@ -65,6 +69,9 @@ class Consent:
     deployment: str = ""
     key_hash: str = ""
     token_id: str = ""
+    model: str = ""
+    team: str = ""
+    key_alias: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +80,12 @@ class Continue:
 
     set_headers: Mapping[str, str] = field(default_factory=dict)
     remove_headers: tuple[str, ...] = ()
+    body: bytes | None = None
+    """What takes the body's place; None leaves it as it came."""
+
+    edits: tuple[str, ...] = ()
+    """Rules by which the description was changed, each once."""
+
     checked: bool = False
     """The interlock may open: that of the request, or from the upstream's answer on that one's."""
 
@@ -101,13 +114,31 @@ class Exchange:
     Args:
         sealer: From `ringback.tokens.handle_sealer`.
         now: The time in seconds since the epoch.
+        policy_for: Returns the policy that holds for a call. Without it nothing is changed.
     """
 
-    __slots__ = ("_consent", "_error_headers", "_now", "_offer", "_sealer", "_stage", "_status")
+    __slots__ = (
+        "_consent",
+        "_error_headers",
+        "_now",
+        "_offer",
+        "_policy",
+        "_policy_for",
+        "_sealer",
+        "_stage",
+        "_status",
+    )
 
-    def __init__(self, sealer: Sealer, now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        sealer: Sealer,
+        now: Callable[[], float],
+        policy_for: Callable[[Consent], Policy] = lambda _: Policy(),
+    ) -> None:
         self._sealer = sealer
         self._now = now
+        self._policy_for = policy_for
+        self._policy = Policy()
         self._stage = _Stage.REQUEST_HEADERS
         self._consent = Consent(Purpose.READY)
         self._offer: SessionDescription | None = None
@@ -155,13 +186,14 @@ class Exchange:
             raise UnexpectedMessageError("the request body came in parts")
         if not body:
             return self._refuse(EmptyOfferError())
+        self._policy = self._policy_for(self._consent)
         try:
-            self._offer = check_offer(body)
+            rewritten = apply_to_offer(check_offer(body), self._policy)
         except SDPError as error:
             return self._refuse(DescriptionRefusedError(error))
+        self._offer = rewritten.description
         self._stage = _Stage.RESPONSE_HEADERS
-        # Envoy dropped it while it buffered the body.
-        return Continue({"content-length": str(len(body))}, checked=True)
+        return _pass(body, rewritten)
 
     def response_headers(
         self, headers: Mapping[str, str], *, from_upstream: bool, end_of_stream: bool
@@ -207,12 +239,14 @@ class Exchange:
         self._stage = _Stage.DONE
         if self._status >= 400:
             return self._refuse(error_of(self._status, self._error_headers, body))
-        if self._status:
-            try:
-                check_answer(body, self._offer)
-            except SDPError as error:
-                return self._refuse(AnswerRefusedError(error))
-        return Continue({"content-length": str(len(body))}, checked=True)
+        offer = self._offer
+        if not self._status or offer is None:
+            # Envoy's own answer: an upstream's follows an offer.
+            return Continue({"content-length": str(len(body))}, checked=not self._status)
+        try:
+            return _pass(body, apply_to_answer(check_answer(body, offer), offer, self._policy))
+        except SDPError as error:
+            return self._refuse(AnswerRefusedError(error))
 
     def _accept(self, headers: Mapping[str, str]) -> Action:
         changed = {"content-type": SDP_CONTENT_TYPE}
@@ -249,3 +283,14 @@ class Exchange:
     def _expect(self, stage: _Stage) -> None:
         if self._stage is not stage:
             raise UnexpectedMessageError(f"expected {self._stage.name}, received {stage.name}")
+
+
+def _pass(body: bytes, rewritten: Rewritten) -> Continue:
+    data = rewritten.data
+    return Continue(
+        # Envoy dropped it while it buffered the body.
+        {"content-length": str(len(data))},
+        body=None if data is body else data,
+        edits=tuple(dict.fromkeys(edit.rule for edit in rewritten.edits)),
+        checked=True,
+    )

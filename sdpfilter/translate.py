@@ -18,15 +18,20 @@ from envoyapi.service.ext_proc.v3.external_processor_pb2 import (
 from envoyapi.type.v3.http_status_pb2 import HttpStatus, StatusCode
 from ringback.contract import (
     ANSWER_CHECKED,
+    ANSWER_EDITS,
     ANSWERED,
     AUTHZ_NAMESPACE,
     CHECKED,
     DEPLOYMENT,
+    KEY_ALIAS,
     KEY_HASH,
+    MODEL,
+    OFFER_EDITS,
     OUTCOME,
     OUTCOME_CALL,
     OUTCOME_READY,
     PROC_NAMESPACE,
+    TEAM,
     TOKEN_ID,
 )
 from sdpfilter.exchange import (
@@ -108,6 +113,9 @@ def read_consent(message: ProcessingRequest) -> Consent | None:
         deployment=decided.fields[DEPLOYMENT].string_value,
         key_hash=decided.fields[KEY_HASH].string_value,
         token_id=decided.fields[TOKEN_ID].string_value,
+        model=decided.fields[MODEL].string_value,
+        team=decided.fields[TEAM].string_value,
+        key_alias=decided.fields[KEY_ALIAS].string_value,
     )
     if purpose is Purpose.CALL and not (
         consent.deployment and consent.key_hash and consent.token_id
@@ -133,12 +141,19 @@ def _allow(part: str, action: Continue) -> ProcessingResponse:
                 remove_headers=action.remove_headers,
             )
         )
+    if action.body is not None:
+        common.body_mutation.body = action.body
     response = ProcessingResponse()
     # All four have one common response; only its wrapper differs.
     getattr(response, part).response.CopyFrom(common)
+    is_request = part.startswith("request")
+    facts: dict[str, bool | str] = {}
     if action.checked:
-        mark = CHECKED if part.startswith("request") else ANSWER_CHECKED
-        _set_metadata(response, {mark: True})
+        facts[CHECKED if is_request else ANSWER_CHECKED] = True
+    if action.edits:
+        facts[OFFER_EDITS if is_request else ANSWER_EDITS] = ",".join(action.edits)
+    if facts:
+        _set_metadata(response, facts)
     return response
 
 

@@ -111,7 +111,11 @@ def test_access_log_shows_the_labels(bootstrap: Json) -> None:
     """Access logs name the metadata that extauthz sets, all of it but the hash of the key."""
     found = re.findall(r"%DYNAMIC_METADATA\(([^:]+):(\w+)\)%", logged(bootstrap))
     assert {key for namespace, key in found if namespace == AUTHZ} == LOGGED_OF_AUTHZ
-    assert {key for namespace, key in found if namespace == PROC} == {contract.OUTCOME}
+    assert {key for namespace, key in found if namespace == PROC} == {
+        contract.OUTCOME,
+        contract.OFFER_EDITS,
+        contract.ANSWER_EDITS,
+    }
 
 
 def test_internal_headers_are_named_alike(bootstrap: Json) -> None:

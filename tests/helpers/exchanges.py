@@ -21,7 +21,13 @@ from sdpfilter.exchange import (
 NOW: Final = 1_767_268_800.25
 SEALER: Final = handle_sealer(TokenSettings(secret=Secret("correct horse battery staple")), {})
 CALL: Final = Consent(
-    Purpose.CALL, deployment="azure-sweden", key_hash="5b6a" * 16, token_id="k3VYbGJp"
+    Purpose.CALL,
+    deployment="azure-sweden",
+    key_hash="5b6a" * 16,
+    token_id="k3VYbGJp",
+    model="gpt-realtime",
+    team="kiosks",
+    key_alias="web",
 )
 READY: Final = Consent(Purpose.READY)
 SDP: Final = {"content-type": "application/sdp"}

@@ -18,7 +18,9 @@ CONSENT: Metadata = {
     "deployment": "azure-sweden",
     "key_hash": "5b6a" * 16,
     "token_id": "k3VYbGJp",
-    "key_alias": "a",
+    "key_alias": "web",
+    "model": "gpt-realtime",
+    "team": "kiosks",
 }
 SDP = (("content-type", b"application/sdp"),)
 CREATED = (
