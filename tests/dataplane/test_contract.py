@@ -108,7 +108,7 @@ def test_answers_of_the_services_keep_their_bodies(bootstrap: Json) -> None:
 
 
 def test_access_log_shows_the_labels(bootstrap: Json) -> None:
-    """Access logs name the metadata that extauthz sets, all of it but the hash of the key."""
+    """Access logs name the metadata that the services set, all of it but the hash of the key."""
     found = re.findall(r"%DYNAMIC_METADATA\(([^:]+):(\w+)\)%", logged(bootstrap))
     assert {key for namespace, key in found if namespace == AUTHZ} == LOGGED_OF_AUTHZ
     assert {key for namespace, key in found if namespace == PROC} == {
@@ -292,6 +292,10 @@ def change_route(name: str, **fields: Any) -> Callable[[Json], None]:
         ),
         # Synthetic
         pytest.param(change_type("ExternalProcessor", observability_mode=True), id="observe"),
+        pytest.param(
+            change_type("HttpConnectionManager", internal_address_config={}),
+            id="private-is-trusted",
+        ),
         pytest.param(change_type("RBAC", shadow_rules={"action": "ALLOW"}), id="shadow"),
         pytest.param(change_type("ExtAuthz", filter_enabled={}), id="sampled"),
         pytest.param(change_type("ExtAuthz", status_on_error={"code": "OK"}), id="blamed"),

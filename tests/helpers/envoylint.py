@@ -11,6 +11,7 @@ _CHECKS: Final = ("envoy.filters.http.ext_authz", "envoy.filters.http.ext_proc")
 # In this order: what refuses cheaply comes first, and behind each service its interlock.
 _FILTERS: Final = (
     "envoy.filters.http.cors",
+    "envoy.filters.http.header_mutation",
     "envoy.filters.http.header_to_metadata",
     "answer_interlock",
     "envoy.filters.http.fault",
@@ -95,6 +96,7 @@ def lint(bootstrap: Json) -> list[str]:
         _filter_order,
         _opt_outs,
         _exact_routes,
+        _internal_addresses,
         _modes,
     )
     return [offence for rule in rules for offence in rule(bootstrap)]
@@ -175,6 +177,16 @@ def _exact_routes(bootstrap: Json) -> Iterator[str]:
         ]
         if opens and not ("path" in route["match"] and len(methods) == 1 and methods[0]):
             yield f"route {route['name']}: overrides a filter without an exact path and method"
+
+
+def _internal_addresses(bootstrap: Json) -> Iterator[str]:
+    # Present and empty, it means all private addresses.
+    if (
+        not manager(bootstrap)
+        .get("internal_address_config", {"cidr_ranges": [{}]})
+        .get("cidr_ranges")
+    ):
+        yield "internal_address_config: must not be empty"
 
 
 def _modes(bootstrap: Json) -> Iterator[str]:

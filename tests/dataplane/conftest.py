@@ -1,0 +1,73 @@
+"""Fixtures of the tests with a real Envoy: one gateway for all tests that leave it as it is."""
+
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+import trustme
+
+from helpers.gateway import Files, Gateway, azure_entry, openai_entry
+from helpers.recording import RecordingUpstream
+from ringback.cli.stack import Stack
+
+
+@pytest.fixture(scope="session")
+def authority() -> trustme.CA:
+    """The certificate authority that the gateway trusts."""
+    return trustme.CA()
+
+
+@pytest.fixture(scope="session")
+def ca_file(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its certificate."""
+    file = tmp_path_factory.mktemp("authority") / "ca.pem"
+    authority.cert_pem.write_to_path(str(file))
+    return file
+
+
+def server_tls(authority: trustme.CA, *names: str) -> ssl.SSLContext:
+    """Return what serves https with a certificate for these names."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(*names).configure_cert(context)
+    return context
+
+
+@pytest_asyncio.fixture(loop_scope="session", scope="session")
+async def shared_gateway(
+    authority: trustme.CA, ca_file: Path, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Gateway]:
+    """Give the one gateway; use `gateway`, which also cleans up."""
+    files = Files(tmp_path_factory.mktemp("gateway"))
+    strangers = trustme.CA()
+    async with (
+        RecordingUpstream() as openai,
+        RecordingUpstream(server_tls(authority, "localhost")) as azure,
+        RecordingUpstream(server_tls(authority, "elsewhere.example")) as misnamed,
+        RecordingUpstream(server_tls(strangers, "localhost")) as unknown,
+    ):
+        async with RecordingUpstream() as gone:
+            pass
+        files.write_config(
+            [
+                openai_entry("voice", f"{openai.url()}/v1"),
+                azure_entry("voice-azure", azure.url("localhost")),
+                openai_entry("gone", gone.url()),
+                openai_entry("misnamed", misnamed.url("localhost")),
+                openai_entry("unknown-authority", unknown.url("localhost")),
+            ]
+        )
+        files.write_keys()
+        files.write_settings(upstream={"ca_file": str(ca_file), "mint_timeout_s": 2})
+        async with Stack(files.options()) as stack:
+            yield Gateway(stack, files, openai, azure)
+        for upstream in (misnamed, unknown):
+            assert upstream.received == []
+
+
+@pytest.fixture
+def gateway(shared_gateway: Gateway) -> Gateway:
+    """A gateway whose upstreams have received nothing yet and have no script."""
+    shared_gateway.reset()
+    return shared_gateway

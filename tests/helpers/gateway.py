@@ -1,0 +1,243 @@
+"""The whole gateway in front of recording upstreams: real Envoy, real services."""
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from extauthz.keyfile import save_keys
+from extauthz.keys import VirtualKey, hash_key
+from helpers.descriptions import OFFERS
+from helpers.expect import ORIGIN
+from helpers.http11 import Header, Message, request_bytes, send
+from helpers.recording import RecordingUpstream
+from ringback.cli.plan import StackOptions
+from ringback.cli.stack import Stack
+from ringback.secrets import Secret
+from ringback.settings import TokenSettings
+from ringback.tokens import token_sealer
+from ringback.tokens.claims import CallClaims
+
+OFFER: Final = OFFERS["offer_chromium156_audio_dc_initial"]
+OPENAI: Final = "/v1/realtime"
+SHORT: Final = "/realtime"
+AZURE: Final = "/openai/v1/realtime"
+SDP_TYPE: Final = ("content-type", "application/sdp")
+JSON_TYPE: Final = ("content-type", "application/json")
+
+TOKEN_SECRET: Final = "a secret that seals what the tests mint"
+OPENAI_KEY: Final = "sk-upstream-openai-standard-key"
+AZURE_KEY: Final = "0123456789abcdef-azure-standard-key"
+MASTER_KEY: Final = "sk-master-of-all-the-tests"
+# Keys of callers, by what is special about them.
+KEYS: Final[dict[str, VirtualKey]] = {
+    "sk-team-key-for-everything": VirtualKey("", alias="web-team", team="web", user="ada"),
+    "sk-key-for-azure-alone": VirtualKey("", alias="azure-only", models=("voice-azure",)),
+    "sk-key-that-is-blocked": VirtualKey("", alias="blocked", blocked=True),
+    "sk-key-that-expired": VirtualKey("", alias="old", expires=datetime(2020, 1, 31, tzinfo=UTC)),
+    "sk-key-to-be-blocked-later": VirtualKey("", alias="doomed"),
+}
+KEY: Final = "sk-team-key-for-everything"
+_WAIT_S: Final = 10.0
+
+
+def openai_entry(group: str, base: str, **info: str) -> dict[str, Any]:
+    """Return an entry of ``model_list`` for OpenAI at a base URL."""
+    return {
+        "model_name": group,
+        "litellm_params": {
+            "model": "openai/gpt-realtime",
+            "api_base": base,
+            "api_key": OPENAI_KEY,
+            "organization": "org-of-the-operator",
+        },
+        "model_info": {"id": f"{group}-1", **info},
+    }
+
+
+def azure_entry(group: str, base: str) -> dict[str, Any]:
+    """Return an entry of ``model_list`` for an Azure resource."""
+    params = {"model": "azure/rt-deployment", "api_base": base, "api_key": AZURE_KEY}
+    return {"model_name": group, "litellm_params": params, "model_info": {"id": f"{group}-1"}}
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """The configuration of one gateway, in a folder of its own."""
+
+    folder: Path
+    config: Path = field(init=False)
+    keys: Path = field(init=False)
+    settings: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        for name, file in (("config", "litellm.yaml"), ("keys", "keys.yaml")):
+            object.__setattr__(self, name, self.folder / file)
+        object.__setattr__(self, "settings", self.folder / "ringback.yaml")
+
+    def write_config(self, entries: Iterable[Mapping[str, Any]]) -> None:
+        """Write LiteLLM's file, in one step as editors do."""
+        content = {"model_list": list(entries), "general_settings": {"master_key": MASTER_KEY}}
+        temporary = self.config.with_suffix(".new")
+        temporary.write_text(json.dumps(content))
+        temporary.replace(self.config)
+
+    def write_keys(self, **changes: dict[str, Any]) -> None:
+        """Write the key file.
+
+        Args:
+            changes: By alias, fields of a key that differ from `KEYS`.
+        """
+        keys = [
+            replace(key, hash=hash_key(Secret(raw)), **changes.get(str(key.alias), {}))
+            for raw, key in KEYS.items()
+        ]
+        save_keys(self.keys, keys)
+
+    def write_settings(self, **settings: object) -> None:
+        """Write ringback.yaml."""
+        self.settings.write_text(json.dumps({"token": {"secret": TOKEN_SECRET}, **settings}))
+
+    def options(self, *, workers: int = 1) -> StackOptions:
+        """Return what starts a stack with these files."""
+        return StackOptions(
+            config=self.config,
+            settings=self.settings,
+            keys=self.keys,
+            port=0,
+            egress_port=0,
+            admin_port=0,
+            workers=workers,
+            concurrency=1,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """A running stack with its upstreams.
+
+    Attributes:
+        openai: Speaks plain HTTP.
+        azure: Speaks TLS, as ``localhost``.
+    """
+
+    stack: Stack
+    files: Files
+    openai: RecordingUpstream
+    azure: RecordingUpstream
+
+    @property
+    def port(self) -> int:
+        """Where downstreams connect."""
+        return int(self.stack.url.rpartition(":")[2])
+
+    @property
+    def egress_port(self) -> int:
+        """Envoy's listener for extauthz."""
+        return int(self.stack.egress_url.rpartition(":")[2])
+
+    @property
+    def received(self) -> list[Message]:
+        """What any upstream has received."""
+        return [*self.openai.received, *self.azure.received]
+
+    def reset(self) -> None:
+        """Forget what upstreams have received, and their scripts."""
+        self.openai.reset()
+        self.azure.reset()
+
+    async def post(
+        self, path: str, headers: Iterable[Header], body: bytes, *, origin: str | None = ORIGIN
+    ) -> Message:
+        """Send a POST over a connection of its own."""
+        lines = [("origin", origin), *headers] if origin else list(headers)
+        return await send(self.port, request_bytes("POST", path, lines, body))
+
+    async def mint(
+        self,
+        model: str = "voice",
+        *,
+        key: str = KEY,
+        prefix: str = OPENAI,
+        headers: Iterable[Header] = (),
+    ) -> Message:
+        """Ask for a token."""
+        lines = [("authorization", f"Bearer {key}"), JSON_TYPE, *headers]
+        body = json.dumps({"session": {"type": "realtime", "model": model}}).encode()
+        return await self.post(f"{prefix}/client_secrets", lines, body)
+
+    async def token(self, model: str = "voice", *, key: str = KEY) -> str:
+        """Return a token."""
+        answer = await self.mint(model, key=key)
+        assert answer.status == 200, answer.raw
+        return str(answer.json()["value"])
+
+    async def call(
+        self,
+        token: str,
+        *,
+        prefix: str = OPENAI,
+        headers: Iterable[Header] = (),
+        offer: bytes = OFFER,
+    ) -> Message:
+        """Send an offer."""
+        lines = [("authorization", f"Bearer {token}"), SDP_TYPE, *headers]
+        return await self.post(f"{prefix}/calls", lines, offer)
+
+    def seal(self, *, secret: str = TOKEN_SECRET, **claims: Any) -> str:
+        """Return a token as extauthz would make it, but for what is said otherwise."""
+        now = int(time.time())
+        made: dict[str, Any] = {
+            "jti": "made-by-a-test",
+            "iat": now,
+            "exp": now + 60,
+            "ek": Secret("ek_upstream_made_by_a_test"),
+            "deployment": "voice-1",
+            "origin": self.openai.url(),
+            "calls_path": "/v1/realtime/calls",
+            "auth_scheme": "bearer",
+            "model": "voice",
+            "key_hash": hash_key(Secret(KEY)),
+            "session_type": "realtime",
+        }
+        sealer = token_sealer(TokenSettings(secret=Secret(secret)), {})
+        # The clock of the sealer decides which day's key is used; that of the claims is ours.
+        return sealer.seal(CallClaims(**{**made, **claims}).to_claims(), now)
+
+    def logs(self) -> dict[str, str]:
+        """Return what each child has logged."""
+        return {name: self.stack.logs(name) for name in self.stack.supervisor.names}
+
+    def access_log(self, listener: str = "ingress_http") -> list[dict[str, Any]]:
+        """Return the lines of the access log of a listener that have been written by now."""
+        lines = self.stack.logs("envoy").splitlines()
+        # The last one may not be whole yet.
+        entries = [json.loads(line) for line in lines if line[:1] == "{" and line[-1:] == "}"]
+        return [entry for entry in entries if entry["listener"] == listener]
+
+    async def logged(self, request_id: str) -> dict[str, Any]:
+        """Return the access log's line of a request, which Envoy writes a little later."""
+        found: list[dict[str, Any]] = []
+
+        def is_there() -> bool:
+            found[:] = [e for e in self.access_log() if e.get("request_id") == request_id]
+            return bool(found)
+
+        await until(is_there)
+        (entry,) = found
+        return entry
+
+
+async def until(condition: Callable[[], bool], timeout_s: float = _WAIT_S) -> None:
+    """Wait until a condition holds.
+
+    Raises:
+        TimeoutError: If it does not in time.
+    """
+    async with asyncio.timeout(timeout_s):
+        while not condition():  # noqa: ASYNC110  what other processes do sets no event
+            await asyncio.sleep(0.02)
