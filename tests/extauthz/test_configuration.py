@@ -20,7 +20,7 @@ from helpers.waiting import until
 from ringback.secrets import Secret
 
 POLL_S = 0.02
-MISSING_S = 0.3
+MISSING_S = 0.6
 WEB = VirtualKey(hash_key(Secret("sk-web")), alias="web")
 APP = VirtualKey(hash_key(Secret("sk-app")), alias="app")
 MASTER = hash_key(Secret("sk-master-0123456789"))
@@ -239,7 +239,7 @@ async def test_a_config_that_is_away_for_a_moment(house: House) -> None:
     content = house.config.read_bytes()
     with capture_logs() as logs:
         house.config.unlink()
-        await asyncio.sleep(MISSING_S / 2)
+        await asyncio.sleep(MISSING_S / 6)
         house.config.write_bytes(content)
         await asyncio.sleep(MISSING_S)
     assert logs == []
@@ -364,7 +364,7 @@ async def test_a_key_file_that_is_away(house: House) -> None:
     content = house.keys.read_bytes()
     with capture_logs() as logs:
         house.keys.unlink()
-        await asyncio.sleep(MISSING_S / 2)
+        await asyncio.sleep(MISSING_S / 6)
         house.keys.write_bytes(content)
         await asyncio.sleep(MISSING_S)
         assert logs == []

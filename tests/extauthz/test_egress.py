@@ -166,7 +166,7 @@ async def test_nothing_listens(egress: Egress, listener: Listener) -> None:
     started = time.monotonic()
     with pytest.raises(UpstreamUnreachableError):
         await post(unused)
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 3
     await unused.close()
     assert listener.requests == []
 
@@ -213,7 +213,7 @@ async def test_time_is_limited(egress: Egress, listener: Listener, turn: Turn) -
     with pytest.raises(UpstreamTimeoutError) as failed:
         await post(egress, timeout_s=0.2)
     assert failed.value.http_status == 504
-    assert 0.15 < time.monotonic() - started < 0.8
+    assert 0.15 < time.monotonic() - started < 3
     assert len(listener.requests) == 1
 
 
@@ -250,7 +250,7 @@ async def test_an_endless_answer_ends_at_the_limit(egress: Egress, listener: Lis
     with pytest.raises(UpstreamFailedError):
         await post(egress)
     assert (await post(egress)).body == b"{}"
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 4
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from extauthz.filewatch import fingerprint, watch
 from helpers.waiting import until
 
 POLL_S = 0.02
-MISSING_S = 0.3
+MISSING_S = 0.6
 
 
 class Reader:
@@ -113,7 +113,7 @@ async def test_half_a_file_is_not_read(reader: Reader) -> None:
 async def test_a_file_that_is_away_for_a_moment(reader: Reader) -> None:
     """A file that comes back in time was never away."""
     reader.first.unlink()
-    await asyncio.sleep(MISSING_S / 2)
+    await asyncio.sleep(MISSING_S / 6)
     reader.first.write_text("old")
     await asyncio.sleep(MISSING_S)
     assert reader.seen == []
