@@ -46,6 +46,7 @@ class Labels:
     model: str | None = None
     deployment: str | None = None
     token_id: str | None = None
+    sdp_policy: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

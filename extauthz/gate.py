@@ -94,16 +94,17 @@ class Gate:
         claims = self._open(request)
         key = await configuration.keys.find(claims.key_hash)
         try:
-            _check_token_key(key, claims, configuration.catalogue, self._time())
+            key = _check_token_key(key, claims, configuration.catalogue, self._time())
         except AuthError:
             TOKENS_REFUSED.labels("key").inc()
             raise TokenRefusedError from None
         deployment = configuration.catalogue.by_id(claims.deployment)
         try:
-            return allow_call(claims, deployment, request.headers)
+            allowed = allow_call(claims, deployment, request.headers)
         except TokenRefusedError:
             TOKENS_REFUSED.labels("deployment").inc()
             raise
+        return replace(allowed, labels=replace(allowed.labels, sdp_policy=key.sdp_policy))
 
     async def _ready(self, _request: RequestFacts) -> Decision:
         return Allow(Labels(OUTCOME_READY))
@@ -147,8 +148,8 @@ def _choose(wanted: MintRequest, key: VirtualKey, catalogue: Catalogue) -> Deplo
 
 def _check_token_key(
     key: VirtualKey | None, claims: CallClaims, catalogue: Catalogue, now: datetime
-) -> None:
-    """Check that a token's key could still mint it: a token is as good as its key.
+) -> VirtualKey:
+    """Return a token's key if it could still mint it: a token is as good as its key.
 
     Raises:
         AuthError: If the key is gone, blocked, expired, or not for that model any more.
@@ -158,3 +159,4 @@ def _check_token_key(
     # The token names the group; the key's list may name an alias of it.
     aliases = (name for name in key.models if catalogue.resolve(name) == claims.model)
     check_model(key, claims.model, *aliases)
+    return key

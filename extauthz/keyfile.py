@@ -29,7 +29,16 @@ from extauthz.keys import VirtualKey
 from extauthz.policy import ALL_MODELS
 from extauthz.yamlfile import parse_yaml, read_yaml
 
-_FIELDS: Final = ("hash", "alias", "models", "expires", "blocked", "team", "user")
+_FIELDS: Final = (
+    "hash",
+    "alias",
+    "models",
+    "expires",
+    "blocked",
+    "team",
+    "user",
+    "sdp_policy",
+)
 _HASH: Final = re.compile(r"[0-9a-f]{64}")
 # RFC 3339 section 5.6, in UTC only.
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|\+00:00)")
@@ -147,6 +156,7 @@ def _parse_key(entry: Field) -> VirtualKey:
         blocked=entry.child("blocked").flag(),
         team=entry.child("team").text(),
         user=entry.child("user").text(),
+        sdp_policy=entry.child("sdp_policy").text(),
     )
 
 
@@ -189,5 +199,6 @@ def _entry_of(key: VirtualKey) -> dict[str, Any]:
         "blocked": key.blocked,
         "team": key.team,
         "user": key.user,
+        "sdp_policy": key.sdp_policy,
     }
     return {name: value for name, value in entry.items() if value}

@@ -23,6 +23,7 @@ class VirtualKey:
         blocked: Whether an administrator has switched it off.
         team: Id of the team that it belongs to.
         user: Id of the user that it belongs to.
+        sdp_policy: Name of an SDP policy that its calls are held to, beside those of the settings.
         is_master: Whether it is the master key, which has every right.
     """
 
@@ -33,6 +34,7 @@ class VirtualKey:
     blocked: bool = False
     team: str | None = None
     user: str | None = None
+    sdp_policy: str | None = None
     is_master: bool = False
 
 

@@ -34,6 +34,8 @@ USER: Final = "user"
 MODEL: Final = "model"
 DEPLOYMENT: Final = "deployment"
 TOKEN_ID: Final = "token_id"
+# The SDP policy that the caller's key names, for sdpfilter.
+SDP_POLICY: Final = "sdp_policy"
 # Rules by which sdpfilter changed the offer and the answer, joined by commas, for access logs.
 OFFER_EDITS: Final = "offer_edits"
 ANSWER_EDITS: Final = "answer_edits"

@@ -54,10 +54,10 @@ class AnswerCandidates(StrEnum):
     TCP_443_ONLY = "tcp_443_only"
 
 
-def _lower(names: Any) -> Any:
-    if isinstance(names, (list, tuple)):
-        return [name.lower() if isinstance(name, str) else name for name in names]
-    return names
+def _list(values: Any) -> Any:
+    if not isinstance(values, (list, tuple, frozenset)):
+        raise ValueError("expected a list")  # noqa: TRY004  pydantic reports it
+    return [value.lower() if isinstance(value, str) else value for value in values]
 
 
 def _with_audio(kinds: frozenset[str]) -> frozenset[str]:
@@ -86,6 +86,12 @@ def _network(text: Any) -> Network:
             "expected a range of addresses such as 20.0.0.0/8 or 2001:db8::/32, with no bits set "
             "behind the prefix"
         ) from exc
+
+
+def _some_networks(networks: tuple[Network, ...]) -> tuple[Network, ...]:
+    if not networks:
+        raise ValueError("name at least one range: with none every answer would be refused")
+    return merge_networks(networks)
 
 
 def merge_networks(networks: Iterable[Network]) -> tuple[Network, ...]:
@@ -134,7 +140,9 @@ class AudioLimits(_Section):
 class Policy(_Section):
     """What sdpfilter allows and changes in an offer and in the answer to it."""
 
-    media: Annotated[frozenset[MediaKind], AfterValidator(_with_audio)] | None = None
+    media: (
+        Annotated[frozenset[MediaKind], BeforeValidator(_list), AfterValidator(_with_audio)] | None
+    ) = None
     """The kinds of media that may be offered. None: all."""
 
     forbidden_media: ForbiddenMedia = ForbiddenMedia.REJECT
@@ -145,13 +153,13 @@ class Policy(_Section):
     channels."""
 
     audio_codecs: (
-        Annotated[frozenset[Codec], BeforeValidator(_lower), AfterValidator(_with_voice)] | None
+        Annotated[frozenset[Codec], BeforeValidator(_list), AfterValidator(_with_voice)] | None
     ) = None
     """The audio codecs that may be used; the helpers ``red``, ``cn`` and ``telephone-event`` have
     to be named as well. None: all."""
 
     audio_codec_order: Annotated[
-        tuple[Codec, ...], BeforeValidator(_lower), AfterValidator(_without_repeats)
+        tuple[Codec, ...], BeforeValidator(_list), AfterValidator(_without_repeats)
     ] = ()
     """The codecs to prefer, the best one first. Others stay behind them, in the order offered."""
 
@@ -168,8 +176,8 @@ class Policy(_Section):
     answer_addresses: (
         Annotated[
             tuple[Annotated[Network, PlainValidator(_network)], ...],
-            Field(min_length=1),
-            AfterValidator(merge_networks),
+            BeforeValidator(_list),
+            AfterValidator(_some_networks),
         ]
         | None
     ) = None
@@ -220,8 +228,8 @@ class PolicySettings(_Section):
             Discriminator(_is_inline),
         ]
         | None
-    ) = None
-    """The policy for every call: a name, or its switches."""
+    ) = "privacy"
+    """The policy for every call: a name, its switches, or none at all."""
 
     models: dict[str, str] = {}
     """Model groups to names of policies."""

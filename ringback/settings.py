@@ -20,6 +20,7 @@ from pydantic_settings import (
 )
 
 from ringback.errors import StartError
+from ringback.sdppolicy import PolicySettings
 from ringback.secrets import Secret
 
 # Shorter secrets can be guessed offline from one sealed token.
@@ -169,6 +170,9 @@ class Settings(BaseSettings):
     token: TokenSettings = TokenSettings()
     upstream: UpstreamSettings = UpstreamSettings()
     reload: ReloadSettings = ReloadSettings()
+
+    sdp: PolicySettings = PolicySettings()
+    """What offers and answers may hold, and for whom."""
 
     @classmethod
     def settings_customise_sources(

@@ -25,11 +25,14 @@ from ringback.tokens.jwe import Sealer
 from ringback.upstream import error_of
 from sdpfilter.draft import Rewritten
 from sdpfilter.errors import SDPError
+from sdpfilter.policies import NoSuchPolicyError
+from sdpfilter.policy import PolicyConflictError
 from sdpfilter.refusals import (
     AnswerRefusedError,
     DescriptionRefusedError,
     EmptyOfferError,
     NotAnOfferError,
+    PolicyUnusableError,
     TokenSpentError,
 )
 from sdpfilter.rewrite import apply_to_answer, apply_to_offer
@@ -72,6 +75,8 @@ class Consent:
     model: str = ""
     team: str = ""
     key_alias: str = ""
+    sdp_policy: str | None = None
+    """The policy that the key asks for by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,11 +191,13 @@ class Exchange:
             raise UnexpectedMessageError("the request body came in parts")
         if not body:
             return self._refuse(EmptyOfferError())
-        self._policy = self._policy_for(self._consent)
         try:
+            self._policy = self._policy_for(self._consent)
             rewritten = apply_to_offer(check_offer(body), self._policy)
         except SDPError as error:
             return self._refuse(DescriptionRefusedError(error))
+        except (NoSuchPolicyError, PolicyConflictError) as error:
+            return self._refuse(PolicyUnusableError(error))
         self._offer = rewritten.description
         self._stage = _Stage.RESPONSE_HEADERS
         return _pass(body, rewritten)

@@ -69,3 +69,20 @@ class TokenSpentError(ApiError):
             "The provider does not accept this token, or not any more. "
             "Request a new one from POST /v1/realtime/client_secrets."
         )
+
+
+class PolicyUnusableError(ApiError):
+    """The policies that hold for the call contradict each other, or one does not exist."""
+
+    http_status = 503
+    type = "service_unavailable"
+    code = "sdp_policy_unusable"
+
+    def __init__(self, reason: Exception) -> None:
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return (
+            "The SDP policy of this call cannot be applied. Tell the operator: "
+            "another try will not help."
+        )

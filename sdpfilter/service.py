@@ -12,8 +12,10 @@ from envoyapi.service.ext_proc.v3.external_processor_pb2 import (
     ProcessingResponse,
 )
 from ringback.logs import describe, get_logger
+from ringback.sdppolicy import Policy
 from ringback.tokens.jwe import Sealer
-from sdpfilter.exchange import Exchange, UnexpectedMessageError
+from sdpfilter.exchange import Consent, Exchange, UnexpectedMessageError
+from sdpfilter.policies import Policies
 from sdpfilter.translate import answer_message
 
 Context = aio.ServicerContext[ProcessingRequest, ProcessingResponse]
@@ -27,12 +29,14 @@ class SDPFilter(external_processor_pb2_grpc.ExternalProcessorServicer):
 
     Args:
         sealer: From `ringback.tokens.handle_sealer`.
+        policies: Which policy holds for a call.
     """
 
     names: tuple[str, ...] = ("envoy.service.ext_proc.v3.ExternalProcessor",)
 
-    def __init__(self, sealer: Sealer) -> None:
+    def __init__(self, sealer: Sealer, policies: Policies) -> None:
         self._sealer = sealer
+        self._policies = policies
         self._log = get_logger()
 
     def register(self, server: aio.Server) -> None:
@@ -58,7 +62,7 @@ class SDPFilter(external_processor_pb2_grpc.ExternalProcessorServicer):
         Raises:
             grpc.aio.AbortError: Whenever a message cannot be answered; Envoy then answers 503.
         """
-        exchange = Exchange(self._sealer, time.time)
+        exchange = Exchange(self._sealer, time.time, self._policy_for)
         try:
             while isinstance(message := await context.read(), ProcessingRequest):
                 await context.write(answer_message(message, exchange))
@@ -66,6 +70,11 @@ class SDPFilter(external_processor_pb2_grpc.ExternalProcessorServicer):
             await self._abort(context, reason=str(error))
         except Exception as error:  # noqa: BLE001  whatever it is, the stream must not end cleanly
             await self._abort(context, **describe(error))
+
+    def _policy_for(self, consent: Consent) -> Policy:
+        return self._policies.for_call(
+            consent.model, consent.team, consent.key_alias, consent.sdp_policy
+        )
 
     async def _abort(self, context: Context, **facts: str) -> None:
         self._log.error("stream_aborted", **facts)

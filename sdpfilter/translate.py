@@ -31,6 +31,7 @@ from ringback.contract import (
     OUTCOME_CALL,
     OUTCOME_READY,
     PROC_NAMESPACE,
+    SDP_POLICY,
     TEAM,
     TOKEN_ID,
 )
@@ -116,6 +117,7 @@ def read_consent(message: ProcessingRequest) -> Consent | None:
         model=decided.fields[MODEL].string_value,
         team=decided.fields[TEAM].string_value,
         key_alias=decided.fields[KEY_ALIAS].string_value,
+        sdp_policy=decided.fields[SDP_POLICY].string_value or None,
     )
     if purpose is Purpose.CALL and not (
         consent.deployment and consent.key_hash and consent.token_id

@@ -89,7 +89,7 @@ PRINTABLE = "holds line breaks or other characters that cannot be shown; remove 
             [
                 (
                     "f: keys[0].expire: there is no such field; the fields are hash, alias, "
-                    "models, expires, blocked, team, user"
+                    "models, expires, blocked, team, user, sdp_policy"
                 )
             ],
             id="misspelt",

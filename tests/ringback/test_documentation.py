@@ -22,7 +22,8 @@ def _names(model: type[BaseModel], prefix: str = "") -> list[str]:
 @pytest.mark.parametrize("name", _names(Settings))
 def test_every_setting_has_its_row(name: str) -> None:
     """docs/configuration.md lists every setting that there is."""
-    assert f"| `{name}` |" in (ROOT / "docs/configuration.md").read_text()
+    rows = (ROOT / "docs/configuration.md").read_text().splitlines()
+    assert any(row.startswith("| `") and f"`{name}`" in row.split(" | ")[0] for row in rows)
 
 
 def test_the_readme_is_short() -> None:

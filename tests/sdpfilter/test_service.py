@@ -30,12 +30,15 @@ from helpers.procmessages import (
     response_headers,
 )
 from ringback import logs
+from ringback.sdppolicy import PolicySettings
 from ringback.tokens.errors import TokenError
+from sdpfilter.policies import Policies
 from sdpfilter.service import Context, SDPFilter
 
 Stub = external_processor_pb2_grpc.ExternalProcessorStub
 Servicer = external_processor_pb2_grpc.ExternalProcessorServicer
 
+POLICIES = Policies(PolicySettings())
 CALL = [request_headers(), request_body(OFFER), response_headers(), response_body(ANSWER)]
 METHOD = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
 
@@ -57,7 +60,7 @@ async def served(servicer: Servicer) -> AsyncIterator[aio.Channel]:
 @pytest.fixture
 async def stub() -> AsyncIterator[Stub]:
     """The service as it is."""
-    async with served(SDPFilter(SEALER)) as channel:
+    async with served(SDPFilter(SEALER, POLICIES)) as channel:
         yield external_processor_pb2_grpc.ExternalProcessorStub(channel)
 
 
@@ -216,7 +219,7 @@ FAULTS: list[BaseException] = [
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)
 async def test_every_fault_aborts_the_stream(fault: BaseException) -> None:
     """Whatever is raised while an answer is owed, the stream fails, and says nothing about it."""
-    async with served(SDPFilter(BrokenSealer(fault))) as channel:  # type: ignore[arg-type]
+    async with served(SDPFilter(BrokenSealer(fault), POLICIES)) as channel:  # type: ignore[arg-type]
         call = external_processor_pb2_grpc.ExternalProcessorStub(channel).Process()
         for message in CALL[:2]:
             await call.write(message)
@@ -232,7 +235,7 @@ async def test_every_fault_aborts_the_stream(fault: BaseException) -> None:
 async def test_a_task_that_is_cancelled_from_within_owes_on() -> None:
     """Even then the stream does not end with OK: Envoy's message_timeout refuses the request."""
     broken = BrokenSealer(asyncio.CancelledError())
-    async with served(SDPFilter(broken)) as channel:  # type: ignore[arg-type]
+    async with served(SDPFilter(broken, POLICIES)) as channel:  # type: ignore[arg-type]
         call = external_processor_pb2_grpc.ExternalProcessorStub(channel).Process()
         for message in CALL[:2]:
             await call.write(message)
@@ -247,7 +250,7 @@ async def test_a_task_that_is_cancelled_from_within_owes_on() -> None:
 async def test_a_worker_that_stops_fails_its_streams(written: int) -> None:
     """A stream that outlasts the grace of its server ends with an error, not with OK."""
     server = aio.server()
-    SDPFilter(SEALER).register(server)
+    SDPFilter(SEALER, POLICIES).register(server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -262,7 +265,7 @@ async def test_a_worker_that_stops_fails_its_streams(written: int) -> None:
 @pytest.mark.parametrize("data", [b"\xff\xff\xff\xff", b"\x12\x05ab"])
 async def test_what_is_no_message_aborts_the_stream(data: bytes) -> None:
     """Bytes that are no ProcessingRequest are a fault like any other."""
-    async with served(SDPFilter(SEALER)) as channel:
+    async with served(SDPFilter(SEALER, POLICIES)) as channel:
         call: Any = channel.stream_stream(METHOD)()
         await call.write(data)
         with pytest.raises(aio.AioRpcError):
@@ -272,7 +275,7 @@ async def test_what_is_no_message_aborts_the_stream(data: bytes) -> None:
 
 async def test_the_service_has_nothing_to_prepare_or_release() -> None:
     """It is ready at once, and its health is asked for under Envoy's name of the service."""
-    service = SDPFilter(SEALER)
+    service = SDPFilter(SEALER, POLICIES)
     await service.start()
     await service.drain()
     await service.stop()
@@ -332,7 +335,8 @@ async def test_an_unexpected_message_is_logged_with_its_reason(
 async def test_a_fault_is_logged_with_its_place(capfd: pytest.CaptureFixture[str]) -> None:
     """One line: which error, and where."""
     with worker_log(capfd) as read:
-        async with served(SDPFilter(BrokenSealer(ValueError(OFFER)))) as channel:  # type: ignore[arg-type]
+        broken = BrokenSealer(ValueError(OFFER))
+        async with served(SDPFilter(broken, POLICIES)) as channel:  # type: ignore[arg-type]
             await converse(external_processor_pb2_grpc.ExternalProcessorStub(channel), CALL)
         (line,) = lines(read())
         assert (line["event"], line["level"], line["error"]) == (
@@ -392,7 +396,7 @@ async def test_nothing_of_a_request_is_logged(capfd: pytest.CaptureFixture[str])
     with worker_log(capfd) as read:
         faults = [ValueError(PRIVATE_OFFER.decode()), RuntimeError(*SECRETS.values())]
         for fault in faults:
-            async with served(SDPFilter(BrokenSealer(fault))) as channel:  # type: ignore[arg-type]
+            async with served(SDPFilter(BrokenSealer(fault), POLICIES)) as channel:  # type: ignore[arg-type]
                 stub = external_processor_pb2_grpc.ExternalProcessorStub(channel)
                 head = request_headers((*SDP, *PRIVATE_HEADERS))
                 created = response_headers((*CREATED, *PRIVATE_HEADERS))
