@@ -39,6 +39,7 @@ def create(
     expires: Annotated[str, typer.Option(help="30d, 12h or 2027-01-31 (0:00 UTC).")] = "",
     team: Annotated[str, typer.Option(help="Id of the team that it belongs to.")] = "",
     user: Annotated[str, typer.Option(help="Id of the user that it belongs to.")] = "",
+    sdp_policy: Annotated[str, typer.Option(help="SDP policy that its calls are held to.")] = "",
 ) -> None:
     """Create a key and print it, this once: the file holds only its hash."""
     from extauthz.keys import VirtualKey, hash_key
@@ -52,6 +53,7 @@ def create(
         expires=parse_expires(expires, datetime.now(UTC)) if expires else None,
         team=team or None,
         user=user or None,
+        sdp_policy=sdp_policy or None,
     )
     with _changing(file, may_be_new=True) as keys:
         keys.append(key)
