@@ -60,6 +60,10 @@ def check(
     subjects = [Subject("offer" if answer_to is None else "answer", file, data[0])]
     if answer_to is not None:
         subjects.insert(0, Subject("offer", answer_to, data[1]))
+    elif _looks_like_an_answer(data[0]):
+        typer.echo(
+            f"note: {file} looks like an answer; --answer-to OFFER checks it as one", err=True
+        )
     raise typer.Exit(_check(subjects, found.policy, color=_use_color(chosen=color)))
 
 
@@ -123,6 +127,18 @@ def _check(subjects: "list[Subject]", policy: "Policy", *, color: bool) -> int:
         if subject is subjects[-1]:
             typer.echo(format_passed(subject, rewritten), color=color)
     return 0
+
+
+def _looks_like_an_answer(data: bytes) -> bool:
+    from sdpfilter.describe import Kind
+    from sdpfilter.describe import describe as summarize
+    from sdpfilter.errors import SDPError
+    from sdpfilter.sdp.session import parse_description
+
+    try:
+        return summarize(parse_description(data)).kind is Kind.ANSWER
+    except SDPError:
+        return False
 
 
 def _use_color(*, chosen: bool | None) -> bool:

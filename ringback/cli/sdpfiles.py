@@ -95,7 +95,7 @@ def load_policy(
             "give one as --policy",
         )
     if name is None:
-        return _choose("the default of ringback.yaml", {}, callers)
+        return _choose(f"{PolicySettings().default} (the default)", {}, callers)
     if name in PRESETS:
         return ChosenPolicy(PRESETS[name], name)
     return ChosenPolicy(_validate(Policy, name, "", content), name)
