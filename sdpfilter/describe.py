@@ -93,7 +93,7 @@ class Summary:
     """ICE lite: this side answers checks and never begins one (RFC 8445, section 2.5)."""
 
     is_trickle: bool
-    """Further candidates may follow (RFC 8840); neither provider takes any."""
+    """Further candidates may follow (RFC 8840); the API has no request for them."""
 
     setups: tuple[str, ...]
     """The DTLS roles named: ``actpass``, ``active``, ``passive`` (RFC 8842, section 5)."""
@@ -142,8 +142,8 @@ def to_text(data: bytes) -> str:
 def _guess(setups: tuple[str, ...], *, is_lite: bool) -> Kind:
     """Tell an offer from an answer.
 
-    Offers leave the DTLS role open (RFC 9429, section 5.2.1), answers choose one; both providers
-    answer with ICE lite, which no browser has.
+    Offers leave the DTLS role open (RFC 9429, section 5.2.1), answers choose one; OpenAI answers
+    with ICE lite, which no browser has.
     """
     if "actpass" in setups:
         return Kind.OFFER

@@ -269,6 +269,22 @@ def test_a_policy_that_cannot_be_used_is_explained(
         assert line.startswith(f"{path}: {problem}")
 
 
+def test_a_contradiction_of_three_shows_in_the_call(tmp_path: Path) -> None:
+    """Any two go together; the caller for whom all three hold learns the switch."""
+    path = tmp_path / "ringback.yaml"
+    path.write_text("""
+sdp:
+  policies: {a: {audio_codecs: [pcmu, g722]}, b: {audio_codecs: [opus, g722]}}
+  default: {audio_codecs: [opus, pcmu]}
+  models: {voice: a}
+  teams: {t1: b}
+""")
+    assert run("check", OFFER, "--policy", path, "--model", "voice").exit_code == 0
+    result = run("check", OFFER, "--policy", path, "--model", "voice", "--team", "t1")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"{path}: sdp: audio_codecs: nothing satisfies both ")
+
+
 def test_files_that_cannot_be_read_are_explained(tmp_path: Path) -> None:
     """Exit code 2 tells a missing file from a refused description."""
     for arguments in (
