@@ -299,6 +299,11 @@ def change_route(name: str, **fields: Any) -> Callable[[Json], None]:
         pytest.param(change_type("RBAC", shadow_rules={"action": "ALLOW"}), id="shadow"),
         pytest.param(change_type("ExtAuthz", filter_enabled={}), id="sampled"),
         pytest.param(change_type("ExtAuthz", status_on_error={"code": "OK"}), id="blamed"),
+        pytest.param(change_route("calls", typed_per_filter_config={}), id="calls-unprocessed"),
+        pytest.param(
+            lambda b: named(manager(b)["http_filters"], "authz_interlock").update(disabled=True),
+            id="interlock-off",
+        ),
         pytest.param(lambda b: manager(b)["http_filters"].pop(-2), id="no-interlock"),
         pytest.param(lambda b: manager(b)["http_filters"].reverse(), id="order"),
         pytest.param(

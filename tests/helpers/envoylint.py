@@ -95,6 +95,7 @@ def lint(bootstrap: Json) -> list[str]:
         _loopback,
         _filter_order,
         _opt_outs,
+        _switched_on,
         _exact_routes,
         _internal_addresses,
         _modes,
@@ -164,6 +165,17 @@ def _opt_outs(bootstrap: Json) -> Iterator[str]:
     for route in routes(bootstrap):
         if can_reach_upstream(route) and "typed_per_filter_config" in route:
             yield f"route {route['name']}: reaches an upstream and overrides a filter"
+
+
+def _switched_on(bootstrap: Json) -> Iterator[str]:
+    filters = manager(bootstrap)["http_filters"]
+    for name in {part["name"] for part in filters if part.get("disabled")} - {_CHECKS[1]}:
+        yield f"{name}: must not be switched off"
+    if named(filters, _CHECKS[1]).get("disabled"):
+        for route in routes(bootstrap):
+            here = route.get("typed_per_filter_config", {}).get(_CHECKS[1], {})
+            if route["name"] in {"calls", "ready"} and "overrides" not in here:
+                yield f"route {route['name']}: must switch ext_proc on"
 
 
 def _exact_routes(bootstrap: Json) -> Iterator[str]:
