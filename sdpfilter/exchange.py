@@ -43,8 +43,8 @@ SDP_CONTENT_TYPE: Final = "application/sdp"
 # Headers of the upstream that reach the downstream. Everything else goes: cookies, the name of the
 # organization, CORS headers that are not ours.
 _ANSWER_HEADERS: Final = frozenset({"content-type", "content-length", "date", "location"})
-# Pseudo-headers, and the headers of an Envoy at the upstream: for those ours takes no orders, one
-# would cost the whole answer (mutation_rules, disallow_is_error).
+# Pseudo-headers, and the headers of an Envoy at the upstream: ours takes no orders about those, one
+# would cost the whole answer (mutation_rules, disallow_is_error). envoy.yaml removes them later.
 _NOT_OURS_TO_REMOVE: Final = (":", "x-envoy-")
 _STATUS: Final = re.compile(r"[1-9][0-9]{2}")
 
