@@ -18,7 +18,6 @@ from emulator.errors import ApiError
 from emulator.events import Conversation, random_id
 from emulator.faults import GARBAGE, Fault, Faults, refusal, spoil_body
 from emulator.ice import NoPortError
-from emulator.offers import parse_offer
 from emulator.options import Options
 from emulator.sessions import (
     Calls,
@@ -104,7 +103,7 @@ class Api:
             raise errors.missing_parameter("session")
         shapes.check_session(session)
         call = self._make_call(credential, session, request)
-        answer = await call.answer(parse_offer(offer))
+        answer = await call.answer(offer)
         self.calls.add(call)
         _log.info("call %s: answered", call.call_id)
         return web.Response(

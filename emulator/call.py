@@ -11,6 +11,7 @@ import numpy as np
 
 from emulator.echo import Echo
 from emulator.events import Conversation
+from emulator.offers import parse_offer, put_rejected_back, set_rejected_aside
 from emulator.options import Options
 from emulator.peer import Peer
 from emulator.responses import Event
@@ -102,7 +103,7 @@ class Call:
         """Whether the call is over."""
         return self.state == "ended"
 
-    async def answer(self, offer: str) -> str:
+    async def answer(self, offer: bytes) -> str:
         """Return the SDP answer; from then on the call runs until it ends.
 
         Raises:
@@ -110,7 +111,9 @@ class Call:
             NoPortError: If no UDP port is free.
         """
         try:
-            self._offer, self._answer = offer, await self._peer.answer(offer)
+            self._offer = offer.decode(errors="replace")
+            accepted, rejected = set_rejected_aside(parse_offer(offer))
+            self._answer = put_rejected_back(await self._peer.answer(accepted), rejected)
         except BaseException:
             await self._peer.close()
             raise

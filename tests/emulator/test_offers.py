@@ -3,7 +3,12 @@ from pathlib import Path
 import pytest
 
 from emulator.errors import ApiError
-from emulator.offers import MAX_OFFER_BYTES, parse_offer
+from emulator.offers import (
+    MAX_OFFER_BYTES,
+    parse_offer,
+    put_rejected_back,
+    set_rejected_aside,
+)
 
 DATA = Path(__file__).parent.parent / "data" / "sdp"
 
@@ -44,3 +49,18 @@ def test_what_is_no_offer_of_audio_is_refused(body: bytes, message: str) -> None
     with pytest.raises(ApiError, match=message) as refused:
         parse_offer(body)
     assert (refused.value.status, refused.value.code) == (400, "invalid_offer")
+
+
+def test_rejected_sections_are_set_aside_and_put_back() -> None:
+    """aiortc sees only what is offered; the answer rejects the others at their places."""
+    audio = "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:0\r\n"
+    video = "m=video 0 UDP/TLS/RTP/SAVPF 96 97\r\nc=IN IP4 0.0.0.0\r\na=sendrecv\r\na=mid:1\r\n"
+    bundled = "m=audio 0 UDP/TLS/RTP/SAVPF 0\r\na=bundle-only\r\na=mid:2\r\n"
+
+    accepted, rejected = set_rejected_aside("v=0\r\n" + video + audio + bundled)
+
+    assert accepted == "v=0\r\n" + audio + bundled
+    assert put_rejected_back("v=0\r\n" + audio + bundled, rejected) == (
+        "v=0\r\nm=video 0 UDP/TLS/RTP/SAVPF 96 97\r\nc=IN IP4 0.0.0.0\r\na=inactive\r\n"
+        "a=mid:1\r\n" + audio + bundled
+    )
