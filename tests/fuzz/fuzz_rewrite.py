@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 with atheris.instrument_imports(include=["sdpfilter"]):
     from helpers.descriptions import ANSWERS, OFFERS
+    from helpers.mutations import ODD_HEADS, ODD_LINES, ODD_SECTIONS
     from helpers.policies import check_hidden, check_rewritten, count_candidates, make_policy
     from ringback.sdppolicy import OfferCandidates, Policy
     from sdpfilter.errors import AnswerError, SDPError
@@ -29,26 +30,7 @@ _BETWEEN: Final = b"====\n"
 # Whatever the fuzzer finds, half of its steps move whole lines of real descriptions about.
 _LINES: Final = sorted(
     {line for data in (*OFFERS.values(), *ANSWERS.values()) for line in data.splitlines(True)}
-    | {
-        b"a=bundle-only\r\n",
-        b"a=candidate:1 1 udp 1 a.local 9 typ host\r\n",
-        b"a=candidate:1 1 tcp 1 ::ffff:10.0.0.1 443 typ srflx raddr fe80::1 rport 5\r\n",
-        b"a=fmtp:63 9/9\r\n",
-        b"a=fmtp:9 apt=63\r\n",
-        b"a=fmtp:111\r\n",
-        b"a=group:LS 0 1\r\n",
-        b"a=inactive\r\n",
-        b"a=recvonly\r\n",
-        b"a=rtcp:5 IN IP6 fe80::1\r\n",
-        b"a=rtpmap:9 opus/48000/2\r\n",
-        b"a=sendonly\r\n",
-        b"b=AS:900\r\n",
-        b"b=TIAS:x\r\n",
-        b"c=IN IP4 192.168.1.9\r\n",
-        b"m=audio 0 UDP/TLS/RTP/SAVPF 111\r\n",
-        b"m=video 9 UDP/TLS/RTP/SAVPF 96\r\n",
-        b"o=me me 1 1 IN IP6 fd00::1\r\n",
-    }
+    | {*ODD_LINES, *ODD_HEADS, *ODD_SECTIONS}
 )
 
 

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.descriptions import ANSWERS, OFFERS
+from helpers.mutations import line_of_any_kind, mutated
 from sdpfilter.errors import AnswerError, SDPError
 from sdpfilter.rules import check_answer, check_offer
 from sdpfilter.sdp.session import SessionDescription, serialize_description
@@ -82,6 +83,14 @@ def test_a_bundled_section_may_lack_transport_attributes() -> None:
     check_offer(audio + b"m=application" + channel)
 
 
+def test_the_session_may_have_the_credentials() -> None:
+    """ICE credentials at the session level are for every section, also one at a time."""
+    credentials = b"a=ice-ufrag:ciyZ\r\na=ice-pwd:glRt8Fil7+T8Fm5MtEN1jnoa\r\n"
+    data = OFFER.replace(credentials, b"").replace(b"t=0 0\r\n", b"t=0 0\r\n" + credentials)
+    check_offer(data)
+    check_offer(data.replace(b"a=mid:0", b"a=ice-pwd:0123456789012345678901\r\na=mid:0"))
+
+
 def test_a_rejected_section_needs_no_transport_attributes() -> None:
     """Port 0 needs no ICE."""
     check_offer(OFFER + b"m=video 0 UDP/TLS/RTP/SAVPF 0\r\na=mid:2\r\n")
@@ -143,49 +152,6 @@ def test_the_pure_half_imports_no_plumbing() -> None:
         [sys.executable, "-c", code], check=True, capture_output=True, text=True
     )
     assert loaded.stdout.split() == []
-
-
-def line_of_any_kind() -> st.SearchStrategy[bytes]:
-    """Lines that are nearly, or quite, what a description has."""
-    head = st.sampled_from(
-        [
-            *(f"{letter}=".encode() for letter in "vosiuepcbtrzkam"),
-            b"v=0",
-            b"m=audio 9 x 0",
-            b"a=mid:",
-            b"a=setup:",
-            b"a=ice-ufrag:",
-            b"a=group:BUNDLE ",
-            b" ",
-            b"",
-        ]
-    )
-    end = st.sampled_from([b"\r\n", b"\r\n", b"\n", b"\r", b""])
-    return st.tuples(head, st.binary(max_size=6), end).map(b"".join)
-
-
-@st.composite
-def mutated(draw: st.DrawFn) -> bytes:
-    """Real descriptions in which lines are removed, repeated, moved, replaced or cut."""
-    data = draw(st.sampled_from([*OFFERS.values(), *ANSWERS.values()]))
-    lines = data.splitlines(keepends=True)
-    for _ in range(draw(st.integers(1, 4))):
-        start, end = sorted(draw(st.tuples(*[st.integers(0, len(lines))] * 2)))
-        match draw(st.integers(0, 4)):
-            case 0:
-                del lines[start : start + draw(st.integers(1, 3))]
-            case 1:
-                lines[start:start] = lines[start:end]
-            case 2:
-                lines.insert(start, draw(line_of_any_kind()))
-            case 3:
-                lines[start : start + 1] = [draw(line_of_any_kind())]
-            case _:
-                text = b"".join(lines)
-                cut = draw(st.integers(0, len(text)))
-                text = text[:cut] + draw(st.binary(max_size=3)) + text[cut + 1 :]
-                lines = text.splitlines(keepends=True)
-    return b"".join(lines)
 
 
 ANY = st.one_of(st.binary(), st.lists(line_of_any_kind(), max_size=12).map(b"".join), mutated())
