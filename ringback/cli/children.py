@@ -129,11 +129,11 @@ def _worker(service: _Service, index: int, metrics: str | None, folders: Folders
         command += [flag, str(path)] if path else []
     if metrics is not None:
         # Every worker has an endpoint of its own: several cannot share one port.
+        from ringback.metrics import shift_port  # noqa: PLC0415  imports a client library
         from ringback.worker import METRICS_PORT_STEP  # noqa: PLC0415  imports a gRPC server
 
-        host, _, port = metrics.rpartition(":")
-        own_port = int(port) + service.metrics_offset + index * METRICS_PORT_STEP
-        command += ["--metrics", f"{host}:{own_port}"]
+        ports = service.metrics_offset + index * METRICS_PORT_STEP
+        command += ["--metrics", shift_port(metrics, ports)]
     child = Child(name, command, service.environ, folders.rotate(name))
     return Worker(service.name, address, child, is_first=index == 0)
 

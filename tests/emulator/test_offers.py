@@ -52,7 +52,7 @@ def test_what_is_no_offer_of_audio_is_refused(body: bytes, message: str) -> None
 
 
 def test_rejected_sections_are_set_aside_and_put_back() -> None:
-    """aiortc sees only what is offered; the answer rejects the others at their places."""
+    """The peer sees only what is offered; the answer rejects the others at their places."""
     audio = "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:0\r\n"
     video = "m=video 0 UDP/TLS/RTP/SAVPF 96 97\r\nc=IN IP4 0.0.0.0\r\na=sendrecv\r\na=mid:1\r\n"
     bundled = "m=audio 0 UDP/TLS/RTP/SAVPF 0\r\na=bundle-only\r\na=mid:2\r\n"
