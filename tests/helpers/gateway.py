@@ -45,6 +45,11 @@ KEY: Final = "sk-team-key-for-everything"
 _WAIT_S: Final = 10.0
 
 
+def bearer(credential: str) -> Header:
+    """Return the header that shows a credential."""
+    return ("authorization", f"Bearer {credential}")
+
+
 def openai_entry(group: str, base: str, **info: str) -> dict[str, Any]:
     """Return an entry of ``model_list`` for OpenAI at a base URL."""
     return {
@@ -166,7 +171,7 @@ class Gateway:
         headers: Iterable[Header] = (),
     ) -> Message:
         """Ask for a token."""
-        lines = [("authorization", f"Bearer {key}"), JSON_TYPE, *headers]
+        lines = [bearer(key), JSON_TYPE, *headers]
         body = json.dumps({"session": {"type": "realtime", "model": model}}).encode()
         return await self.post(f"{prefix}/client_secrets", lines, body)
 
@@ -185,7 +190,7 @@ class Gateway:
         offer: bytes = OFFER,
     ) -> Message:
         """Send an offer."""
-        lines = [("authorization", f"Bearer {token}"), SDP_TYPE, *headers]
+        lines = [bearer(token), SDP_TYPE, *headers]
         return await self.post(f"{prefix}/calls", lines, offer)
 
     def seal(self, *, secret: str = TOKEN_SECRET, **claims: Any) -> str:
@@ -204,9 +209,9 @@ class Gateway:
             "key_hash": hash_key(Secret(KEY)),
             "session_type": "realtime",
         }
+        made |= claims
         sealer = token_sealer(TokenSettings(secret=Secret(secret)), {})
-        # The clock of the sealer decides which day's key is used; that of the claims is ours.
-        return sealer.seal(CallClaims(**{**made, **claims}).to_claims(), now)
+        return sealer.seal(CallClaims(**made).to_claims(), made["iat"])
 
     def logs(self) -> dict[str, str]:
         """Return what each child has logged."""
