@@ -174,7 +174,7 @@ def test_listeners_and_clusters_have_the_names_of_the_contract(bootstrap: Json) 
         assert grpc["envoy_grpc"] == {"cluster_name": cluster}
     cds = bootstrap["dynamic_resources"]["cds_config"]["api_config_source"]
     (service,) = cds["grpc_services"]
-    assert service["envoy_grpc"] == {"cluster_name": contract.AUTHZ_CLUSTER}
+    assert service["envoy_grpc"]["cluster_name"] == contract.AUTHZ_CLUSTER
 
 
 def test_body_limit_is_the_same_everywhere(bootstrap: Json) -> None:
@@ -281,6 +281,13 @@ def change_route(name: str, **fields: Any) -> Callable[[Json], None]:
         pytest.param(drop("validate_mutations"), id="unvalidated-mutations"),
         pytest.param(drop("message_timeout"), id="default-message-timeout"),
         pytest.param(drop("timeout"), id="no-timeouts"),
+        pytest.param(
+            change_route(
+                "upstream",
+                route={"cluster_header": "x", "timeout": "9s", "max_stream_duration": {}},
+            ),
+            id="void-timeout",
+        ),
         pytest.param(drop("connect_timeout"), id="no-connect-timeout"),
         pytest.param(drop("request_headers_timeout"), id="slowloris"),
         pytest.param(change_all("address", {"socket_address": {"address": "0.0.0.0"}}), id="open"),
