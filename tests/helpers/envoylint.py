@@ -135,6 +135,8 @@ def _timeouts(bootstrap: Json) -> Iterator[str]:
         for route in routes(bootstrap, listener):
             if can_reach_upstream(route) and route["route"].get("timeout", "0s") == "0s":
                 yield f"route {route['name']}: timeout is missing"
+            if "max_stream_duration" in route.get("route", {}):
+                yield f"route {route['name']}: max_stream_duration makes timeout void"
     if "request_headers_timeout" not in manager(bootstrap):
         yield "ingress_http: request_headers_timeout is missing"
     for cluster in bootstrap["static_resources"]["clusters"]:
