@@ -213,6 +213,12 @@ class Gateway:
         sealer = token_sealer(TokenSettings(secret=Secret(secret)), {})
         return sealer.seal(CallClaims(**made).to_claims(), made["iat"])
 
+    def origin_of(self, model: str) -> str:
+        """Return the origin of the one deployment of a model."""
+        entries = json.loads(self.files.config.read_text())["model_list"]
+        (entry,) = [entry for entry in entries if entry["model_name"] == model]
+        return str(entry["litellm_params"]["api_base"])
+
     def logs(self) -> dict[str, str]:
         """Return what each child has logged."""
         return {name: self.stack.logs(name) for name in self.stack.supervisor.names}
