@@ -8,56 +8,18 @@ from typing import Any, Final
 import pytest
 import pytest_asyncio
 import yaml
-from aiohttp import ClientSession, web
+from aiohttp import ClientSession
 from playwright.async_api import Page
 
 from emulator.options import Options
 from emulator.server import Emulator
-from helpers.chromium import ALLOW_MICROPHONE, chromium
+from helpers.policypage import app_page, call
 from ringback.cli.plan import StackOptions
 from ringback.cli.stack import Stack
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 
 MASTER_KEY: Final = "sk-master-key-of-the-policy-tests"
-# A page that calls, says what it sees, and shows refusals in words.
-CLIENT: Final = """
-async ({gateway, key, model, kinds, gather, sections}) => {
-  const post = (path, credential, type, body) => fetch(gateway + path, {
-    method: "POST", headers: {"Authorization": `Bearer ${credential}`, "Content-Type": type}, body,
-  });
-  const minted = await post("/v1/realtime/client_secrets", key, "application/json",
-    JSON.stringify({model}));
-  const token = (await minted.json()).value;
-  const pc = window.pc = new RTCPeerConnection();
-  const media = await navigator.mediaDevices.getUserMedia({
-    audio: true, video: kinds.includes("video"),
-  });
-  const add = {
-    audio: () => pc.addTrack(media.getAudioTracks()[0], media),
-    video: () => pc.addTrack(media.getVideoTracks()[0], media),
-  };
-  for (const kind of kinds) add[kind]();
-  for (let i = 0; i < sections; i++) pc.addTransceiver("audio", {direction: "recvonly"});
-  const player = new Audio();
-  pc.ontrack = (event) => {
-    if (event.track.kind === "audio") { player.srcObject = event.streams[0]; player.play(); }
-  };
-  window.received = [];
-  const dc = pc.createDataChannel("oai-events");
-  dc.onmessage = (message) => window.received.push(JSON.parse(message.data).type);
-  await pc.setLocalDescription();
-  if (gather) await new Promise((resolve) => {
-    pc.onicegatheringstatechange = () => pc.iceGatheringState === "complete" && resolve();
-  });
-  const answer = await post("/v1/realtime/calls", token, "application/sdp",
-    pc.localDescription.sdp);
-  const body = await answer.text();
-  document.body.innerText = answer.ok ? "calling" : JSON.parse(body).error.message;
-  if (answer.ok) await pc.setRemoteDescription({type: "answer", sdp: body});
-  return {status: answer.status, location: answer.headers.get("location"), answer: body};
-}
-"""
 STATISTICS: Final = "async () => [...(await pc.getStats()).values()]"
 
 
@@ -226,29 +188,8 @@ async def stack(
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def page() -> AsyncIterator[Page]:
     """An empty page of somebody's app."""
-
-    async def empty(_: web.Request) -> web.Response:
-        return web.Response(text="<!doctype html><title>app</title>", content_type="text/html")
-
-    app = web.Application()
-    app.router.add_get("/", empty)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    async with chromium(ALLOW_MICROPHONE) as browser:
-        page = await browser.new_page()
-        await page.goto(f"http://localhost:{runner.addresses[0][1]}/")
+    async with app_page() as page:
         yield page
-    await runner.cleanup()
-
-
-async def call(page: Page, stack: Stack, model: str, offers: dict[str, Any]) -> dict[str, Any]:
-    """Let the page call, and return what it saw."""
-    arguments = {"kinds": ["audio"], "gather": False, "sections": 0, **offers}
-    result: dict[str, Any] = await page.evaluate(
-        CLIENT, {"gateway": stack.url, "key": MASTER_KEY, "model": model, **arguments}
-    )
-    return result
 
 
 async def last_call(emulator: Emulator) -> dict[str, Any]:
@@ -272,7 +213,7 @@ async def test_a_call_connects_under_the_policy(
 ) -> None:
     """The call connects, audio comes, and the effect is there: on the wire and in use."""
     case = CONNECTS[name]
-    result = await call(page, stack, name, case.page)
+    result = await call(page, stack.url, MASTER_KEY, name, case.page)
 
     assert result["status"] == 201, result["answer"]
     await page.wait_for_function("pc.connectionState === 'connected'")
@@ -306,7 +247,7 @@ async def test_a_refusal_can_be_read_in_the_page(
     _, offers, status, word = REFUSED[name]
     before = (await last_call(emulator))["call_id"] if status < 500 else ""
 
-    result = await call(page, stack, name, offers)
+    result = await call(page, stack.url, MASTER_KEY, name, offers)
 
     assert result["status"] == status, result["answer"]
     assert word in await page.inner_text("body")

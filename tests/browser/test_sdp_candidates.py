@@ -1,0 +1,163 @@
+"""Policies about candidates that need a STUN server, or a provider's own answer."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final, cast
+
+import pytest
+import pytest_asyncio
+import yaml
+from aiohttp import web
+from aioice import stun
+
+from helpers.descriptions import ANSWERS
+from helpers.policypage import app_page, call
+from ringback.cli.plan import StackOptions
+from ringback.cli.stack import Stack
+
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
+
+MASTER_KEY: Final = "sk-master-key-of-the-candidate-tests"
+# What the STUN server calls the page's public address (RFC 5737).
+REFLEXIVE: Final = "203.0.113.9"
+# Three addresses, each with UDP to port 3478 and TCP to port 443.
+ANSWER: Final = ANSWERS["answer_openai_2026-08-17_ga_calls"]
+POLICIES: Final[dict[str, Any]] = {
+    "masked": {"mask_related_addresses": True},
+    "kept": {},
+    "firewall": "strict_firewall",
+}
+
+
+@dataclass
+class Provider:
+    """Mints, takes offers and answers as OpenAI did on a day in August."""
+
+    url: str = ""
+    offers: list[str] = field(default_factory=list)
+
+    async def mint(self, _: web.Request) -> web.Response:
+        """Answer client_secrets."""
+        return web.json_response({"value": "ek_0123456789abcdef0123456789abcdef"})
+
+    async def take(self, request: web.Request) -> web.Response:
+        """Answer calls."""
+        self.offers.append(await request.text())
+        return web.Response(status=201, body=ANSWER, content_type="application/sdp")
+
+
+@asynccontextmanager
+async def running_provider() -> AsyncIterator[Provider]:
+    """Serve it on loopback."""
+    provider = Provider()
+    app = web.Application()
+    app.router.add_post("/v1/realtime/client_secrets", provider.mint)
+    app.router.add_post("/v1/realtime/calls", provider.take)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    provider.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    try:
+        yield provider
+    finally:
+        await runner.cleanup()
+
+
+class StunServer(asyncio.DatagramProtocol):
+    """Tells everybody that they come from `REFLEXIVE` (RFC 8489, section 3)."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Remember where to answer."""
+        self.transport = cast("asyncio.DatagramTransport", transport)
+
+    def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
+        """Answer a binding request."""
+        request = stun.parse_message(data)
+        answer = stun.Message(
+            message_method=request.message_method,
+            message_class=stun.Class.RESPONSE,
+            transaction_id=request.transaction_id,
+        )
+        answer.attributes["XOR-MAPPED-ADDRESS"] = (REFLEXIVE, addr[1])
+        self.transport.sendto(bytes(answer), addr)
+
+
+@asynccontextmanager
+async def running_stun() -> AsyncIterator[str]:
+    """Serve STUN on every address, and give its URL."""
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.create_datagram_endpoint(StunServer, local_addr=("0.0.0.0", 0))
+    try:
+        yield f"stun:127.0.0.1:{transport.get_extra_info('sockname')[1]}"
+    finally:
+        transport.close()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def provider() -> AsyncIterator[Provider]:
+    """The provider."""
+    async with running_provider() as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stack(
+    provider: Provider, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Stack]:
+    """The gateway in front of it, with a model for each policy."""
+    folder = tmp_path_factory.mktemp("candidates")
+    config, settings = folder / "litellm.yaml", folder / "ringback.yaml"
+    upstream = {"model": "openai/gpt-realtime", "api_base": provider.url, "api_key": "sk-upstream"}
+    models = [{"model_name": name, "litellm_params": upstream} for name in POLICIES]
+    config.write_text(
+        yaml.safe_dump({"model_list": models, "general_settings": {"master_key": MASTER_KEY}})
+    )
+    own = {f"p-{name}": policy for name, policy in POLICIES.items() if isinstance(policy, dict)}
+    named = {n: p if isinstance(p, str) else f"p-{n}" for n, p in POLICIES.items()}
+    settings.write_text(
+        yaml.safe_dump({"sdp": {"default": None, "policies": own, "models": named}})
+    )
+    options = StackOptions(
+        config=config, settings=settings, port=0, egress_port=0, admin_port=0, workers=1
+    )
+    async with Stack(options) as running:
+        yield running
+
+
+async def test_related_addresses_are_masked(stack: Stack, provider: Provider) -> None:
+    """A reflexive candidate stays and no longer tells the private address behind it."""
+    async with running_stun() as server, app_page() as page:
+        for model, related in (("kept", r"raddr \d"), ("masked", r"raddr 0\.0\.0\.0 rport 9\b")):
+            result = await call(
+                page, stack.url, MASTER_KEY, model, {"gather": True, "stun": server}
+            )
+            assert result["status"] == 201
+            reflexive = re.findall(r"a=candidate:.* typ srflx.*", provider.offers[-1])
+            assert reflexive
+            assert all(REFLEXIVE in line for line in reflexive)
+            assert all(re.search(related, line) for line in reflexive)
+            masked = all("raddr 0.0.0.0 rport 9" in line for line in reflexive)
+            assert masked is (model == "masked")
+
+
+async def test_only_tcp_443_is_left_behind_a_strict_firewall(
+    stack: Stack, provider: Provider
+) -> None:
+    """The page accepts the answer, knows no way but TCP to port 443, and told no address itself."""
+    async with app_page() as page:
+        result = await call(page, stack.url, MASTER_KEY, "firewall", {"gather": True})
+
+        assert result["status"] == 201
+        assert "a=candidate" not in provider.offers[-1]
+        candidates = re.findall(r"a=candidate:(.*)", result["answer"])
+        assert len(candidates) == ANSWER.count(b" tcptype passive")
+        assert all(re.search(r" tcp .* 443 typ host tcptype passive", c) for c in candidates)
+        reports: list[dict[str, Any]] = await page.evaluate(
+            "async () => [...(await pc.getStats()).values()]"
+        )
+        remote = [r for r in reports if r["type"] == "remote-candidate"]
+        assert {(r["protocol"], r["port"]) for r in remote} <= {("tcp", 443)}
+        assert await page.evaluate("pc.signalingState") == "stable"
