@@ -14,6 +14,7 @@ from ringback.cli.table import format_table
 if TYPE_CHECKING:
     from extauthz.keys import VirtualKey
     from extauthz.litellm import LiteLLMConfig
+    from sdpfilter.policies import Policies
 
 Part = TypeVar("Part")
 
@@ -28,13 +29,13 @@ def check(
     A configuration or key file that is not given is the one that the settings name.
     """
     mistakes = _Mistakes()
-    loaded, virtual_keys = _load(mistakes, config, settings, keys)
-    if mistakes.lines or loaded is None:
+    loaded, virtual_keys, policies = _load(mistakes, config, settings, keys)
+    if mistakes.lines or loaded is None or policies is None:
         lines = (f"  {line}" for line in mistakes.lines)
         typer.echo("\n".join(("This configuration cannot be used:", *lines)), err=True)
         raise typer.Exit(2)
     typer.echo(_deployments(loaded))
-    for note in (*loaded.notes, *_key_notes(loaded, virtual_keys)):
+    for note in (*loaded.notes, *_key_notes(loaded, virtual_keys, policies)):
         typer.echo(f"note: {note}")
 
 
@@ -57,26 +58,28 @@ class _Mistakes:
 
 def _load(
     mistakes: _Mistakes, config: Path | None, settings: Path | None, keys: Path | None
-) -> tuple["LiteLLMConfig | None", tuple["VirtualKey", ...]]:
+) -> tuple["LiteLLMConfig | None", tuple["VirtualKey", ...], "Policies | None"]:
     from extauthz.keyfile import load_keys
     from extauthz.litellm import load_config
     from ringback.settings import load_settings
     from ringback.tokens import token_sealer
+    from sdpfilter.policies import Policies
 
     found = mistakes.collect(lambda: load_settings(settings))
+    policies = mistakes.collect(lambda: Policies(found.sdp)) if found else None
     config_path = config or (found.config_file if found else None)
     keys_path = keys or (found.keys_file if found else None)
     virtual_keys = mistakes.collect(lambda: load_keys(keys_path)) if keys_path else None
     if config_path is None:
         mistakes.lines.append("there is no configuration; give --config FILE")
-        return None, ()
+        return None, (), policies
     loaded = mistakes.collect(lambda: load_config(config_path, os.environ))
     if found and loaded:
         master_key, mode = loaded.master_key, found.mode
         mistakes.collect(
             lambda: token_sealer(found.token, os.environ, mode=mode, fallback=master_key)
         )
-    return loaded, virtual_keys or ()
+    return loaded, virtual_keys or (), policies
 
 
 def _deployments(config: "LiteLLMConfig") -> str:
@@ -97,7 +100,9 @@ def _deployments(config: "LiteLLMConfig") -> str:
     return format_table(header, rows)
 
 
-def _key_notes(config: "LiteLLMConfig", keys: tuple["VirtualKey", ...]) -> Iterator[str]:
+def _key_notes(
+    config: "LiteLLMConfig", keys: tuple["VirtualKey", ...], policies: "Policies"
+) -> Iterator[str]:
     """Give what is no mistake and yet rarely meant."""
     from extauthz.policy import ALL_MODELS
 
@@ -108,3 +113,8 @@ def _key_notes(config: "LiteLLMConfig", keys: tuple["VirtualKey", ...]) -> Itera
         for model in key.models:
             if model not in ALL_MODELS | groups | config.aliases.keys():
                 yield f"key {key.alias}: its model {model} is not served here"
+        if key.sdp_policy is not None and key.sdp_policy not in policies.names:
+            yield (
+                f"key {key.alias}: there is no SDP policy {key.sdp_policy}, "
+                "so each of its calls is refused"
+            )

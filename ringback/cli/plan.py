@@ -11,6 +11,7 @@ from extauthz.litellm import load_config
 from ringback.cli.demo import MODELS, check_emulator, random_key
 from ringback.secrets import Secret
 from ringback.settings import Settings, TokenSettings, UpstreamSettings, load_settings
+from sdpfilter.policies import Policies
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +82,8 @@ def read_inputs(options: StackOptions) -> Inputs:
         StartError: If anything of it cannot be used.
     """
     settings = load_settings(options.settings)
+    # Refuses what sdpfilter would refuse.
+    Policies(settings.sdp)
     config = options.config or settings.config_file
     keys = options.keys or settings.keys_file
     if keys is not None:

@@ -97,8 +97,9 @@ def _is_about_files(error: Exception) -> bool:
     from extauthz.errors import ConfigError
     from ringback.settings import SettingsError
     from ringback.tokens.errors import SealingKeyError
+    from sdpfilter.policies import PoliciesError
 
-    return isinstance(error, (ConfigError, SettingsError, SealingKeyError))
+    return isinstance(error, (ConfigError, SettingsError, SealingKeyError, PoliciesError))
 
 
 async def _run(options: "StackOptions") -> int:

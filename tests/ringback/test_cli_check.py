@@ -67,6 +67,24 @@ def test_files_may_come_from_the_settings(folder: Path) -> None:
     assert result.stdout == TABLE + "note: key web: its model gone is not served here\n"
 
 
+def test_a_key_of_an_unknown_policy_is_noted(folder: Path) -> None:
+    """A key may name a policy of the settings; one that names another could never call."""
+    save_keys(
+        folder / "keys.yaml",
+        [
+            VirtualKey("ab" * 32, "kiosk", sdp_policy="kiosk"),
+            VirtualKey("cd" * 32, "office", sdp_policy="ours"),
+            VirtualKey("ef" * 32, "typo", sdp_policy="kisok"),
+        ],
+    )
+    (folder / "ringback.yaml").write_text("sdp: {policies: {ours: {max_data_sections: 1}}}")
+    result = run("--config", "config.yaml", "--keys", "keys.yaml", "--settings", "ringback.yaml")
+    assert result.exit_code == 0
+    assert result.stdout == TABLE + (
+        "note: key typo: there is no SDP policy kisok, so each of its calls is refused\n"
+    )
+
+
 def test_a_house_without_a_door_is_noted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a master key and without keys nobody can call."""
     (folder / "config.yaml").write_text(CONFIG.replace("general_settings", "litellm_settings"))
@@ -113,6 +131,16 @@ def test_a_house_without_a_door_is_noted(folder: Path, monkeypatch: pytest.Monke
             ],
             id="keys",
         ),
+        pytest.param(
+            ("--config", "config.yaml", "--settings", "bad-policies.yaml"),
+            [
+                (
+                    "sdp.models.voice: there is no policy of this name, only kiosk, low_bandwidth, "
+                    "privacy, strict_firewall"
+                )
+            ],
+            id="policies",
+        ),
     ],
 )
 def test_every_mistake_is_in_one_list(
@@ -125,6 +153,7 @@ def test_every_mistake_is_in_one_list(
     )
     (folder / "bad-settings.yaml").write_text("wrong: sk-marker")
     (folder / "bad-keys.yaml").write_text("keys: [{hash: sk-marker, alias: web}]")
+    (folder / "bad-policies.yaml").write_text("sdp: {models: {voice: sk-marker}}")
     result = run(*arguments)
     assert result.exit_code == 2
     assert result.stdout == ""

@@ -11,6 +11,7 @@ from ringback.cli.plan import Inputs, StackOptions, read_inputs
 from ringback.errors import StartError
 from ringback.secrets import Secret
 from ringback.settings import Settings, SettingsError, UpstreamSettings
+from sdpfilter.policies import PoliciesError
 
 CONFIG = """
 model_list:
@@ -93,6 +94,16 @@ def test_sealing_keys_of_the_settings_stay(config: Path, monkeypatch: pytest.Mon
 
     assert read_inputs(StackOptions(config=config)).token_secret is None
     assert read_inputs(StackOptions()).token_secret is None
+
+
+def test_policies_are_checked_before_anything_starts(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A policy that sdpfilter would end for is found here."""
+    monkeypatch.setenv("RINGBACK_SDP__DEFAULT", "kisok")
+
+    with pytest.raises(PoliciesError):
+        read_inputs(StackOptions(config=config))
 
 
 def test_settings_name_files_too(config: Path, tmp_path: Path) -> None:
