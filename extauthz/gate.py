@@ -92,6 +92,9 @@ class Gate:
     async def _call(self, request: RequestFacts) -> Decision:
         configuration = self._configuration()
         claims = self._open(request)
+        if claims.bound_origin not in {None, request.headers.get("origin")}:
+            TOKENS_REFUSED.labels("origin").inc()
+            raise TokenRefusedError
         key = await configuration.keys.find(claims.key_hash)
         try:
             key = _check_token_key(key, claims, configuration.catalogue, self._time())

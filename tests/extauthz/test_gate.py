@@ -348,6 +348,33 @@ async def test_a_token_of_an_alias_survives(house: House) -> None:
     assert error_of(await house.call(token)) == (401, "token_invalid")
 
 
+@pytest.mark.parametrize(
+    ("origin", "is_allowed"),
+    [
+        ("https://app.example", True),
+        ("https://evil.example", False),
+        ("null", False),
+        ("https://app.example,https://app.example", False),
+        (None, False),
+    ],
+)
+async def test_a_bound_token_is_its_origins_alone(
+    house: House, origin: str | None, is_allowed: bool
+) -> None:
+    """A token that names an Origin opens calls for pages from there and for nobody else."""
+    opened = SEALER.open(await house.token(), NOW)
+    token = SEALER.seal({**opened, "bnd": "https://app.example"}, NOW)
+    asked = request(CALLS, token, content_type="application/sdp")
+    if origin is not None:
+        asked = replace(asked, headers={**asked.headers, "origin": origin})
+    before = refusals("origin")
+    decision = await house.gate.decide(asked)
+    assert isinstance(decision, Allow) is is_allowed
+    assert refusals("origin") == before + (not is_allowed)
+    if not is_allowed:
+        assert error_of(decision) == (401, "token_invalid")
+
+
 async def test_a_token_expires_to_the_second(house: House) -> None:
     """A token is good until its expiry, and no longer from that second on."""
     token = await house.token()
