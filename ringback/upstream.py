@@ -12,11 +12,12 @@ from typing import Any, Final
 
 from ringback.errors import ApiError
 
-# Providers echo a masked key in some messages; anything that looks like one is replaced: OpenAI's
-# prefixes, a JWT, or as many letters and digits in a row as an Azure key has. Words like
-# `session.type` and ids like `req_...` stay.
+# Providers echo a masked key in some messages, and of rate limits they tell the operator's
+# organization and project; anything that looks like one is replaced: OpenAI's prefixes, a JWT, or
+# as many letters and digits in a row as an Azure key has. Words like `session.type` and ids like
+# `req_...` stay.
 _CREDENTIAL: Final = re.compile(
-    r"\b(?:(?:sk|ek|rk|sess)[-_]|eyJ)[-_A-Za-z0-9*.]{6,}|\b[A-Za-z0-9]{32,}"
+    r"\b(?:(?:sk|ek|rk|sess|org|proj)[-_]|eyJ)[-_A-Za-z0-9*.]{6,}|\b[A-Za-z0-9]{32,}"
 )
 _MAX_MESSAGE_CHARS: Final = 2000
 _MAX_RETRY_AFTER_S: Final = 3600

@@ -158,6 +158,12 @@ def test_a_refusal_without_reason_has_ours(body: bytes) -> None:
         pytest.param("Incorrect key: sk-proj-ab12***********wxyz.", "Incorrect key: ***", id="sk"),
         pytest.param("token ek_68af2f2e7f8c8191 expired", "token *** expired", id="ek"),
         pytest.param("(sess-0123456789abcdef)", "(***)", id="sess"),
+        pytest.param(
+            "Rate limit reached in organization org-A1b2C3d4 on tokens per min.",
+            "Rate limit reached in organization *** on tokens per min.",
+            id="organization",
+        ),
+        pytest.param("project `proj_A1b2C3d4`", "project `***`", id="project"),
         pytest.param("Bearer eyJhbGciOi.eyJzdWIi.c2ln", "Bearer ***", id="jwt"),
         pytest.param(f"key {AZURE_KEY}!", "key ***!", id="azure"),
         pytest.param(LONG_AZURE_KEY, "***", id="long-azure"),
@@ -250,7 +256,7 @@ def test_any_body_gives_an_answer(status: int, body: bytes) -> None:
 
 
 KEYS = st.from_regex(
-    re.compile(r"(?:sk-|ek_|sess-|eyJ)[A-Za-z0-9_-]{6,80}|[A-Za-z0-9]{32,84}", re.ASCII),
+    re.compile(r"(?:sk-|ek_|sess-|org-|proj_|eyJ)[A-Za-z0-9_-]{6,80}|[A-Za-z0-9]{32,84}", re.ASCII),
     fullmatch=True,
 )
 
