@@ -5,9 +5,8 @@ from typing import Final
 
 from extauthz.decision import Allow, Labels
 from extauthz.deployments import Deployment
-from extauthz.egress import USER_AGENT
 from extauthz.errors import AuthError
-from extauthz.providers.base import credential
+from extauthz.providers.base import USER_AGENT, credential
 from ringback.contract import CLUSTER_HEADER, OUTCOME_CALL
 from ringback.secrets import Secret
 from ringback.tokens.claims import CallClaims

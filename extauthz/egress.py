@@ -10,12 +10,10 @@ import httpx
 from aiohttp import ClientError, ClientSession, DummyCookieJar, TCPConnector
 from httpx_aiohttp import AiohttpTransport
 
-from extauthz.providers.base import UpstreamRequest
-from ringback import __version__
+from extauthz.providers.base import USER_AGENT, UpstreamRequest
 from ringback.contract import CLUSTER_HEADER, EGRESS_MARK_HEADER
 from ringback.upstream import UpstreamFailedError, UpstreamTimeoutError, UpstreamUnreachableError
 
-USER_AGENT: Final = f"ringback/{__version__}"
 # A client secret with a long session configuration has a few kB.
 MAX_ANSWER_BYTES: Final = 1024 * 1024
 _MAX_CONNECTIONS: Final = 1024

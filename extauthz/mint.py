@@ -143,7 +143,7 @@ class Minter:
             deployment=deployment.id,
             origin=str(deployment.origin),
             calls_path=provider.calls_path(deployment),
-            auth_scheme="bearer",
+            auth_scheme=provider.CALLS_AUTH_SCHEME,
             model=deployment.model_name,
             key_hash=key.hash,
             key_alias=key.alias,

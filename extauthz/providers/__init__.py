@@ -1,16 +1,16 @@
 """The dialects of the providers: one pure module each, chosen by `provider_of`."""
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 from extauthz.deployments import Deployment
 from extauthz.providers import azure, openai
-from extauthz.providers.base import AuthScheme, UpstreamRequest
+from extauthz.providers.base import UpstreamRequest
 
 
 class Provider(Protocol):
     """What a provider's module says about a deployment."""
 
-    CALLS_AUTH_SCHEME: AuthScheme
+    CALLS_AUTH_SCHEME: Literal["bearer"]
     """How the ephemeral key is shown when a call is made."""
 
     def mint_request(self, deployment: Deployment) -> UpstreamRequest:

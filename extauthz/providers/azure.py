@@ -3,12 +3,12 @@
 https://learn.microsoft.com/azure/ai-foundry/openai/how-to/realtime-audio-webrtc
 """
 
-from typing import Final
+from typing import Final, Literal
 
 from extauthz.deployments import Deployment
-from extauthz.providers.base import AuthScheme, UpstreamRequest, json_post
+from extauthz.providers.base import UpstreamRequest, json_post
 
-CALLS_AUTH_SCHEME: AuthScheme = "bearer"
+CALLS_AUTH_SCHEME: Literal["bearer"] = "bearer"
 _CLIENT_SECRETS: Final = "/openai/v1/realtime/client_secrets"
 _CALLS: Final = "/openai/v1/realtime/calls"
 

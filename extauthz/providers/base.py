@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import Final, Literal
 
 from extauthz.deployments import Deployment, Origin
+from ringback import __version__
 from ringback.secrets import Secret
 
+USER_AGENT: Final = f"ringback/{__version__}"
 AuthScheme = Literal["bearer", "api-key"]
 
 _JSON: Mapping[str, Secret] = MappingProxyType(

@@ -3,13 +3,13 @@
 https://platform.openai.com/docs/api-reference/realtime-sessions
 """
 
-from typing import Final
+from typing import Final, Literal
 
 from extauthz.deployments import Deployment
-from extauthz.providers.base import AuthScheme, UpstreamRequest, json_post
+from extauthz.providers.base import UpstreamRequest, json_post
 from ringback.secrets import Secret
 
-CALLS_AUTH_SCHEME: AuthScheme = "bearer"
+CALLS_AUTH_SCHEME: Literal["bearer"] = "bearer"
 _CLIENT_SECRETS: Final = "/v1/realtime/client_secrets"
 _CALLS: Final = "/v1/realtime/calls"
 

@@ -5,7 +5,7 @@ import pytest
 from extauthz.calls import TokenRefusedError, allow_call
 from extauthz.decision import Labels
 from extauthz.deployments import Deployment, Origin
-from extauthz.egress import USER_AGENT
+from extauthz.providers.base import USER_AGENT
 from helpers.authz import AZURE, EPHEMERAL_KEY, NOW, OPENAI
 from ringback.secrets import Secret
 from ringback.tokens.claims import CallClaims

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from extauthz.deployments import Origin
-from extauthz.egress import MAX_ANSWER_BYTES, USER_AGENT, Egress, UpstreamAnswer
-from extauthz.providers.base import UpstreamRequest
+from extauthz.egress import MAX_ANSWER_BYTES, Egress, UpstreamAnswer
+from extauthz.providers.base import USER_AGENT, UpstreamRequest
 from helpers.http11 import Header
 from helpers.listener import Listener, Turn, listening
 from ringback.errors import ApiError

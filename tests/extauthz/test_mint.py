@@ -7,10 +7,11 @@ import pytest
 
 from extauthz.decision import Answer, Labels
 from extauthz.deployments import Deployment, Origin
-from extauthz.egress import USER_AGENT, Egress
+from extauthz.egress import Egress
 from extauthz.keys import VirtualKey
 from extauthz.mint import InvalidSafetyIdentifierError, Minter
 from extauthz.mintbody import parse_mint_request
+from extauthz.providers.base import USER_AGENT
 from helpers.authz import AZURE, EPHEMERAL_KEY, NOW, OPENAI, Clock, sealer, settings
 from helpers.listener import Listener, listening
 from ringback.errors import ApiError
