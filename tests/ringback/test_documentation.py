@@ -1,8 +1,10 @@
+import re
 from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
 
+from ringback.cli.bootstrap import read_bootstrap
 from ringback.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -24,6 +26,38 @@ def test_every_setting_has_its_row(name: str) -> None:
     """docs/configuration.md lists every setting that there is."""
     rows = (ROOT / "docs/configuration.md").read_text().splitlines()
     assert any(row.startswith("| `") and f"`{name}`" in row.split(" | ")[0] for row in rows)
+
+
+def _error_codes() -> list[str]:
+    sources = [*(ROOT / "extauthz").glob("*.py"), *(ROOT / "sdpfilter").glob("*.py")]
+    codes = {
+        code
+        for source in [*sources, ROOT / "ringback/upstream.py"]
+        for code in re.findall(r'^    code = "(\w+)"', source.read_text(), re.MULTILINE)
+    }
+    codes |= set(re.findall(r"code: ([a-z_]+)\}", (ROOT / "envoy/envoy.yaml").read_text()))
+    # The word of a base class, which nobody raises.
+    return sorted(codes - {"unauthorized"})
+
+
+@pytest.mark.parametrize("code", _error_codes())
+def test_every_error_code_has_its_place(code: str) -> None:
+    """docs/design.md lists every `error.code`; those of descriptions are in docs/sdp.md."""
+    assert any(
+        f"`{code}`" in (ROOT / "docs" / page).read_text() for page in ("design.md", "sdp.md")
+    )
+
+
+def test_every_part_of_the_bootstrap_has_its_row() -> None:
+    """envoy/README.md lists every listener, route and cluster by name."""
+    parts = read_bootstrap(ROOT / "envoy/envoy.yaml")["static_resources"]
+    names = {part["name"] for part in [*parts["listeners"], *parts["clusters"]]}
+    for listener in parts["listeners"]:
+        manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+        for host in manager["route_config"]["virtual_hosts"]:
+            names |= {route["name"] for route in host["routes"]}
+    page = (ROOT / "envoy/README.md").read_text()
+    assert [name for name in sorted(names) if f"`{name}`" not in page] == []
 
 
 def test_the_readme_is_short() -> None:
