@@ -38,11 +38,6 @@ class VoiceActivity:
         self._quiet_ms = 0
         self._started_ms: int | None = None
 
-    @property
-    def received_ms(self) -> int:
-        """How much audio has come in, in milliseconds."""
-        return self._clock_ms
-
     def push(self, rms: float, duration_ms: int, *, silence_ms: int) -> Activity | None:
         """Take the next frame; return what it changed.
 

@@ -5,12 +5,11 @@ import re
 from typing import Final
 from urllib.parse import urlsplit
 
-from extauthz.deployments import Origin, ProviderName
+from extauthz.deployments import DEFAULT_PORTS, Origin, ProviderName
 
 _VISIBLE: Final = re.compile(r"[\x21-\x7e]+")
 _HOST: Final = re.compile(r"(?=.{1,253}\Z)[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_-]+)*")
 _PATH: Final = re.compile(r"(/(?!\.{1,2}(/|\Z))[A-Za-z0-9._~!$&'()*+,;=:@-]+)*")
-_PORTS: Final = {"http": 80, "https": 443}
 # What people copy into api_base beyond the base: the start of the provider's own paths.
 _OWN_PATHS: Final[dict[ProviderName, tuple[str, ...]]] = {
     "openai": ("/v1",),
@@ -36,7 +35,7 @@ def parse_api_base(api_base: str, provider: ProviderName) -> tuple[Origin, str]:
         host, port = url.hostname or "", url.port
     except ValueError as error:
         raise ValueError("expected https://host[:port], with a port up to 65535") from error
-    if url.scheme not in _PORTS or not host:
+    if url.scheme not in DEFAULT_PORTS or not host:
         raise ValueError("expected a URL that begins with https:// or http:// and a host")
     if "@" in url.netloc:
         raise ValueError("remove user and password from the URL; keys belong into api_key")
@@ -51,7 +50,7 @@ def parse_api_base(api_base: str, provider: ProviderName) -> tuple[Origin, str]:
             break
     if not _PATH.fullmatch(path):
         raise ValueError("the path has empty, dot or escaped parts; write it plainly")
-    return Origin(url.scheme, host, port or _PORTS[url.scheme]), path
+    return Origin(url.scheme, host, port or DEFAULT_PORTS[url.scheme]), path
 
 
 def _is_host(host: str, *, is_address: bool) -> bool:

@@ -59,15 +59,15 @@ def allow_call(
         ":authority": Secret(deployment.origin.authority),
         ":path": Secret(claims.calls_path),
     }
+    kept = FORWARDED_HEADERS | _ROUTING_HEADERS | headers.keys()
     removed = tuple(
-        header
-        for header in header_names
-        if not header.startswith(":")
-        and header not in FORWARDED_HEADERS
-        and header not in _ROUTING_HEADERS
-        and header not in headers
+        header for header in header_names if header not in kept and not header.startswith(":")
     )
-    labels = Labels(
+    return Allow(_labels(claims), headers, removed)
+
+
+def _labels(claims: CallClaims) -> Labels:
+    return Labels(
         OUTCOME_CALL,
         key_alias=claims.key_alias,
         key_hash=claims.key_hash,
@@ -77,4 +77,3 @@ def allow_call(
         deployment=claims.deployment,
         token_id=claims.jti,
     )
-    return Allow(labels, headers, removed)

@@ -11,7 +11,7 @@ from ringback.secrets import Secret
 
 ProviderName = Literal["openai", "azure"]
 REALTIME_MODE = "realtime"
-_DEFAULT_PORTS: Mapping[str, int] = MappingProxyType({"http": 80, "https": 443})
+DEFAULT_PORTS: Mapping[str, int] = MappingProxyType({"http": 80, "https": 443})
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -37,7 +37,7 @@ class Origin:
     def authority(self) -> str:
         """The ``Host`` header: the port is left out where it is the scheme's own (RFC 9110 7.2)."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == _DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
+        return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
     def __str__(self) -> str:
         return f"{self.scheme}://{self.authority}"
@@ -130,10 +130,6 @@ class Catalogue:
         """
         group = self._aliases.get(model, model)
         return group if group in self._groups else None
-
-    def deployments_of(self, group: str) -> tuple[Deployment, ...]:
-        """Return the deployments of a group, none for an unknown one."""
-        return self._groups.get(group, ())
 
     def pick(self, group: str) -> Deployment:
         """Return the deployment that serves the next session of a group.

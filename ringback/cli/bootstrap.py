@@ -12,13 +12,12 @@ from typing import Any, Final
 
 import yaml
 
-from ringback.contract import AUTHZ_CLUSTER, EGRESS_LISTENER, INGRESS_LISTENER, PROC_CLUSTER
+from ringback.contract import EGRESS_LISTENER, INGRESS_LISTENER
 from ringback.errors import StartError
 
 # A message as its JSON form: https://protobuf.dev/programming-guides/json/
 Json = dict[str, Any]
 
-SERVICE_CLUSTERS: Final = (AUTHZ_CLUSTER, PROC_CLUSTER)
 PLAYGROUND_ROUTE: Final = "playground"
 _VIRTUAL_HOST: Final = "ringback"
 _RUNTIME_LAYER: Final = "ringback"
