@@ -73,13 +73,16 @@ def describe(error: BaseException) -> dict[str, str]:
 
 
 def _describe_exception(_logger: object, _method: str, event: EventDict) -> EventDict:
-    """Put the description of an exception in the place of its traceback."""
+    """Put the description of an exception in the place of its traceback.
+
+    Of the text only the first line stays: asyncio puts the exception's own words into the next.
+    """
     given = event.pop("exc_info", None)
     if given is True:
         given = sys.exc_info()
     error = given[1] if isinstance(given, tuple) else given
     if isinstance(error, BaseException):
-        event.update(describe(error))
+        event.update(describe(error), event=str(event["event"]).partition("\n")[0])
     return event
 
 

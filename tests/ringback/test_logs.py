@@ -129,6 +129,23 @@ def test_an_error_shows_type_and_place_only(then: str) -> None:
     assert (line["event"], line["error"], line["at"]) == ("failed", "ValueError", "<string>:8")
 
 
+def test_an_error_that_nobody_waits_for_shows_as_little() -> None:
+    """What a task ends with is logged by asyncio, which quotes the text of the error."""
+    program = f"""
+async def fail():
+    raise ValueError({TEXT!r})
+async def main():
+    task = asyncio.create_task(fail())
+    await asyncio.wait([task])
+asyncio.run(main())
+"""
+    (line,) = run(program)
+    assert facts(line).pop("at").startswith("<string>:")
+    assert line["event"] == "Task exception was never retrieved"
+    assert line["error"] == "ValueError"
+    assert TEXT not in json.dumps(line)
+
+
 def test_no_error_is_no_fact() -> None:
     """Asking for the exception where there is none adds nothing."""
     (line,) = run('log.error("failed", exc_info=True)')
