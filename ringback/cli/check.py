@@ -4,6 +4,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -14,6 +15,7 @@ from ringback.cli.table import format_table
 if TYPE_CHECKING:
     from extauthz.keys import VirtualKey
     from extauthz.litellm import LiteLLMConfig
+    from ringback.settings import Settings
     from sdpfilter.policies import Policies
 
 Part = TypeVar("Part")
@@ -29,14 +31,24 @@ def check(
     A configuration or key file that is not given is the one that the settings name.
     """
     mistakes = _Mistakes()
-    loaded, virtual_keys, policies = _load(mistakes, config, settings, keys)
-    if mistakes.lines or loaded is None or policies is None:
+    house = _load(mistakes, config, settings, keys)
+    if mistakes.lines or house is None:
         lines = (f"  {line}" for line in mistakes.lines)
         typer.echo("\n".join(("This configuration cannot be used:", *lines)), err=True)
         raise typer.Exit(2)
-    typer.echo(_deployments(loaded))
-    for note in (*loaded.notes, *_key_notes(loaded, virtual_keys, policies)):
+    typer.echo(_deployments(house.config))
+    for note in (*house.config.notes, *_key_notes(house), *_policy_notes(house)):
         typer.echo(f"note: {note}")
+
+
+@dataclass(frozen=True, slots=True)
+class _House:
+    """All that a start would read."""
+
+    settings: "Settings"
+    config: "LiteLLMConfig"
+    keys: tuple["VirtualKey", ...]
+    policies: "Policies"
 
 
 class _Mistakes:
@@ -58,7 +70,7 @@ class _Mistakes:
 
 def _load(
     mistakes: _Mistakes, config: Path | None, settings: Path | None, keys: Path | None
-) -> tuple["LiteLLMConfig | None", tuple["VirtualKey", ...], "Policies | None"]:
+) -> _House | None:
     from extauthz.keyfile import load_keys
     from extauthz.litellm import load_config
     from ringback.settings import load_settings
@@ -72,14 +84,16 @@ def _load(
     virtual_keys = mistakes.collect(lambda: load_keys(keys_path)) if keys_path else None
     if config_path is None:
         mistakes.lines.append("there is no configuration; give --config FILE")
-        return None, (), policies
+        return None
     loaded = mistakes.collect(lambda: load_config(config_path, os.environ))
     if found and loaded:
         master_key, mode = loaded.master_key, found.mode
         mistakes.collect(
             lambda: token_sealer(found.token, os.environ, mode=mode, fallback=master_key)
         )
-    return loaded, virtual_keys or (), policies
+    if found is None or loaded is None or policies is None:
+        return None
+    return _House(found, loaded, virtual_keys or (), policies)
 
 
 def _deployments(config: "LiteLLMConfig") -> str:
@@ -100,21 +114,38 @@ def _deployments(config: "LiteLLMConfig") -> str:
     return format_table(header, rows)
 
 
-def _key_notes(
-    config: "LiteLLMConfig", keys: tuple["VirtualKey", ...], policies: "Policies"
-) -> Iterator[str]:
+def _key_notes(house: _House) -> Iterator[str]:
     """Give what is no mistake and yet rarely meant."""
     from extauthz.policy import ALL_MODELS
 
-    if config.master_key is None and not keys:
+    config = house.config
+    if config.master_key is None and not house.keys:
         yield "nobody can call: there is no master key and no key in a key file"
     groups = {deployment.model_name for deployment in config.deployments}
-    for key in keys:
+    for key in house.keys:
         for model in key.models:
             if model not in ALL_MODELS | groups | config.aliases.keys():
                 yield f"key {key.alias}: its model {model} is not served here"
-        if key.sdp_policy is not None and key.sdp_policy not in policies.names:
+        if key.sdp_policy is not None and key.sdp_policy not in house.policies.names:
             yield (
                 f"key {key.alias}: there is no SDP policy {key.sdp_policy}, "
                 "so each of its calls is refused"
             )
+
+
+def _policy_notes(house: _House) -> Iterator[str]:
+    """Give the SDP policies that hold for nobody: a name with a mistake restricts nothing."""
+    from extauthz.keys import MASTER_ALIAS
+
+    groups = {deployment.model_name for deployment in house.config.deployments}
+    for model in house.settings.sdp.models:
+        if model not in groups:
+            yield f"sdp.models.{model}: is no model group that is served here; aliases do not count"
+    known = {MASTER_ALIAS, *(key.alias for key in house.keys)}
+    for alias in house.settings.sdp.keys:
+        if alias not in known:
+            yield f"sdp.keys.{alias}: no key has this alias"
+    teams = {key.team for key in house.keys}
+    for team in house.settings.sdp.teams:
+        if team not in teams:
+            yield f"sdp.teams.{team}: no key belongs to this team"

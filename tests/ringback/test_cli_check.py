@@ -85,6 +85,26 @@ def test_a_key_of_an_unknown_policy_is_noted(folder: Path) -> None:
     )
 
 
+def test_policies_that_hold_for_nobody_are_noted(folder: Path) -> None:
+    """A name with a mistake would restrict nothing, and nobody would notice."""
+    save_keys(folder / "keys.yaml", [VirtualKey("ab" * 32, "web", team="t1")])
+    (folder / "ringback.yaml").write_text(
+        """
+        sdp:
+          models: {voice: kiosk, fast: kiosk}
+          keys: {web: kiosk, wbe: kiosk, master: kiosk}
+          teams: {t1: kiosk, t2: kiosk}
+        """
+    )
+    result = run("--config", "config.yaml", "--keys", "keys.yaml", "--settings", "ringback.yaml")
+    assert result.exit_code == 0
+    assert result.stdout == TABLE + (
+        "note: sdp.models.fast: is no model group that is served here; aliases do not count\n"
+        "note: sdp.keys.wbe: no key has this alias\n"
+        "note: sdp.teams.t2: no key belongs to this team\n"
+    )
+
+
 def test_a_house_without_a_door_is_noted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a master key and without keys nobody can call."""
     (folder / "config.yaml").write_text(CONFIG.replace("general_settings", "litellm_settings"))
