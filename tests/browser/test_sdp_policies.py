@@ -37,7 +37,6 @@ class Case:
         not_answered: Patterns that it lacks.
         codec: What the page sends with.
         has_channel: Whether events come.
-        rules: Names of edits in the access log, some of them at least.
     """
 
     policy: dict[str, Any] | str
