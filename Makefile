@@ -26,7 +26,6 @@ lint: $(STAMPS)/dev ## Check style, types, import rules and generated files
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy .
 	$(BIN)/lint-imports
-	$(BIN)/interrogate -q tests
 	$(BIN)/codespell
 	$(BIN)/yamllint --strict .
 	$(BIN)/python proto/generate.py --check

@@ -49,6 +49,8 @@ class Service:
         self.settings = settings(config_file=self.config)
         self.configuration: Callable[[], Configuration] | None = None
         self.port = 0
+        # Requests that are under way when the server stops; the channel waits for them.
+        self.asked: list[asyncio.Task[CheckResponse]] = []
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[aio.Channel]:
@@ -73,6 +75,7 @@ class Service:
             started = time.monotonic()
             await server.stop(15)
             assert time.monotonic() - started < 2
+            await asyncio.gather(*self.asked)
         await service.stop()
 
 
@@ -273,7 +276,6 @@ async def test_a_request_in_flight_is_finished(service: Service) -> None:
     reply = Reply(200, (JSON,), b'{"value":"%s"}' % EPHEMERAL_KEY.encode())
     service.listener.turns.append(Turn(reply.to_bytes(), delay_s=0.3))
     async with service.serving() as channel:
-        asking = asyncio.create_task(check(channel, MINT))
+        service.asked.append(asyncio.create_task(check(channel, MINT)))
         await service.listener.received.wait()
-    assert asking.done()
-    assert int((await asking).denied_response.status.code) == 200
+    assert int(service.asked[0].result().denied_response.status.code) == 200
