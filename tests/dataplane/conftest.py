@@ -1,8 +1,10 @@
 """Fixtures of the tests with a real Envoy: one gateway for all tests that leave it as it is."""
 
+import shutil
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -71,3 +73,42 @@ def gateway(shared_gateway: Gateway) -> Gateway:
     """A gateway whose upstreams have received nothing yet and have no script."""
     shared_gateway.reset()
     return shared_gateway
+
+
+@pytest_asyncio.fixture(loop_scope="session", scope="session")
+async def shared_pair(
+    authority: trustme.CA, ca_file: Path, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Gateway]:
+    """Give the gateway with two workers of each service; use `pair`, which also cleans up."""
+    files = Files(tmp_path_factory.mktemp("pair"))
+    own_ca_file = files.folder / "ca.pem"
+    shutil.copy(ca_file, own_ca_file)
+    async with (
+        RecordingUpstream() as openai,
+        RecordingUpstream(server_tls(authority, "localhost")) as azure,
+    ):
+        files.write_config(entries_of_pair(openai, azure))
+        files.write_keys()
+        files.write_settings(
+            upstream={"ca_file": str(own_ca_file)}, reload={"settle_s": 0.5, "drain_s": 2}
+        )
+        async with Stack(files.options(workers=2)) as stack:
+            yield Gateway(stack, files, openai, azure)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def pair(shared_pair: Gateway) -> AsyncIterator[Gateway]:
+    """Give a gateway with two workers of each service, whose parts a test may end."""
+    shared_pair.reset()
+    yield shared_pair
+    shared_pair.reset()
+    await shared_pair.wait_for("extauthz-0", "extauthz-1", "sdpfilter-0", "sdpfilter-1")
+    assert (await shared_pair.call(await shared_pair.token())).status == 201
+
+
+def entries_of_pair(openai: RecordingUpstream, azure: RecordingUpstream) -> list[dict[str, Any]]:
+    """Return the ``model_list`` with which the gateway with two workers begins."""
+    return [
+        openai_entry("voice", f"{openai.url()}/v1"),
+        azure_entry("voice-azure", azure.url("localhost")),
+    ]

@@ -1,7 +1,10 @@
 """The whole gateway in front of recording upstreams: real Envoy, real services."""
 
 import asyncio
+import itertools
 import json
+import os
+import signal
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -14,11 +17,14 @@ from extauthz.keys import VirtualKey, hash_key
 from helpers.descriptions import OFFERS
 from helpers.expect import ORIGIN
 from helpers.http11 import Header, Message, request_bytes, send
+from helpers.load import Send
 from helpers.recording import RecordingUpstream
+from ringback import health
 from ringback.cli.plan import StackOptions
 from ringback.cli.stack import Stack
 from ringback.secrets import Secret
 from ringback.settings import TokenSettings
+from ringback.supervisor import Child
 from ringback.tokens import token_sealer
 from ringback.tokens.claims import CallClaims
 
@@ -42,7 +48,7 @@ KEYS: Final[dict[str, VirtualKey]] = {
     "sk-key-to-be-blocked-later": VirtualKey("", alias="doomed"),
 }
 KEY: Final = "sk-team-key-for-everything"
-_WAIT_S: Final = 10.0
+_WAIT_S: Final = 20.0
 
 
 def bearer(credential: str) -> Header:
@@ -212,6 +218,49 @@ class Gateway:
         made |= claims
         sealer = token_sealer(TokenSettings(secret=Secret(secret)), {})
         return sealer.seal(CallClaims(**made).to_claims(), made["iat"])
+
+    async def mixed(self) -> Send:
+        """Return what sends calls with one token, and every fourth time mints."""
+        token = await self.token()
+        numbers = itertools.count()
+
+        async def send_next() -> Message:
+            return await (self.call(token) if next(numbers) % 4 else self.mint())
+
+        return send_next
+
+    def signal(self, name: str, number: signal.Signals) -> None:
+        """Send a signal to a child."""
+        os.kill(self.stack.pid_of(name), number)
+
+    async def stop(self, *names: str) -> list[Child]:
+        """Stop children that shall not come back, and return them for `start`."""
+        running = self.stack.supervisor._running
+        children = [running[name].child for name in names]
+        await self.stack.supervisor.stop(names)
+        return children
+
+    async def start(self, children: Iterable[Child]) -> None:
+        """Start children again and wait until they serve and Envoy knows it."""
+        names = [child.name for child in children]
+        for child in children:
+            await self.stack.supervisor.start(child)
+        await self.wait_for(*names)
+
+    async def wait_for(self, *names: str) -> None:
+        """Wait until workers serve and Envoy sends requests to all."""
+        async with asyncio.timeout(_WAIT_S):
+            for name in names:
+                address = self.stack.folders.socket(name)
+                while not await asyncio.to_thread(health.check, address, 1):  # noqa: ASYNC110  nor here
+                    await asyncio.sleep(0.05)
+            while await self._count_unhealthy():  # noqa: ASYNC110  nothing tells
+                await asyncio.sleep(0.05)
+
+    async def _count_unhealthy(self) -> int:
+        port = int(self.stack.admin_url.rpartition(":")[2])
+        answer = await send(port, request_bytes("GET", "/clusters"))
+        return answer.body.count(b"/failed_active_hc")
 
     def origin_of(self, model: str) -> str:
         """Return the origin of the one deployment of a model."""

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 import grpc
 from grpc import aio
+from grpc_health.v1.health_pb2 import HealthCheckResponse
 
 from ringback import grpcserver
 
@@ -28,8 +29,12 @@ class StubService:
         self.process = process
 
     def handlers(self) -> list[grpc.GenericRpcHandler]:
-        """Return the handlers of both services; messages are bytes."""
+        """Return the handlers of both services, and of a health that is always good."""
         return [
+            grpc.method_handlers_generic_handler(
+                "grpc.health.v1.Health",
+                {"Check": grpc.unary_unary_rpc_method_handler(_say_serving)},
+            ),
             grpc.method_handlers_generic_handler(
                 "envoy.service.auth.v3.Authorization",
                 {"Check": grpc.unary_unary_rpc_method_handler(self._check)},
@@ -47,6 +52,11 @@ class StubService:
     async def _process(self, _messages: AsyncIterator[bytes], context: RawContext) -> None:
         assert self.process is not None
         await self.process(context)
+
+
+async def _say_serving(_request: bytes, _context: RawContext) -> bytes:
+    answer = HealthCheckResponse(status=HealthCheckResponse.SERVING)
+    return answer.SerializeToString()
 
 
 @asynccontextmanager

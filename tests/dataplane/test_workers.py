@@ -1,0 +1,100 @@
+import asyncio
+import signal
+import time
+
+import pytest
+
+from helpers.expect import check_refusal
+from helpers.gateway import Gateway, until
+from helpers.http11 import Message
+from helpers.load import Load
+
+pytestmark = [pytest.mark.dataplane, pytest.mark.asyncio(loop_scope="session")]
+
+LINES = 8
+SERVICES = ("extauthz", "sdpfilter")
+
+
+async def end_one_after_the_other(pair: Gateway, service: str, number: signal.Signals) -> Load:
+    """Return a load under which both workers of a service ended and came back."""
+    async with Load(await pair.mixed(), LINES) as load:
+        await load.more(50)
+        for name in (f"{service}-0", f"{service}-1"):
+            pid = pair.stack.pid_of(name)
+            pair.signal(name, number)
+            await until(lambda name=name, pid=pid: pair.stack.pid_of(name) != pid)  # type: ignore[misc]
+            await pair.wait_for(name)
+            await load.more(50)
+    return load
+
+
+@pytest.mark.parametrize("service", SERVICES)
+async def test_rolling_restart_costs_nothing(pair: Gateway, service: str) -> None:
+    """SIGTERM to one worker after the other: under load not a single request fails."""
+    load = await end_one_after_the_other(pair, service, signal.SIGTERM)
+    assert load.failures == []
+    assert load.statuses.keys() == {200, 201}
+
+
+async def test_killed_extauthz_costs_nothing(pair: Gateway) -> None:
+    """Kill -9 of one worker after the other: requests in flight on it are decided by the other."""
+    load = await end_one_after_the_other(pair, "extauthz", signal.SIGKILL)
+    assert load.failures == []
+    assert load.statuses.keys() == {200, 201}
+
+
+async def test_killed_sdpfilter_costs_what_it_was_at(pair: Gateway) -> None:
+    """Kill -9 of one worker after the other: at most the calls in flight on it are refused.
+
+    NOTE: it cannot be 0. What a worker knows of a call, its offer, dies with it, and a call must
+    not be sent to the provider twice.
+    """
+    load = await end_one_after_the_other(pair, "sdpfilter", signal.SIGKILL)
+    assert load.failures == []
+    refused = [answer for answer in load.answers if answer.status not in {200, 201}]
+    for answer in refused:
+        check_refusal(answer, 503)
+    assert len(refused) <= 2 * LINES
+
+
+@pytest.mark.parametrize(
+    ("service", "refused_at_most", "longest_s"),
+    [
+        pytest.param("extauthz", 0, 6, id="extauthz"),
+        pytest.param("sdpfilter", 2 * LINES, 4, id="sdpfilter"),
+    ],
+)
+async def test_hanging_worker_is_left_out(
+    pair: Gateway, service: str, refused_at_most: int, longest_s: float
+) -> None:
+    """SIGSTOP of one worker: within seconds everything goes to the other one.
+
+    What waits for a decision of extauthz is decided by the other worker; what waits for sdpfilter
+    is refused after its message timeout.
+    """
+    token = await pair.token()
+    longest = 0.0
+
+    async def call() -> Message:
+        nonlocal longest
+        begin = time.monotonic()
+        answer = await pair.call(token)
+        longest = max(longest, time.monotonic() - begin)
+        return answer
+
+    async with Load(call, LINES) as load:
+        await load.more(50)
+        pair.signal(f"{service}-0", signal.SIGSTOP)
+        try:
+            await asyncio.sleep(4)
+            refused = len(load.answers) - load.statuses[201]
+            await load.more(100, timeout_s=8)
+        finally:
+            pair.signal(f"{service}-0", signal.SIGCONT)
+    assert load.failures == []
+    later = [answer for answer in load.answers if answer.status != 201]
+    assert len(later) == refused <= refused_at_most
+    for answer in later:
+        check_refusal(answer, answer.status)
+        assert answer.status in {503, 504}
+    assert longest < longest_s
