@@ -20,7 +20,8 @@ _RANDOM_BYTES: Final = 24
 _EMULATOR_MODULES: Final = ("aiohttp", "aiortc", "numpy")
 
 _CONFIG: Final = """\
-# Written by `ringback up` at each start: both models are the emulator.
+# Written by `ringback up` at each start: both models are the emulator. Only the first is marked as
+# a realtime model: it serves callers who name none, such as the playground with an empty field.
 model_list:
 - model_name: gpt-realtime
   litellm_params:
@@ -30,10 +31,9 @@ model_list:
   model_info: {{mode: realtime}}
 - model_name: azure-realtime
   litellm_params:
-    model: azure/gpt-realtime
+    model: azure/voice
     api_base: http://{emulator}
     api_key: os.environ/EMULATOR_API_KEY
-  model_info: {{mode: realtime}}
 general_settings:
   master_key: os.environ/LITELLM_MASTER_KEY
 """
