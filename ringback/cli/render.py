@@ -28,7 +28,9 @@ def envoy(
         typer.Option(help="LiteLLM's config.yaml: its upstreams become static clusters."),
     ] = None,
     settings: Annotated[Path | None, typer.Option(help="ringback.yaml.")] = None,
-    output: Annotated[Path | None, typer.Option(help="A file. Default: the terminal.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="A file, NAME.yaml. Default: the terminal.")
+    ] = None,
 ) -> None:
     """Write a complete bootstrap for Envoy, with CORS origins and switches of the settings.
 
@@ -36,6 +38,10 @@ def envoy(
     """
     from ringback.errors import StartError
 
+    if output and output.suffix not in {".yaml", ".yml"}:
+        raise typer.BadParameter(
+            "expected a name that ends in .yaml: Envoy reads others as JSON", param_hint="--output"
+        )
     try:
         text = render_bootstrap(config, settings)
     except StartError as error:

@@ -129,7 +129,8 @@ def test_envoy_accepts_the_file(config: Path, tmp_path: Path, is_static: bool) -
     [
         pytest.param(["--config", "missing.yaml"], 2, "missing.yaml", id="configuration"),
         pytest.param(["--settings", "missing.yaml"], 2, "missing.yaml", id="settings"),
-        pytest.param(["--output", "no/such/file"], 1, "no/such/file", id="output"),
+        pytest.param(["--output", "no/such/file.yaml"], 1, "no/such/file.yaml", id="output"),
+        pytest.param(["--output", "envoy.json"], 2, "ends in .yaml", id="output-not-yaml"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_named(
