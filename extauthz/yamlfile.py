@@ -24,6 +24,7 @@ from yaml.nodes import ScalarNode
 from yaml.resolver import Resolver
 
 from extauthz.errors import ConfigError
+from ringback.errors import why_unusable
 
 MAX_FILE_BYTES: Final = 8 * 1024 * 1024
 MAX_DEPTH: Final = 32
@@ -60,7 +61,7 @@ def read_yaml(path: Path) -> Any:
         with path.open("rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)
     except (OSError, ValueError) as error:
-        raise ConfigError([f"{path}: cannot be read: {type(error).__name__}"]) from error
+        raise ConfigError([f"{path}: cannot be read: {why_unusable(error)}"]) from error
     return parse_yaml(content, str(path))
 
 

@@ -15,6 +15,21 @@ class StartError(Exception):
     """
 
 
+def why_unusable(error: Exception) -> str:
+    """Return why a file could not be read or written, in words that a terminal may show.
+
+    Args:
+        error: What opening, reading or decoding it raised; its path and content are left out.
+    """
+    match error:
+        case OSError(strerror=str(words)):
+            return words
+        case UnicodeDecodeError():
+            return "it is not UTF-8"
+        case _:
+            return type(error).__name__
+
+
 class ApiError(Exception):
     """An error that the downstream receives as an HTTP answer.
 

@@ -19,7 +19,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from ringback.errors import StartError
+from ringback.errors import StartError, why_unusable
 from ringback.sdppolicy import PolicySettings
 from ringback.secrets import Secret
 
@@ -28,6 +28,7 @@ MIN_SECRET_CHARS = 16
 # The longest life of a client secret that providers grant (expires_after.seconds).
 PROVIDER_MAX_LIFETIME_S = 7200
 _PREFIX = "RINGBACK_"
+_NO_SETTING = "there is no such setting; docs/configuration.md lists them"
 # The last label is never a wildcard: `https://app.*` would let in whoever registers `app.example`.
 _LABEL = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
 _ORIGIN_PATTERN = re.compile(
@@ -140,7 +141,7 @@ class Settings(BaseSettings):
     )
 
     mode: Literal["production", "development"] = "production"
-    """``development`` allows short secrets and the emulator's demo key."""
+    """``development`` allows sealing secrets of fewer than 16 characters."""
 
     config_file: Path | None = None
     """LiteLLM's ``config.yaml``."""
@@ -201,7 +202,7 @@ def load_settings(path: Path | None = None) -> Settings:
     unknown = {name for name in os.environ if _is_unknown(name)} | {
         name for name in from_file if name.startswith("_")
     }
-    problems = [f"{name}: there is no such setting" for name in sorted(unknown)]
+    problems = [f"{name}: {_NO_SETTING}" for name in sorted(unknown)]
     try:
         known = {name: value for name, value in from_file.items() if name not in unknown}
         settings = Settings(**known)
@@ -220,7 +221,7 @@ def _read_file(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError([f"{path}: cannot be read: {type(error).__name__}"]) from error
+        raise SettingsError([f"{path}: cannot be read: {why_unusable(error)}"]) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         # Neither quoted nor chained: the parser's own message shows the line, and so may a secret.
         mark = getattr(error, "problem_mark", None)
@@ -257,7 +258,7 @@ def _describe(detail: Any) -> str:
     place = ".".join(str(part) for part in detail["loc"])
     match detail["type"]:
         case "extra_forbidden":
-            return f"{place}: there is no such setting"
+            return f"{place}: {_NO_SETTING}"
         case "model_type":
             return f"{place}: expected settings as `name: value` lines, or JSON in a variable"
         case "list_type":

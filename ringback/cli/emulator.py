@@ -30,4 +30,5 @@ def emulator(
         run(Options(host=host, port=port))
     except OSError as error:
         typer.echo(f"{host}:{port} cannot be listened on: {error.strerror}", err=True)
+        typer.echo("Choose another --port, 0 for any that is free, or another --host.", err=True)
         raise typer.Exit(1) from error

@@ -56,6 +56,7 @@ def create(
         sdp_policy=sdp_policy or None,
     )
     with _changing(file, may_be_new=True) as keys:
+        _check_free(alias, keys)
         keys.append(key)
     typer.echo(raw.reveal())
     typer.echo(f"This is the only time the key is shown. {file} holds its hash.", err=True)
@@ -144,7 +145,7 @@ def _changing(file: Path, *, may_be_new: bool = False) -> Iterator[list["Virtual
 @contextmanager
 def _refusals(file: Path) -> Iterator[None]:
     """Turn what is wrong with the file into a message and exit code 2."""
-    from ringback.errors import StartError
+    from ringback.errors import StartError, why_unusable
 
     try:
         yield
@@ -152,8 +153,18 @@ def _refusals(file: Path) -> Iterator[None]:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from error
     except OSError as error:
-        typer.echo(f"{file}: cannot be written: {type(error).__name__}", err=True)
+        typer.echo(f"{file}: cannot be used: {why_unusable(error)}", err=True)
         raise typer.Exit(2) from error
+
+
+def _check_free(alias: str, keys: list["VirtualKey"]) -> None:
+    if not alias.strip():
+        raise typer.BadParameter("expected a name for the key", param_hint="--alias")
+    if any(key.alias == alias for key in keys):
+        raise typer.BadParameter(
+            "a key of the file has this alias; choose another, or first `ringback keys delete` it",
+            param_hint="--alias",
+        )
 
 
 def _index_of(alias: str, keys: list["VirtualKey"]) -> int:

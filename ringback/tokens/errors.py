@@ -64,8 +64,9 @@ class WeakSecretError(SealingKeyError):
 
     def __str__(self) -> str:
         return (
-            f"{self.source} is too short to seal tokens with: use at least {self.min_chars} random "
-            "characters, or set LITELLM_SALT_KEY or RINGBACK_TOKEN__SECRET to such a secret."
+            f"{self.source} is too short to seal tokens with. Use {self.min_chars} random "
+            "characters or more, for example from `openssl rand -hex 32`; RINGBACK_TOKEN__SECRET "
+            "takes precedence over all others."
         )
 
 

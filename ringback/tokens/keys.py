@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from joserfc.jwk import OctKey
 
+from ringback.errors import why_unusable
 from ringback.secrets import Secret
 from ringback.tokens.errors import KeyFileError, TokenError
 
@@ -136,7 +137,7 @@ def _read_jwk_set(path: Path) -> dict[str, bytes]:
     try:
         content = json.loads(path.read_bytes())
     except OSError as error:
-        raise KeyFileError(path, [f"it cannot be read: {type(error).__name__}"]) from error
+        raise KeyFileError(path, [f"it cannot be read: {why_unusable(error)}"]) from error
     except (ValueError, RecursionError):
         # Not chained: the error of the decoder holds the whole text.
         raise KeyFileError(path, ["it is not JSON"]) from None

@@ -211,7 +211,7 @@ def mistakes(folder: Path, text: str) -> list[str]:
             HEAD + "include: [missing.yaml, config.yaml, bad.yaml, 1]",
             [
                 f"config.yaml: include[3]: {TEXT}",
-                "missing.yaml: cannot be read: FileNotFoundError",
+                "missing.yaml: cannot be read: No such file or directory",
                 "config.yaml: is included twice, or after 32 others",
                 (
                     "bad.yaml: line 2, column 1: is not YAML; "

@@ -163,8 +163,8 @@ def test_the_slow_parser_reads_the_same(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        pytest.param("missing.yaml", "FileNotFoundError", id="missing"),
-        pytest.param(".", "IsADirectoryError", id="folder"),
+        pytest.param("missing.yaml", "No such file or directory", id="missing"),
+        pytest.param(".", "Is a directory", id="folder"),
         pytest.param("nul\0", "ValueError", id="nul"),
     ],
 )

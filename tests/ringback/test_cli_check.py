@@ -128,8 +128,8 @@ def test_a_house_without_a_door_is_noted(folder: Path, monkeypatch: pytest.Monke
         pytest.param(
             ("--config", "bad.yaml", "--settings", "bad-settings.yaml", "--keys", "missing.yaml"),
             [
-                "wrong: there is no such setting",
-                "missing.yaml: cannot be read: FileNotFoundError",
+                "wrong: there is no such setting; docs/configuration.md lists them",
+                "missing.yaml: cannot be read: No such file or directory",
                 (
                     "bad.yaml: model_list[0].litellm_params.api_base: expected a URL that begins "
                     "with https:// or http:// and a host"

@@ -105,9 +105,14 @@ def test_the_file_may_be_a_variable(file: Path, monkeypatch: pytest.MonkeyPatch)
     [
         pytest.param(
             ("create", "--alias", "web"),
-            "The configuration cannot be used:\n"
-            "  keys.yaml: keys[1].alias: is the same as that of keys[0]\n",
+            "Invalid value for --alias: a key of the file has this alias; choose another, or first "
+            "`ringback keys delete` it\n",
             id="alias-taken",
+        ),
+        pytest.param(
+            ("create", "--alias", " "),
+            "Invalid value for --alias: expected a name for the key\n",
+            id="alias-empty",
         ),
         pytest.param(
             ("create", "--alias", "b\nc"),
@@ -144,18 +149,18 @@ def test_the_file_may_be_a_variable(file: Path, monkeypatch: pytest.MonkeyPatch)
         pytest.param(
             ("list", "--file", "missing.yaml"),
             "The configuration cannot be used:\n"
-            "  missing.yaml: cannot be read: FileNotFoundError\n",
+            "  missing.yaml: cannot be read: No such file or directory\n",
             id="list-missing",
         ),
         pytest.param(
             ("block", "--file", "missing.yaml", "--alias", "web"),
             "The configuration cannot be used:\n"
-            "  missing.yaml: cannot be read: FileNotFoundError\n",
+            "  missing.yaml: cannot be read: No such file or directory\n",
             id="block-missing",
         ),
         pytest.param(
             ("create", "--file", "folder/keys.yaml", "--alias", "web"),
-            "folder/keys.yaml: cannot be written: FileNotFoundError\n",
+            "folder/keys.yaml: cannot be used: No such file or directory\n",
             id="no-folder",
         ),
     ],

@@ -13,7 +13,7 @@ from ringback.secrets import Secret
 from ringback.settings import Settings, SettingsError, check_origin_pattern, load_settings
 
 PASSWORD = "hunter2-and-more-of-it"
-NO_SETTING = "there is no such setting"
+NO_SETTING = "there is no such setting; docs/configuration.md lists them"
 BAD_ORIGIN = (
     "an origin is scheme://host[:port] in lower case without a path or a default port, for example "
     "https://app.example.com; * stands for any port, or for one label of the host other than the "
@@ -176,7 +176,7 @@ def test_variables_of_others_are_none_of_ours(load: Load) -> None:
         pytest.param(f"secret: {PASSWORD}\x01\n", "{path}: not YAML", id="control-character"),
         pytest.param("log_level: 2024-13-45\n", "{path}: not YAML", id="impossible-date"),
         pytest.param("[" * 5000, "{path}: not YAML", id="bottomless"),
-        pytest.param(b"\xff\xfe\xff", "{path}: cannot be read: UnicodeDecodeError", id="not-utf8"),
+        pytest.param(b"\xff\xfe\xff", "{path}: cannot be read: it is not UTF-8", id="not-utf8"),
     ],
 )
 def test_a_mistake_in_the_file_is_found_without_showing_a_secret(
@@ -192,7 +192,9 @@ def test_a_missing_file_is_named(load: Load, tmp_path: Path) -> None:
     load()
     with pytest.raises(SettingsError) as caught:
         load_settings(tmp_path / "none.yaml")
-    assert caught.value.problems == [f"{tmp_path}/none.yaml: cannot be read: FileNotFoundError"]
+    assert caught.value.problems == [
+        f"{tmp_path}/none.yaml: cannot be read: No such file or directory"
+    ]
 
 
 @given(text=st.text())

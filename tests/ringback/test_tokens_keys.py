@@ -244,5 +244,5 @@ def test_a_missing_key_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(KeyFileError) as caught:
         KeyRing.from_jwk_set(path, TOKEN_PURPOSE, leeway_s=LEEWAY_S)
     assert str(caught.value) == (
-        f"{path} is no usable set of keys:\n  it cannot be read: FileNotFoundError"
+        f"{path} is no usable set of keys:\n  it cannot be read: No such file or directory"
     )

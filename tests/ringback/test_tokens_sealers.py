@@ -111,8 +111,8 @@ def test_a_short_secret_is_for_development_only(
         handle_sealer(settings, environ, fallback=fallback)
     assert isinstance(caught.value, SealingKeyError)
     assert str(caught.value) == (
-        f"{source} is too short to seal tokens with: use at least 16 random characters, or set "
-        "LITELLM_SALT_KEY or RINGBACK_TOKEN__SECRET to such a secret."
+        f"{source} is too short to seal tokens with. Use 16 random characters or more, for example "
+        "from `openssl rand -hex 32`; RINGBACK_TOKEN__SECRET takes precedence over all others."
     )
     sealer = handle_sealer(settings, environ, mode="development", fallback=fallback)
     assert sealer.seal(CLAIMS, NOW).startswith("rtc_")

@@ -218,22 +218,24 @@ BAD_METRICS = (
         pytest.param(
             [],
             {"LITELLM_SALT_KEY": "hunter2"},
-            "LITELLM_SALT_KEY is too short to seal tokens with: use at least 16 random "
-            "characters, or set LITELLM_SALT_KEY or RINGBACK_TOKEN__SECRET to such a secret.\n",
+            "LITELLM_SALT_KEY is too short to seal tokens with. Use 16 random characters or "
+            "more, for example from `openssl rand -hex 32`; RINGBACK_TOKEN__SECRET takes "
+            "precedence over all others.\n",
             id="weak-secret",
         ),
         pytest.param(
             [],
             {"RINGBACK_LOG_LEVEL": "loud", "RINGBACK_NONE": "x"},
             "These settings cannot be used:\n"
-            "  RINGBACK_NONE: there is no such setting\n"
+            "  RINGBACK_NONE: there is no such setting; docs/configuration.md lists them\n"
             "  log_level: Input should be 'debug', 'info', 'warning' or 'error'\n",
             id="settings",
         ),
         pytest.param(
             ["--settings", "/nowhere.yaml"],
             {},
-            "These settings cannot be used:\n  /nowhere.yaml: cannot be read: FileNotFoundError\n",
+            "These settings cannot be used:\n"
+            "  /nowhere.yaml: cannot be read: No such file or directory\n",
             id="no-file",
         ),
         pytest.param(
