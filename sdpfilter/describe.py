@@ -187,7 +187,7 @@ def codec_name(codec: str) -> str:
 
 
 def _codecs(section: MediaSection, offered: MediaSection | None) -> tuple[str, ...]:
-    known = read_codecs(section, read_codecs(offered) if offered else None)
+    known = read_codecs(section, offered).names
     encodings = {
         payload_type(number): to_text(encoding.strip())
         for number, _, encoding in (
@@ -195,15 +195,15 @@ def _codecs(section: MediaSection, offered: MediaSection | None) -> tuple[str, .
         )
     }
     texts = (
-        encodings.get(number) or to_text(b" ".join(sorted(names))) or f"unknown ({to_text(number)})"
-        for number, names in known.items()
+        encodings.get(number) or to_text(name) or f"unknown ({to_text(number)})"
+        for number, name in known.items()
     )
     # Chromium offers H.264 six times over.
     return tuple(dict.fromkeys(texts))
 
 
 def _opus_parameters(section: MediaSection) -> tuple[str, ...]:
-    numbers = {number for number, names in read_codecs(section).items() if b"opus" in names}
+    numbers = {number for number, name in read_codecs(section).names.items() if name == b"opus"}
     fmtps = (fmtp.value.partition(b" ") for fmtp in section.attributes(b"fmtp"))
     return tuple(to_text(text) for number, _, text in fmtps if payload_type(number) in numbers)
 

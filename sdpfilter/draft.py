@@ -1,15 +1,16 @@
 """A description under edit: lines are replaced, removed and added, the others stay as they came."""
 
 from dataclasses import dataclass
-from typing import Final
+from itertools import pairwise
+from operator import attrgetter
+from typing import Final, NamedTuple
 
-from sdpfilter.sdp.session import SessionDescription, parse_description
+from sdpfilter.sdp.session import SessionDescription, assemble_description
 
 _END_OF_LINE: Final = b"\r\n"
 
 
-@dataclass(frozen=True, slots=True)
-class Edit:
+class Edit(NamedTuple):
     """One change, told without a byte of the description: safe to log and to show."""
 
     rule: str
@@ -64,7 +65,8 @@ class Draft:
 
     def remove(self, lineno: int, rule: str, detail: str = "") -> None:
         """Remove a line."""
-        self.replace(lineno, b"", rule, detail)
+        self._texts[lineno] = b""
+        self._edits.append(Edit(rule, lineno, detail))
 
     def add_after(self, lineno: int, text: bytes, rule: str, detail: str = "") -> None:
         """Add a line behind another one and what was added there before."""
@@ -85,9 +87,13 @@ class Draft:
         for lineno, texts in self._added.items():
             end = self._terminator(lineno)
             lines[lineno - 1] += b"".join(text + end for text in texts)
-        data = b"".join(lines)
-        edits = sorted(self._edits, key=lambda edit: edit.lineno)
-        return Rewritten(data, parse_description(data), tuple(edits))
+        parts = (self.description.session, *self.description.media)
+        ends = [part.first_lineno - 1 for part in parts] + [len(lines)]
+        description = assemble_description(
+            [b"".join(lines[start:end]) for start, end in pairwise(ends)]
+        )
+        edits = sorted(self._edits, key=attrgetter("lineno"))
+        return Rewritten(description.data, description, tuple(edits))
 
     def _terminator(self, lineno: int) -> bytes:
         return _END_OF_LINE if self._lines[lineno - 1].endswith(_END_OF_LINE) else b"\n"

@@ -28,9 +28,9 @@ def check_size(offer: SessionDescription, policy: Policy) -> None:
     if policy.max_lines is not None and (count := data.count(b"\n")) > policy.max_lines:
         raise TooManyLinesError(count, policy.max_lines)
     if policy.max_line_bytes is not None:
-        for lineno, line in enumerate(data.splitlines(keepends=True), 1):
-            if len(line) > policy.max_line_bytes:
-                raise LineTooLongError(lineno, policy.max_line_bytes)
+        lengths = [*map(len, data.splitlines(keepends=True))]
+        if (longest := max(lengths)) > policy.max_line_bytes:
+            raise LineTooLongError(lengths.index(longest) + 1, policy.max_line_bytes)
     limit = policy.max_media_sections
     if limit is not None and len(offer.media) > limit:
         raise TooManySectionsError(len(offer.media), limit)

@@ -9,7 +9,7 @@ from ringback.sdppolicy import AudioLimits, Policy
 from sdpfilter.draft import Draft, Rewritten
 from sdpfilter.edits.audio import limit_bandwidth, limit_opus
 from sdpfilter.edits.candidates import hide_addresses, limit_candidates
-from sdpfilter.edits.codecs import Codecs, limit_codecs, read_codecs
+from sdpfilter.edits.codecs import limit_codecs, read_codecs
 from sdpfilter.edits.directions import narrow_direction, reverse
 from sdpfilter.edits.sections import find_forbidden, reject_sections
 from sdpfilter.errors import InvalidAnswerError, LimitError
@@ -19,7 +19,7 @@ from sdpfilter.rules import check_transports
 from sdpfilter.sdp.attributes import Direction
 from sdpfilter.sdp.session import MediaSection, SessionDescription
 
-_NOTHING: Final = Policy()
+_NO_LIMITS: Final = AudioLimits()
 
 
 def apply_to_offer(offer: SessionDescription, policy: Policy) -> Rewritten:
@@ -32,8 +32,6 @@ def apply_to_offer(offer: SessionDescription, policy: Policy) -> Rewritten:
         PolicyError: If the policy does not allow it and no edit can mend that (403).
         MissingAttributeError: If a section needs the transport of one that is not allowed (400).
     """
-    if policy == _NOTHING:
-        return Rewritten(offer.data, offer, ())
     check_size(offer, policy)
     check_fingerprints(offer, policy.min_fingerprint_hash)
     draft = Draft(offer)
@@ -63,8 +61,6 @@ def apply_to_answer(
     Raises:
         AnswerError: If the policy does not allow it and no edit can mend that (502).
     """
-    if policy == _NOTHING:
-        return Rewritten(answer.data, answer, ())
     draft = Draft(answer)
     try:
         check_fingerprints(answer, policy.min_fingerprint_hash)
@@ -73,9 +69,8 @@ def apply_to_answer(
         only = reverse(Direction(policy.direction)) if policy.direction else None
         for place, (section, offered) in enumerate(zip(answer.media, offer.media, strict=True)):
             if not section.is_rejected and place not in rejected:
-                known = read_codecs(offered)
                 _edit_section(
-                    draft, section, policy, audio=policy.answer_audio, only=only, known=known
+                    draft, section, policy, audio=policy.answer_audio, only=only, offered=offered
                 )
         limit_candidates(draft, policy, offer, rejected)
         return draft.finish()
@@ -102,12 +97,13 @@ def _edit_section(
     *,
     audio: AudioLimits,
     only: Direction | None,
-    known: Codecs | None = None,
+    offered: MediaSection | None = None,
 ) -> None:
-    if section.media == b"audio":
-        codecs = read_codecs(section, known)
-        kept = limit_codecs(draft, section, codecs, policy.audio_codecs, policy.audio_codec_order)
+    allowed, order = policy.audio_codecs, policy.audio_codec_order
+    if section.media == b"audio" and (allowed is not None or order or audio != _NO_LIMITS):
+        codecs = read_codecs(section, offered)
+        kept = limit_codecs(draft, section, codecs, allowed, order)
         limit_opus(draft, section, kept, audio)
-        limit_bandwidth(draft, section, audio)
+        limit_bandwidth(draft, section, kept, audio)
     if only is not None and section.media != b"application":
         narrow_direction(draft, section, only)

@@ -5,10 +5,11 @@ from typing import Final
 
 from ringback.sdppolicy import AudioLimits
 from sdpfilter.draft import Draft
-from sdpfilter.edits.codecs import Codecs, payload_type
+from sdpfilter.edits.codecs import Codecs, has_fixed_rate
 from sdpfilter.sdp.session import MediaSection
 
-_OPUS: Final = frozenset({b"opus"})
+# What G.711 and G.722 send, in bit/s. Chromium refuses an answer that allows them less.
+_FIXED_RATE_BPS: Final = 64_000
 # Of these a lower value is as good as the wanted one.
 _LIMITS: Final = frozenset({b"maxaveragebitrate"})
 
@@ -30,42 +31,68 @@ def limit_opus(draft: Draft, section: MediaSection, codecs: Codecs, limits: Audi
     }
     wanted = {key: int(value) for key, value in found.items() if value is not None}
     if wanted:
-        for number, names in codecs.items():
-            if names == _OPUS:
-                _set_parameters(draft, section, number, wanted)
+        for number, name in codecs.names.items():
+            if name == b"opus":
+                _set_parameters(draft, section, codecs, number, wanted)
 
 
-def limit_bandwidth(draft: Draft, section: MediaSection, limits: AudioLimits) -> None:
+def limit_bandwidth(
+    draft: Draft, section: MediaSection, codecs: Codecs, limits: AudioLimits
+) -> None:
     """Set b=AS and b=TIAS (RFC 8866, section 5.8), behind c= where the grammar has them.
 
     Args:
         draft: Of the section's description.
         section: An audio section.
-        limits: What to set; a bandwidth is only lowered.
+        codecs: Those that the section keeps.
+        limits: What to set; a bandwidth is only lowered, and not below what the preferred codec
+            needs.
     """
-    for modifier, limit in (
-        (b"AS", limits.bandwidth_as_kbps),
-        (b"TIAS", limits.bandwidth_tias_bps),
-    ):
-        if limit is not None:
-            _set_bandwidth(draft, section, modifier, limit)
+    floor_bps = _FIXED_RATE_BPS if has_fixed_rate(codecs) else 0
+    found = (
+        (b"AS", limits.bandwidth_as_kbps, floor_bps // 1000),
+        (b"TIAS", limits.bandwidth_tias_bps, floor_bps),
+    )
+    wanted = {name: max(value, floor) for name, value, floor in found if value is not None}
+    if not wanted:
+        return
+    missing = dict(wanted)
+    for bandwidth in section.typed(b"b"):
+        modifier, _, value = bandwidth.value.partition(b":")
+        if modifier in wanted:
+            missing.pop(modifier, None)
+            limit = wanted[modifier]
+            if not value.strip().isdigit() or int(value) > limit:
+                text = b"b=%s:%d" % (modifier, limit)
+                draft.replace(bandwidth.lineno, text, "bandwidth", text.decode())
+    if missing:
+        before = section.typed(b"c") or section.typed(b"i")
+        anchor = max((line.lineno for line in before), default=section.first_lineno)
+        for modifier, limit in missing.items():
+            text = b"b=%s:%d" % (modifier, limit)
+            draft.add_after(anchor, text, "bandwidth", text.decode())
 
 
 def _set_parameters(
-    draft: Draft, section: MediaSection, number: bytes, wanted: Mapping[bytes, int]
+    draft: Draft, section: MediaSection, codecs: Codecs, number: bytes, wanted: Mapping[bytes, int]
 ) -> None:
     start = b"a=fmtp:" + number + b" "
     missing = dict(wanted)
     texts: dict[int, bytes] = {}
-    for fmtp in section.attributes(b"fmtp"):
-        named, _, parameters = fmtp.value.partition(b" ")
-        if payload_type(named) == number:
-            texts[fmtp.lineno], found = _with_values(parameters, wanted)
-            missing = {key: value for key, value in missing.items() if key not in found}
+    anchor = section.last_lineno
+    for lineno, kind, named, parameters in reversed(codecs.lines):
+        if named != number:
+            continue
+        if kind == b"rtpmap":
+            anchor = lineno
+        elif kind == b"fmtp":
+            texts[lineno], found = _with_values(parameters, wanted)
+            for key in found:
+                missing.pop(key, None)
     added = b";".join(b"%s=%d" % item for item in missing.items())
     detail = " ".join(f"{key.decode()}={value}" for key, value in wanted.items())
     if not texts:
-        draft.add_after(_rtpmap_lineno(section, number), start + added, "opus_parameters", detail)
+        draft.add_after(anchor, start + added, "opus_parameters", detail)
         return
     if added:
         lineno = min(texts)
@@ -94,26 +121,3 @@ def _is_enough(name: bytes, value: bytes, wanted: int) -> bool:
     if not value.isdigit():
         return False
     return int(value) <= wanted if name in _LIMITS else int(value) == wanted
-
-
-def _rtpmap_lineno(section: MediaSection, number: bytes) -> int:
-    for rtpmap in section.attributes(b"rtpmap"):
-        if payload_type(rtpmap.value.partition(b" ")[0]) == number:
-            return rtpmap.lineno
-    return section.last_lineno
-
-
-def _set_bandwidth(draft: Draft, section: MediaSection, modifier: bytes, limit: int) -> None:
-    text = b"b=%s:%d" % (modifier, limit)
-    rule, detail = "bandwidth", text.decode()
-    is_set = False
-    for bandwidth in section.typed(b"b"):
-        found, _, value = bandwidth.value.partition(b":")
-        if found == modifier:
-            is_set = True
-            if not value.strip().isdigit() or int(value) > limit:
-                draft.replace(bandwidth.lineno, text, rule, detail)
-    if not is_set:
-        before = [*section.typed(b"i"), *section.typed(b"c")]
-        anchor = max((line.lineno for line in before), default=section.first_lineno)
-        draft.add_after(anchor, text, rule, detail)

@@ -104,9 +104,11 @@ def _drop_candidates(
     Returns:
         The places of those that stay, and of those that go.
     """
-    parts = (draft.description.session, *draft.description.media)
     kept: set[Place] = set()
     dropped: set[Place] = set()
+    if b"\na=candidate" not in draft.description.data:
+        return kept, dropped
+    parts = (draft.description.session, *draft.description.media)
     emptied = []
     for part in parts:
         candidates = part.attributes(b"candidate")

@@ -3,8 +3,9 @@
 Payload types are never renumbered: the other side's answer and packets name them.
 """
 
-from collections.abc import Collection, Iterable, Mapping
-from typing import Final
+import re
+from collections.abc import Mapping
+from typing import Final, NamedTuple
 
 from sdpfilter.draft import Draft
 from sdpfilter.policyerrors import NoCodecLeftError
@@ -13,40 +14,65 @@ from sdpfilter.sdp.session import MediaSection
 # The encodings that payload types have without an a=rtpmap (RFC 3551, section 6), as far as
 # browsers know them.
 _STATIC: Final = {b"0": b"pcmu", b"8": b"pcma", b"9": b"g722", b"13": b"cn"}
+_FIXED_RATE: Final = frozenset({b"pcmu", b"pcma", b"g722"})
 # They carry nothing of their own.
 _HELPERS: Final = frozenset({b"red", b"rtx", b"cn", b"telephone-event", b"ulpfec"})
-
 # What an edit may tell of the removed ones.
 _KNOWN: Final = frozenset({b"opus", *_STATIC.values(), *_HELPERS, b"ilbc", b"isac", b"l16"})
+# a=rtpmap:<payload type> <encoding name>/<clock rate>, a=fmtp:<payload type> <parameters> and
+# a=rtcp-fb:<payload type> <feedback> (RFC 8866, sections 6.6 and 6.15; RFC 4585, section 4.2).
+_LINE: Final = re.compile(rb"\na=(rtpmap|fmtp|rtcp-fb):[ \t]*0*([0-9]+)(?:[ \t]+([^\r\n]*)|\r?\n)")
 
-Codecs = Mapping[bytes, frozenset[bytes]]
-"""Payload types to the names of their encodings, in lower case; a sound section has one each."""
+
+CodecLine = tuple[int, bytes, bytes, bytes]
+"""The number of a line, ``rtpmap``, ``fmtp`` or ``rtcp-fb``, the payload type and what follows."""
 
 
-def read_codecs(section: MediaSection, known: Codecs | None = None) -> Codecs:
+class Codecs(NamedTuple):
+    """The codecs of an audio section."""
+
+    names: Mapping[bytes, bytes]
+    """Payload types, the preferred one first, to the names of their encodings, in lower case;
+    empty if that is not clear."""
+
+    lines: list[CodecLine]
+    """All lines about payload types, also about those that the section does not offer."""
+
+
+def payload_type(token: bytes) -> bytes:
+    """Return a payload type as peers read it: a number, so that 09 is 9."""
+    return token.lstrip(b"0") or b"0"
+
+
+def read_codecs(section: MediaSection, offered: MediaSection | None = None) -> Codecs:
     """Return the codecs of an audio section.
-
-    ``a=rtpmap:<payload type> <encoding name>/<clock rate>[/<parameters>]``
-    https://www.rfc-editor.org/rfc/rfc8866#section-6.6
 
     Args:
         section: Of an offer or an answer.
-        known: What a payload type means that the section does not explain: the offer's codecs.
+        offered: The section that an answer's answers: it explains what that does not.
     """
-    found: dict[bytes, set[bytes]] = {}
-    for rtpmap in section.attributes(b"rtpmap"):
-        number, _, encoding = rtpmap.value.partition(b" ")
-        name = encoding.strip().partition(b"/")[0].lower()
-        found.setdefault(payload_type(number), set()).add(name)
-    codecs = {}
+    lines = _read_lines(section)
+    explained: dict[bytes, bytes] = {}
+    for _, kind, number, value in lines:
+        if kind == b"rtpmap":
+            name = value.partition(b"/")[0].strip().lower()
+            # Of two explanations a peer may take either.
+            explained[number] = name if explained.get(number, name) == name else b""
+    names = {}
     for number in map(payload_type, section.formats):
-        if number in found:
-            codecs[number] = frozenset(found[number])
-        elif known is not None and number in known:
-            codecs[number] = known[number]
+        if number in explained:
+            names[number] = explained[number]
+        elif offered is not None:
+            names[number] = read_codecs(offered).names.get(number, _STATIC.get(number, b""))
         else:
-            codecs[number] = frozenset({_STATIC.get(number, b"")})
-    return codecs
+            names[number] = _STATIC.get(number, b"")
+    return Codecs(names, lines)
+
+
+def has_fixed_rate(codecs: Codecs) -> bool:
+    """Whether the codec that a section prefers for voice sends 64 kbit/s, and cannot send less."""
+    voices = (name for name in codecs.names.values() if name not in _HELPERS)
+    return next(voices, b"") in _FIXED_RATE
 
 
 def limit_codecs(
@@ -68,74 +94,70 @@ def limit_codecs(
     Raises:
         NoCodecLeftError: If none for voice would stay (403 for an offer).
     """
-    kept = codecs
+    names, kept = codecs.names, codecs.names
     if allowed is not None:
-        kept = _without_forbidden(section, codecs, allowed)
-        if len(kept) < len(codecs):
-            _remove_references(draft, section, codecs.keys() - kept.keys())
+        kept = _without_forbidden(codecs, {name.encode() for name in allowed})
+        if _HELPERS.issuperset(kept.values()):
+            raise NoCodecLeftError(section.first_lineno, allowed)
+        for lineno, kind, number, _ in codecs.lines:
+            if number in names and number not in kept:
+                draft.remove(lineno, "codec_removed", kind.decode())
     formats = [number for number in section.formats if payload_type(number) in kept]
     if order:
         ranks = {name.encode(): rank for rank, name in enumerate(order)}
-        formats.sort(key=lambda number: _rank(kept[payload_type(number)], ranks))
+        formats.sort(key=lambda number: ranks.get(kept[payload_type(number)], len(ranks)))
     if formats != [*section.formats]:
         head = b" ".join(draft.text(section.first_lineno).split(b" ", 3)[:3])
-        rule = "codec_order" if len(kept) == len(codecs) else "codec_removed"
-        names = {name for number, found in codecs.items() if number not in kept for name in found}
-        detail = " ".join(sorted(_show(name) for name in names))
+        rule = "codec_order" if len(kept) == len(names) else "codec_removed"
+        gone = {_show(names[number]) for number in names.keys() - kept.keys()}
+        detail = " ".join(sorted(gone))
         draft.replace(section.first_lineno, b" ".join([head, *formats]), rule, detail)
-    return kept
+    return Codecs(
+        {payload_type(number): kept[payload_type(number)] for number in formats}, codecs.lines
+    )
 
 
-def payload_type(token: bytes) -> bytes:
-    """Return a payload type as peers read it: a number, so that 09 is 9."""
-    return token.strip().lstrip(b"0") or b"0"
+def _read_lines(section: MediaSection) -> list[CodecLine]:
+    text, lineno, counted = section.text, section.first_lineno, 0
+    lines = []
+    for match in _LINE.finditer(text):
+        kind, number, value = match.groups(b"")
+        start = match.start(1)
+        lineno += text.count(b"\n", counted, start)
+        counted = start
+        lines.append((lineno, kind, number, value))
+    return lines
 
 
-def _without_forbidden(
-    section: MediaSection, codecs: Codecs, allowed: frozenset[str]
-) -> dict[bytes, frozenset[bytes]]:
-    names = {name.encode() for name in allowed}
-    kept = {number: found for number, found in codecs.items() if found <= names}
+def _without_forbidden(codecs: Codecs, allowed: set[bytes]) -> dict[bytes, bytes]:
+    kept = {number: name for number, name in codecs.names.items() if name in allowed}
+    references = [
+        (number, referred)
+        for _, kind, number, value in codecs.lines
+        if kind == b"fmtp" and (referred := _references(value))
+    ]
     # What is nothing without a removed one goes too, and what is nothing without that.
-    references = _read_references(section)
     size = 0
     while size != len(kept):
         size = len(kept)
-        broken = {number for number, referred in references if not kept.keys() >= referred}
-        kept = {number: found for number, found in kept.items() if number not in broken}
-    if all(found <= _HELPERS for found in kept.values()):
-        raise NoCodecLeftError(section.first_lineno, allowed)
+        for number, referred in references:
+            if not kept.keys() >= referred:
+                kept.pop(number, None)
     return kept
 
 
-def _read_references(section: MediaSection) -> list[tuple[bytes, set[bytes]]]:
-    """Return the payload types that need others.
+def _references(parameters: bytes) -> set[bytes]:
+    """Return the payload types that parameters name.
 
     Retransmission names one as ``apt=<n>`` (RFC 4588, section 8.6), redundancy as ``<n>/<n>``
     (RFC 2198, section 5).
     """
-    found = []
-    for fmtp in section.attributes(b"fmtp"):
-        number, _, parameters = fmtp.value.partition(b" ")
-        parts = parameters.split(b"/")
-        if len(parts) > 1 and all(part.strip().isdigit() for part in parts):
-            found.append((payload_type(number), set(map(payload_type, parts))))
-        else:
-            pairs = (pair.partition(b"=") for pair in parameters.split(b";"))
-            apt = {payload_type(value) for key, _, value in pairs if key.strip().lower() == b"apt"}
-            found.append((payload_type(number), apt))
-    return found
-
-
-def _rank(names: Iterable[bytes], ranks: Mapping[bytes, int]) -> int:
-    return min(ranks.get(name, len(ranks)) for name in names)
-
-
-def _remove_references(draft: Draft, section: MediaSection, removed: Collection[bytes]) -> None:
-    for name in (b"rtpmap", b"fmtp", b"rtcp-fb"):
-        for attribute in section.attributes(name):
-            if payload_type(attribute.value.partition(b" ")[0]) in removed:
-                draft.remove(attribute.lineno, "codec_removed", name.decode())
+    if b"/" in parameters:
+        parts = [part.strip() for part in parameters.split(b"/")]
+        if all(map(bytes.isdigit, parts)):
+            return set(map(payload_type, parts))
+    pairs = (pair.partition(b"=") for pair in parameters.split(b";"))
+    return {payload_type(value.strip()) for key, _, value in pairs if key.strip().lower() == b"apt"}
 
 
 def _show(name: bytes) -> str:

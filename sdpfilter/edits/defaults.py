@@ -9,6 +9,11 @@ from sdpfilter.edits.addresses import is_unset, unset
 from sdpfilter.edits.sections import set_port
 from sdpfilter.sdp.session import MediaSection, Section
 
+# Any c= or a=rtcp with an address. Browsers' offers have none, and are done with one look.
+_SET: Final = re.compile(
+    rb"\n(?:c=(?!IN IP(?:4 0\.0\.0\.0|6 ::)\r?\n)"
+    rb"|a=rtcp:(?![^ \r\n]*(?: IN IP(?:4 0\.0\.0\.0|6 ::))?\r?\n))"
+)
 _ORIGIN: Final = re.compile(rb"(.* IN )(IP[46]) (\S+)\s*")
 # What stands for no port (RFC 8840, section 4.3).
 _DISCARD: Final = 9
@@ -23,6 +28,8 @@ def unset_defaults(draft: Draft, is_gone: Callable[[bytes, bytes], bool]) -> Non
         draft: Of an offer or an answer.
         is_gone: Tells whether an address and a port must not be named any more.
     """
+    if _SET.search(draft.description.data) is None:
+        return
     session, media = draft.description.session, draft.description.media
     inheriting = [section for section in media if not section.typed(b"c")]
     _unset_connection(draft, session, inheriting, is_gone)

@@ -1,5 +1,6 @@
 """Which way media may flow."""
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -7,6 +8,7 @@ from sdpfilter.draft import Draft
 from sdpfilter.sdp.attributes import Direction
 from sdpfilter.sdp.session import MediaSection
 
+_DIRECTION: Final = re.compile(rb"\na=(sendrecv|sendonly|recvonly|inactive)(?=[:\r\n])")
 # The only way that is allowed, as the describing side sees it, to what the others become.
 _NARROWED: Final[Mapping[Direction, Mapping[Direction, Direction]]] = {
     Direction.RECVONLY: {
@@ -38,16 +40,15 @@ def narrow_direction(draft: Draft, section: MediaSection, only: Direction) -> No
         only: ``recvonly`` or ``sendonly``, as the describing side sees it.
     """
     narrowed = _NARROWED[only]
-    own = [
-        (direction, attribute.lineno)
-        for direction in Direction
-        for attribute in section.attributes(direction.encode())
-    ]
-    for direction, lineno in own:
+    has_own = False
+    for own in _DIRECTION.finditer(section.text):
+        has_own = True
+        direction = Direction(own[1].decode())
         if direction in narrowed:
             target = narrowed[direction]
+            lineno = section.first_lineno + section.text.count(b"\n", 0, own.start(1))
             draft.replace(lineno, b"a=" + target.encode(), "direction", target)
-    if not own:
+    if not has_own:
         direction = draft.description.direction(section)
         if direction in narrowed:
             target = narrowed[direction]

@@ -31,8 +31,39 @@ def find_attributes(text: bytes, first_lineno: int, name: bytes) -> list[Attribu
         first_lineno: The 1-based line number of that first line.
         name: The attribute's name; names are case-sensitive.
     """
-    # The byte after the name tells a=ice-lite from a=ice.
-    return _find(text, first_lineno, b"\na=" + name, b":\r\n", 1)
+    start = b"\na=" + name
+    at = text.find(start)
+    if at < 0:
+        return []
+    found = []
+    lineno, counted = first_lineno, 0
+    while at >= 0:
+        after = at + len(start)
+        # The byte after the name tells a=ice-lite from a=ice.
+        if text[after] in b":\r\n":
+            lineno += text.count(b"\n", counted, after)
+            counted = after
+            end = text.index(b"\n", after)
+            found.append(Attribute(lineno, text[after + 1 : end].removesuffix(b"\r")))
+        at = text.find(start, after)
+    return found
+
+
+def find_value(text: bytes, name: bytes) -> bytes | None:
+    """Return the value of the first attribute of one name, empty for a flag, or None.
+
+    Args:
+        text: Whole lines, of which the first is no attribute.
+        name: The attribute's name; names are case-sensitive.
+    """
+    start = b"\na=" + name
+    at = text.find(start)
+    while at >= 0:
+        after = at + len(start)
+        if text[after] in b":\r\n":
+            return text[after + 1 : text.index(b"\n", after)].removesuffix(b"\r")
+        at = text.find(start, after)
+    return None
 
 
 def find_typed(text: bytes, first_lineno: int, letter: bytes) -> list[Attribute]:
@@ -43,21 +74,13 @@ def find_typed(text: bytes, first_lineno: int, letter: bytes) -> list[Attribute]
         first_lineno: The 1-based line number of that first line.
         letter: The type, such as ``c``.
     """
-    return _find(text, first_lineno, b"\n" + letter + b"=", None, 0)
-
-
-def _find(
-    text: bytes, first_lineno: int, start: bytes, following: bytes | None, skipped: int
-) -> list[Attribute]:
+    start = b"\n" + letter + b"="
     found = []
-    lineno, counted = first_lineno, 0
     at = text.find(start)
     while at >= 0:
         after = at + len(start)
-        if following is None or text[after] in following:
-            lineno += text.count(b"\n", counted, at + 1)
-            counted = at + 1
-            end = text.index(b"\n", after)
-            found.append(Attribute(lineno, text[after + skipped : end].removesuffix(b"\r")))
-        at = text.find(start, after)
+        end = text.index(b"\n", after)
+        lineno = first_lineno + text.count(b"\n", 0, after)
+        found.append(Attribute(lineno, text[after:end].removesuffix(b"\r")))
+        at = text.find(start, end)
     return found

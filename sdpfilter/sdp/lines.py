@@ -5,7 +5,7 @@ hold before any parsing, because refusing must cost less than sending.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from sdpfilter.errors import (
@@ -46,18 +46,38 @@ def parse_lines(data: bytes) -> tuple[bytes, ...]:
         InvalidLineError: If another line has not, or if one is blank, begins with a space, contains
             NUL or a bare CR, or lacks its terminator; browsers refuse each of these (400).
     """
+    check_size(data)
+    if _DESCRIPTION.fullmatch(data) is None:
+        raise _first_mistake(data)
+    lines = tuple(data.splitlines(keepends=True))
+    if len(data) > MAX_LINE_BYTES:
+        check_line_lengths(lines)
+    return lines
+
+
+def check_size(data: bytes) -> None:
+    """Check the size of a description and the number of its lines.
+
+    Raises:
+        DescriptionTooLargeError: If there are too many bytes (413).
+        TooManyLinesError: If there are too many lines (413).
+    """
     if len(data) > MAX_DESCRIPTION_BYTES:
         raise DescriptionTooLargeError(len(data), MAX_DESCRIPTION_BYTES)
     count = data.count(b"\n")
     if count > MAX_LINES:
         raise TooManyLinesError(count, MAX_LINES)
-    if _DESCRIPTION.fullmatch(data) is None:
-        raise _first_mistake(data)
-    lines = tuple(data.splitlines(keepends=True))
+
+
+def check_line_lengths(lines: Sequence[bytes]) -> None:
+    """Check the length of each line, its terminator included.
+
+    Raises:
+        LineTooLongError: If one is too long (413).
+    """
     if max(map(len, lines)) > MAX_LINE_BYTES:
         lineno = next(n for n, line in enumerate(lines, 1) if len(line) > MAX_LINE_BYTES)
         raise LineTooLongError(lineno, MAX_LINE_BYTES)
-    return lines
 
 
 def serialize_lines(lines: Iterable[bytes]) -> bytes:

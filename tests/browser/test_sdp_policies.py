@@ -13,13 +13,30 @@ from playwright.async_api import Page
 
 from emulator.options import Options
 from emulator.server import Emulator
+from extauthz.keyfile import save_keys
+from extauthz.keys import VirtualKey, hash_key
 from helpers.policypage import app_page, call
 from ringback.cli.plan import StackOptions
 from ringback.cli.stack import Stack
+from ringback.secrets import Secret
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 
 MASTER_KEY: Final = "sk-master-key-of-the-policy-tests"
+KIOSK_KEY: Final = "sk-key-of-a-kiosk-in-the-policy-tests"
+SENT_BITRATE: Final = """
+async () => {
+  const bytes = async () => [...(await pc.getStats()).values()].find((report) =>
+    report.type === "outbound-rtp" && report.kind === "audio").bytesSent;
+  const before = await bytes();
+  await new Promise((resolve) => setTimeout(resolve, 2000));
+  return (await bytes() - before) * 4;
+}
+"""
+HEARS: Final = """
+async () => [...(await pc.getStats()).values()].some((report) =>
+  report.type === "inbound-rtp" && report.kind === "audio" && report.bytesReceived)
+"""
 STATISTICS: Final = "async () => [...(await pc.getStats()).values()]"
 
 
@@ -37,6 +54,8 @@ class Case:
         not_answered: Patterns that it lacks.
         codec: What the page sends with.
         has_channel: Whether events come.
+        hears: Whether audio comes.
+        max_bitrate: What the page sends over two seconds, at most, in bit/s without headers.
     """
 
     policy: dict[str, Any] | str
@@ -47,6 +66,8 @@ class Case:
     not_answered: tuple[str, ...] = ()
     codec: str = "audio/opus"
     has_channel: bool = True
+    hears: bool = True
+    max_bitrate: int | None = None
 
 
 CONNECTS: Final[dict[str, Case]] = {
@@ -97,6 +118,12 @@ CONNECTS: Final[dict[str, Case]] = {
         {"answer_audio": {"max_average_bitrate": 16000, "use_dtx": True}},
         not_offered=(r"maxaveragebitrate",),
         answered=(r"maxaveragebitrate=16000", r"usedtx=1"),
+        max_bitrate=16000,
+    ),
+    "bandwidth-of-pcmu": Case(
+        {"audio_codecs": ["pcmu"], "answer_audio": {"bandwidth_as_kbps": 40}},
+        answered=(r"b=AS:64",),
+        codec="audio/PCMU",
     ),
     "bandwidth": Case(
         {"offer_audio": {"bandwidth_as_kbps": 64}, "answer_audio": {"bandwidth_tias_bps": 50000}},
@@ -104,6 +131,7 @@ CONNECTS: Final[dict[str, Case]] = {
         answered=(r"b=TIAS:50000",),
     ),
     "sha-256": Case({"min_fingerprint_hash": "sha-256"}, offered=(r"a=fingerprint:sha-256",)),
+    "speaks-only": Case({"direction": "sendonly"}, offered=(r"a=sendonly",), hears=False),
     "listens-only": Case({"direction": "recvonly"}, offered=(r"a=recvonly",)),
 }
 
@@ -115,6 +143,14 @@ REFUSED: Final[dict[str, tuple[dict[str, Any], dict[str, Any], int, str]]] = {
         "allowed kind",
     ),
     "video-first": ({"media": ["audio"]}, {"kinds": ["video", "audio"]}, 403, "audio track before"),
+    "no-codec-left": ({"audio_codecs": ["pcmu"]}, {"only": "audio/opus"}, 403, "codec"),
+    "data-refused": (
+        {"max_data_sections": 0, "forbidden_media": "refuse"},
+        {},
+        403,
+        "data channel",
+    ),
+    "line-too-long": ({"max_line_bytes": 256}, {"append": f"a=x:{'x' * 300}\r\n"}, 413, "bytes"),
     "sha-384": ({"min_fingerprint_hash": "sha-384"}, {}, 403, "sha-384"),
     "too-many-sections": ({"max_media_sections": 2}, {"sections": 2}, 413, "media sections"),
     "too-many-candidates": ({"max_candidates": 0}, {"gather": True}, 413, "candidates"),
@@ -129,11 +165,18 @@ def _settings() -> dict[str, Any]:
     """Give each case a model of its own, and each model its policy."""
     cases = {name: case.policy for name, case in CONNECTS.items()}
     cases |= {name: policy for name, (policy, *_) in REFUSED.items()}
+    cases |= {"of-the-model": {"audio_codecs": ["pcmu", "pcma"]}}
+    policies = {f"p-{n}": p for n, p in cases.items() if isinstance(p, dict)}
+    policies |= {"of-the-team": {"offer_audio": {"bandwidth_as_kbps": 64}}}
+    policies |= {"of-the-alias": {"answer_audio": {"bandwidth_as_kbps": 50}}}
+    policies |= {"of-the-key": {"audio_codecs": ["pcma", "opus"]}}
     return {
         "sdp": {
             "default": None,
-            "policies": {f"p-{n}": p for n, p in cases.items() if isinstance(p, dict)},
+            "policies": policies,
             "models": {n: p if isinstance(p, str) else f"p-{n}" for n, p in cases.items()},
+            "teams": {"kiosks": "of-the-team"},
+            "keys": {"front-door": "of-the-alias"},
         }
     }
 
@@ -149,7 +192,7 @@ def _config(emulator: Emulator) -> dict[str, Any]:
                     "api_key": "sk-of-the-emulator",
                 },
             }
-            for name in (*CONNECTS, *REFUSED)
+            for name in (*CONNECTS, *REFUSED, "of-the-model")
         ],
         "general_settings": {"master_key": MASTER_KEY},
     }
@@ -169,11 +212,16 @@ async def stack(
     """The gateway with a policy for each case."""
     folder = tmp_path_factory.mktemp("policies")
     config, settings = folder / "litellm.yaml", folder / "ringback.yaml"
+    key = VirtualKey(
+        hash_key(Secret(KIOSK_KEY)), alias="front-door", team="kiosks", sdp_policy="of-the-key"
+    )
+    save_keys(folder / "keys.yaml", [key])
     config.write_text(yaml.safe_dump(_config(emulator)))
     settings.write_text(yaml.safe_dump(_settings()))
     options = StackOptions(
         config=config,
         settings=settings,
+        keys=folder / "keys.yaml",
         port=0,
         egress_port=0,
         admin_port=0,
@@ -219,10 +267,8 @@ async def test_a_call_connects_under_the_policy(
     seen = await last_call(emulator)
     check_patterns(seen["offer"], case.offered, case.not_offered)
     check_patterns(result["answer"], case.answered, case.not_answered)
-    await page.wait_for_function(
-        """async () => [...(await pc.getStats()).values()].some((report) =>
-             report.type === "inbound-rtp" && report.kind === "audio" && report.bytesReceived)"""
-    )
+    if case.hears:
+        await page.wait_for_function(HEARS)
     reports: list[dict[str, Any]] = await page.evaluate(STATISTICS)
     sent = [r for r in reports if r["type"] == "outbound-rtp" and r["kind"] == "audio"]
     codecs = {r["id"]: r["mimeType"] for r in reports if r["type"] == "codec"}
@@ -233,6 +279,8 @@ async def test_a_call_connects_under_the_policy(
     assert not [r for r in reports if r["type"] == "outbound-rtp" and r["kind"] == "video"] or (
         "video" not in case.page.get("kinds", ())
     )
+    if case.max_bitrate is not None:
+        assert await page.evaluate(SENT_BITRATE) <= case.max_bitrate
     if case.has_channel:
         await page.wait_for_function("received.includes('session.created')")
     await page.evaluate("pc.close()")
@@ -252,4 +300,19 @@ async def test_a_refusal_can_be_read_in_the_page(
     assert word in await page.inner_text("body")
     if status < 500:
         assert (await last_call(emulator))["call_id"] == before
+    await page.evaluate("pc.close()")
+
+
+async def test_the_strictest_of_all_policies_holds(
+    page: Page, stack: Stack, emulator: Emulator
+) -> None:
+    """One codec is allowed by model and key alike; team and alias add a limit each."""
+    result = await call(page, stack.url, KIOSK_KEY, "of-the-model", {})
+
+    assert result["status"] == 201, result["answer"]
+    offer = (await last_call(emulator))["offer"]
+    assert set(re.findall(r"a=rtpmap:\d+ (\w+)", offer)) == {"PCMA"}
+    assert "b=AS:64" in offer
+    assert "b=AS:64" in result["answer"], "PCMA cannot do with the 50 that the alias allows"
+    await page.wait_for_function(HEARS)
     await page.evaluate("pc.close()")

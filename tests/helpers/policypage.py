@@ -11,7 +11,7 @@ from helpers.chromium import ALLOW_MICROPHONE, chromium
 
 # It says what it sees, and shows refusals in words.
 _CLIENT: Final = """
-async ({gateway, key, model, kinds, gather, sections, stun}) => {
+async ({gateway, key, model, kinds, gather, sections, stun, only, append}) => {
   const post = (path, credential, type, body) => fetch(gateway + path, {
     method: "POST", headers: {"Authorization": `Bearer ${credential}`, "Content-Type": type}, body,
   });
@@ -29,6 +29,8 @@ async ({gateway, key, model, kinds, gather, sections, stun}) => {
     video: () => pc.addTrack(media.getVideoTracks()[0], media),
   };
   for (const kind of kinds) add[kind]();
+  if (only) pc.getTransceivers()[0].setCodecPreferences(
+    RTCRtpReceiver.getCapabilities("audio").codecs.filter((codec) => codec.mimeType === only));
   for (let i = 0; i < sections; i++) pc.addTransceiver("audio", {direction: "recvonly"});
   const player = new Audio();
   pc.ontrack = (event) => {
@@ -42,7 +44,7 @@ async ({gateway, key, model, kinds, gather, sections, stun}) => {
     pc.onicegatheringstatechange = () => pc.iceGatheringState === "complete" && resolve();
   });
   const answer = await post("/v1/realtime/calls", token, "application/sdp",
-    pc.localDescription.sdp);
+    pc.localDescription.sdp + append);
   const body = await answer.text();
   document.body.innerText = answer.ok ? "calling" : JSON.parse(body).error.message;
   if (answer.ok) await pc.setRemoteDescription({type: "answer", sdp: body});
@@ -84,9 +86,10 @@ async def call(
         model: The model group.
         offers: What differs from a page that only talks: ``kinds`` of tracks in their order,
             ``gather`` (wait for candidates), ``sections`` (further ones that listen), ``stun``
-            (a server's URL).
+            (a server's URL), ``only`` (a codec's MIME type), ``append`` (lines to the offer).
     """
-    arguments = {"kinds": ["audio"], "gather": False, "sections": 0, "stun": None, **offers}
+    arguments = {"kinds": ["audio"], "gather": False, "sections": 0, "stun": None}
+    arguments |= {"only": None, "append": "", **offers}
     result: dict[str, Any] = await page.evaluate(
         _CLIENT, {"gateway": gateway, "key": key, "model": model, **arguments}
     )
