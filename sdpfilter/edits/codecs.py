@@ -58,14 +58,11 @@ def read_codecs(section: MediaSection, offered: MediaSection | None = None) -> C
             name = value.partition(b"/")[0].strip().lower()
             # Of two explanations a peer may take either.
             explained[number] = name if explained.get(number, name) == name else b""
-    names = {}
-    for number in map(payload_type, section.formats):
-        if number in explained:
-            names[number] = explained[number]
-        elif offered is not None:
-            names[number] = read_codecs(offered).names.get(number, _STATIC.get(number, b""))
-        else:
-            names[number] = _STATIC.get(number, b"")
+    numbers = [payload_type(number) for number in section.formats]
+    known: Mapping[bytes, bytes] = _STATIC
+    if offered is not None and not explained.keys() >= set(numbers):
+        known = {**_STATIC, **read_codecs(offered).names}
+    names = {number: explained.get(number, known.get(number, b"")) for number in numbers}
     return Codecs(names, lines)
 
 
@@ -131,18 +128,19 @@ def _read_lines(section: MediaSection) -> list[CodecLine]:
 
 def _without_forbidden(codecs: Codecs, allowed: set[bytes]) -> dict[bytes, bytes]:
     kept = {number: name for number, name in codecs.names.items() if name in allowed}
-    references = [
-        (number, referred)
-        for _, kind, number, value in codecs.lines
-        if kind == b"fmtp" and (referred := _references(value))
-    ]
+    dependents: dict[bytes, list[bytes]] = {}
+    lost = []
+    for _, kind, number, value in codecs.lines:
+        referred = _references(value) if kind == b"fmtp" else set()
+        for other in referred:
+            dependents.setdefault(other, []).append(number)
+        if not kept.keys() >= referred:
+            lost.append(number)
     # What is nothing without a removed one goes too, and what is nothing without that.
-    size = 0
-    while size != len(kept):
-        size = len(kept)
-        for number, referred in references:
-            if not kept.keys() >= referred:
-                kept.pop(number, None)
+    while lost:
+        number = lost.pop()
+        if kept.pop(number, None) is not None:
+            lost += dependents.get(number, ())
     return kept
 
 

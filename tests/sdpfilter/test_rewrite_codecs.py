@@ -192,3 +192,15 @@ def test_an_answer_with_a_forbidden_codec_only_is_refused() -> None:
     answer = answer.replace(b"opus/48000/2", b"PCMU/8000")
     with pytest.raises(ForbiddenAnswerError):
         rewrite_answer(answer, OPUS)
+
+
+@pytest.mark.parametrize("upwards", [True, False])
+def test_a_chain_of_references_falls_as_a_whole(upwards: bool) -> None:
+    """Whichever way the lines stand, what refers to a removed format by way of others goes too."""
+    chain = [b"a=fmtp:%d apt=%d" % (number, number + 1) for number in range(20, 60)]
+    lines = chain if upwards else chain[::-1]
+    numbers = b" ".join(b"%d" % number for number in range(20, 61))
+    names = [b"a=rtpmap:%d opus/48000/2" % number for number in range(20, 60)]
+    data = audio(*names, b"a=rtpmap:60 x/8000", *lines, formats=b"111 " + numbers)
+
+    assert formats(rewrite_offer(data, OPUS).data) == "111"
