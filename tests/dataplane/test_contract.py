@@ -96,15 +96,19 @@ def test_answers_of_the_services_keep_their_bodies(bootstrap: Json) -> None:
     """Every mapper of local replies stays away from what a service answered itself."""
     for mapper in manager(bootstrap)["local_reply_config"]["mappers"]:
         guards = [
-            (part["metadata_filter"]["matcher"]["filter"], part["metadata_filter"])
+            part["metadata_filter"]
             for part in mapper["filter"]["and_filter"]["filters"]
             if "metadata_filter" in part
         ]
-        assert [namespace for namespace, _ in guards] == [AUTHZ, PROC]
-        for _, guard in guards:
-            assert guard["matcher"]["path"] == [{"key": contract.ANSWERED}]
-            assert guard["matcher"]["value"] == {"bool_match": False}
-            assert guard["match_if_key_not_found"] is True
+        for guard, namespace in zip(guards, (AUTHZ, PROC), strict=False):
+            assert guard == {
+                "matcher": {
+                    "filter": namespace,
+                    "path": [{"key": contract.ANSWERED}],
+                    "value": {"bool_match": False},
+                },
+                "match_if_key_not_found": True,
+            }
 
 
 def test_access_log_shows_the_labels(bootstrap: Json) -> None:
