@@ -10,8 +10,18 @@ import pytest
 import pytest_asyncio
 import trustme
 
-from helpers.gateway import Files, Gateway, azure_entry, openai_entry
+from helpers.gateway import (
+    AZURE_KEY,
+    KEYS,
+    MASTER_KEY,
+    TOKEN_SECRET,
+    Files,
+    Gateway,
+    azure_entry,
+    openai_entry,
+)
 from helpers.recording import RecordingUpstream
+from helpers.secretscan import find_secrets
 from ringback.cli.stack import Stack
 
 
@@ -34,6 +44,12 @@ def server_tls(authority: trustme.CA, *names: str) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert(*names).configure_cert(context)
     return context
+
+
+def check_logs(gateway: Gateway) -> None:
+    """Check that after all tests no process has logged anything that it should not."""
+    for name, text in gateway.logs().items():
+        assert find_secrets(text, *KEYS, MASTER_KEY, AZURE_KEY, TOKEN_SECRET) == set(), name
 
 
 @pytest_asyncio.fixture(loop_scope="session", scope="session")
@@ -63,7 +79,9 @@ async def shared_gateway(
         files.write_keys()
         files.write_settings(upstream={"ca_file": str(ca_file), "mint_timeout_s": 2})
         async with Stack(files.options()) as stack:
-            yield Gateway(stack, files, openai, azure)
+            gateway = Gateway(stack, files, openai, azure)
+            yield gateway
+            check_logs(gateway)
         for upstream in (misnamed, unknown):
             assert upstream.received == []
 
@@ -93,7 +111,9 @@ async def shared_pair(
             upstream={"ca_file": str(own_ca_file)}, reload={"settle_s": 0.5, "drain_s": 2}
         )
         async with Stack(files.options(workers=2)) as stack:
-            yield Gateway(stack, files, openai, azure)
+            gateway = Gateway(stack, files, openai, azure)
+            yield gateway
+            check_logs(gateway)
 
 
 @pytest_asyncio.fixture(loop_scope="session")
