@@ -224,6 +224,16 @@ def test_page_of_the_file_is_there(bootstrap: Json) -> None:
     assert layer["static_layer"] == {"ringback": {"playground": 0}}
 
 
+def test_page_about_the_bootstrap_names_filters_and_metadata(bootstrap: Json) -> None:
+    """envoy/README.md has each filter, in order, and each key of metadata."""
+    page = (envoy_dir() / "README.md").read_text()
+    filters = [f"| `{part['name']}` |" for part in manager(bootstrap)["http_filters"]]
+    assert sorted(filters, key=page.index) == filters
+    keys = {key for _, key in re.findall(r"%DYNAMIC_METADATA\(([^:]+):(\w+)\)%", logged(bootstrap))}
+    keys |= {contract.CHECKED, contract.ANSWER_CHECKED, contract.ANSWERED, contract.ALLOWED_ORIGIN}
+    assert [key for key in sorted(keys) if f"`{key}`" not in page] == []
+
+
 def test_nothing_fails_open(bootstrap: Json) -> None:
     """The bootstrap breaks none of the rules."""
     assert lint(bootstrap) == []
