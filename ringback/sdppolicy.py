@@ -136,6 +136,11 @@ class AudioLimits(_Section):
     bandwidth_tias_bps: Annotated[int, Field(ge=6_000, le=100_000_000)] | None = None
     """``b=TIAS`` in bit/s (RFC 3890), without these headers, unless it is lower already."""
 
+    @property
+    def is_set(self) -> bool:
+        """Whether anything is to be said at all."""
+        return any(value is not None for value in self.__dict__.values())
+
 
 class Policy(_Section):
     """What sdpfilter allows and changes in an offer and in the answer to it."""

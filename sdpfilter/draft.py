@@ -44,14 +44,21 @@ class Draft:
         description: It is not changed.
     """
 
-    __slots__ = ("_added", "_edits", "_lines", "_texts", "description")
+    __slots__ = ("_added", "_edits", "_split", "_texts", "description")
 
     def __init__(self, description: SessionDescription) -> None:
         self.description = description
-        self._lines = description.data.splitlines(keepends=True)
+        self._split: list[bytes] | None = None
         self._texts: dict[int, bytes] = {}
         self._added: dict[int, list[bytes]] = {}
         self._edits: list[Edit] = []
+
+    @property
+    def _lines(self) -> list[bytes]:
+        # Most descriptions need no edit, and then no lines.
+        if self._split is None:
+            self._split = self.description.data.splitlines(keepends=True)
+        return self._split
 
     def text(self, lineno: int) -> bytes:
         """Return a line as it is now, without its terminator; empty if it is removed."""

@@ -3,8 +3,6 @@
 Only what the policy names is changed; every other byte stays as it came.
 """
 
-from typing import Final
-
 from ringback.sdppolicy import AudioLimits, Policy
 from sdpfilter.draft import Draft, Rewritten
 from sdpfilter.edits.audio import limit_bandwidth, limit_opus
@@ -18,8 +16,6 @@ from sdpfilter.policyerrors import ForbiddenAnswerError, PolicyError
 from sdpfilter.rules import check_transports
 from sdpfilter.sdp.attributes import Direction
 from sdpfilter.sdp.session import MediaSection, SessionDescription
-
-_NO_LIMITS: Final = AudioLimits()
 
 
 def apply_to_offer(offer: SessionDescription, policy: Policy) -> Rewritten:
@@ -100,7 +96,7 @@ def _edit_section(
     offered: MediaSection | None = None,
 ) -> None:
     allowed, order = policy.audio_codecs, policy.audio_codec_order
-    if section.media == b"audio" and (allowed is not None or order or audio != _NO_LIMITS):
+    if section.media == b"audio" and (allowed is not None or order or audio.is_set):
         codecs = read_codecs(section, offered)
         kept = limit_codecs(draft, section, codecs, allowed, order)
         limit_opus(draft, section, kept, audio)

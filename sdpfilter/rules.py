@@ -90,15 +90,17 @@ def check_transports(offer: SessionDescription) -> None:
     Raises:
         MissingAttributeError: If one lacks any (400).
     """
-    for name in _TRANSPORT_ATTRIBUTES:
+    missing = [name for name in _TRANSPORT_ATTRIBUTES if not offer.session.attribute(name)]
+    sections = [section for section in offer.media if not section.is_rejected]
+    if all(section.attribute(name) for section in sections for name in missing):
+        return
+    for name in missing:
         _check_offered_attribute(offer, name)
-    if not any(map(offer.session.attribute, _ICE_CREDENTIALS)):
+    if missing[:2] == [*_ICE_CREDENTIALS]:
         _check_ice_pairs(offer)
 
 
 def _check_offered_attribute(offer: SessionDescription, name: bytes) -> None:
-    if offer.session.attribute(name):
-        return
     lacking = [
         section
         for section in offer.media

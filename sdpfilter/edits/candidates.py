@@ -19,6 +19,7 @@ _TRANSPORT: Final = 2
 _ADDRESS: Final = 4
 _PORT: Final = 5
 _PAIRS: Final = 8
+_RELATED: Final = re.compile(rb"(?i)[ \t]r(?:addr|port)[ \t]")
 _FIELD: Final = re.compile(rb"\S+")
 
 Place = tuple[bytes, bytes]
@@ -32,7 +33,7 @@ def hide_addresses(draft: Draft, policy: Policy) -> None:
     4.2.5), so it is unset where its candidate goes.
     """
     if policy.offer_candidates is not OfferCandidates.KEEP:
-        why = why_hidden if policy.offer_candidates is OfferCandidates.DROP_PRIVATE else _always
+        why = _always if policy.offer_candidates is OfferCandidates.DROP_ALL else _Hidden()
         _drop_candidates(draft, lambda fields: why(fields[_ADDRESS]))
         unset_defaults(draft, lambda address, _port: bool(why(address)))
         hide_origin(draft, why)
@@ -134,9 +135,9 @@ def _drop_candidates(
 
 def _mask_related(draft: Draft, candidate: Attribute) -> None:
     """Put ``raddr 0.0.0.0 rport 9`` into a candidate (RFC 8839, section 5.1)."""
-    if not draft.text(candidate.lineno):
-        return
     text = candidate.value
+    if _RELATED.search(text) is None or not draft.text(candidate.lineno):
+        return
     fields = list(_FIELD.finditer(text))
     for name, value in reversed(
         list(zip(fields[_PAIRS::2], fields[_PAIRS + 1 :: 2], strict=False))
@@ -151,6 +152,17 @@ def _mask_related(draft: Draft, candidate: Attribute) -> None:
         text = text[: value.start()] + masked + text[value.end() :]
     if text != candidate.value:
         draft.replace(candidate.lineno, b"a=candidate:" + text, "related_address")
+
+
+class _Hidden(dict[bytes, str]):
+    """Why addresses are hidden; sections of one transport repeat theirs."""
+
+    def __call__(self, address: bytes) -> str:
+        return self[address]
+
+    def __missing__(self, address: bytes) -> str:
+        self[address] = why = why_hidden(address)
+        return why
 
 
 def _always(_address: bytes) -> str:

@@ -96,18 +96,19 @@ def limit_codecs(
         kept = _without_forbidden(codecs, {name.encode() for name in allowed})
         if _HELPERS.issuperset(kept.values()):
             raise NoCodecLeftError(section.first_lineno, allowed)
+    gone = names.keys() - kept.keys()
+    if gone:
         for lineno, kind, number, _ in codecs.lines:
-            if number in names and number not in kept:
+            if number in gone:
                 draft.remove(lineno, "codec_removed", kind.decode())
-    formats = [number for number in section.formats if payload_type(number) in kept]
+    formats = [number for number in section.formats if payload_type(number) not in gone]
     if order:
         ranks = {name.encode(): rank for rank, name in enumerate(order)}
         formats.sort(key=lambda number: ranks.get(kept[payload_type(number)], len(ranks)))
     if formats != [*section.formats]:
         head = b" ".join(draft.text(section.first_lineno).split(b" ", 3)[:3])
-        rule = "codec_order" if len(kept) == len(names) else "codec_removed"
-        gone = {_show(names[number]) for number in names.keys() - kept.keys()}
-        detail = " ".join(sorted(gone))
+        rule = "codec_removed" if gone else "codec_order"
+        detail = " ".join(sorted({_show(names[number]) for number in gone}))
         draft.replace(section.first_lineno, b" ".join([head, *formats]), rule, detail)
     return Codecs(
         {payload_type(number): kept[payload_type(number)] for number in formats}, codecs.lines

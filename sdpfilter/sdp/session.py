@@ -6,7 +6,6 @@ Every line is kept as it came; what checks and edits need is read from the lines
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from operator import itemgetter
 from typing import Final
 
@@ -23,13 +22,16 @@ from sdpfilter.sdp.lines import (
     check_line_lengths,
     check_size,
     parse_lines,
-    serialize_lines,
 )
 
 # The order of line types on which peers insist: libwebrtc and pion refuse a description that does
 # not begin v, o, s or has no t before its media sections. The rest of the order in RFC 8866,
 # section 9, is not enforced: OpenAI's documentation shows c before t, applications insert b last.
-_ORDER: Final = re.compile(rb"vos[iuepcbrzka]*+t[iuepcbtrzka]*+(?:m[icbka]*+)*+")
+_LINE: Final = rb"=[^\0\r\n]*+\r?\n"
+_DESCRIPTION: Final = re.compile(
+    rb"v=0\r?\no%bs%b(?:[iuepcbrzka]%b)*+t%b(?:[iuepcbtrzka]%b)*+(?:m%b(?:[icbka]%b)*+)*+"
+    % ((_LINE,) * 7)
+)
 _MEDIA: Final = re.compile(rb"m=([!-~]+) ([0-9]{1,5})(?:/[0-9]+)? ([!-~]+)((?: [!-~]+)+) *\r?\n")
 _MAX_PORT: Final = 65535
 
@@ -137,23 +139,17 @@ def parse_description(data: bytes) -> SessionDescription:
         NotSDPError: If it does not begin with ``v=0`` (400).
         InvalidLineError: If a line breaks the grammar or the order (400).
     """
-    lines = parse_lines(data)
-    if lines[0].rstrip(b"\r\n") != b"v=0":
-        raise NotSDPError
-    types = bytes(map(itemgetter(0), lines))
-    if _ORDER.fullmatch(types) is None:
-        raise _first_misplaced(types)
-    if (count := types.count(b"m")) > MAX_MEDIA_SECTIONS:
-        raise TooManySectionsError(count, MAX_MEDIA_SECTIONS)
-    # One more than the sections: the end of each is the start of the next.
-    starts = [*map(re.Match.start, re.finditer(b"m", types)), len(lines)]
-    return SessionDescription(
-        data,
-        Section(serialize_lines(lines[: starts[0]]), 1),
-        tuple(
-            _parse_media_section(serialize_lines(lines[start:end]), start + 1)
-            for start, end in pairwise(starts)
-        ),
+    check_size(data)
+    if _DESCRIPTION.fullmatch(data) is None:
+        raise _first_mistake(data)
+    session, *sections = data.split(b"\nm=")
+    if len(sections) > MAX_MEDIA_SECTIONS:
+        raise TooManySectionsError(len(sections), MAX_MEDIA_SECTIONS)
+    if not sections:
+        return _assemble(data, [data])
+    *others, last = sections
+    return _assemble(
+        data, [session + b"\n", *(b"m=%s\n" % section for section in others), b"m=" + last]
     )
 
 
@@ -171,6 +167,15 @@ def assemble_description(texts: Sequence[bytes]) -> SessionDescription:
     """
     data = b"".join(texts)
     check_size(data)
+    return _assemble(data, texts)
+
+
+def serialize_description(description: SessionDescription) -> bytes:
+    """Return the bytes of a description: its lines, untouched, in their order."""
+    return b"".join(part.text for part in (description.session, *description.media))
+
+
+def _assemble(data: bytes, texts: Sequence[bytes]) -> SessionDescription:
     if len(data) > MAX_LINE_BYTES:
         check_line_lengths(data.splitlines(keepends=True))
     session, *sections = texts
@@ -180,11 +185,6 @@ def assemble_description(texts: Sequence[bytes]) -> SessionDescription:
         media.append(_parse_media_section(section, lineno))
         lineno += section.count(b"\n")
     return SessionDescription(data, Section(session, 1), tuple(media))
-
-
-def serialize_description(description: SessionDescription) -> bytes:
-    """Return the bytes of a description: its lines, untouched, in their order."""
-    return b"".join(part.text for part in (description.session, *description.media))
 
 
 def _parse_media_section(text: bytes, lineno: int) -> MediaSection:
@@ -199,8 +199,15 @@ def _parse_media_section(text: bytes, lineno: int) -> MediaSection:
     return MediaSection(text, lineno, match[1], port, match[3], formats)
 
 
-def _first_misplaced(types: bytes) -> SDPError:
-    """Return the first mistake in an order of line types that begins with v."""
+def _first_mistake(data: bytes) -> SDPError:
+    """Return what is wrong with a description that does not match."""
+    try:
+        lines = parse_lines(data)
+    except SDPError as mistake:
+        return mistake
+    if lines[0].rstrip(b"\r\n") != b"v=0":
+        return NotSDPError()
+    types = bytes(map(itemgetter(0), lines))
     session, _, media = types.partition(b"m")
     for index, letter in enumerate(b"os", 1):
         if types[index : index + 1] != bytes([letter]):

@@ -3,7 +3,12 @@ import pytest
 from helpers.descriptions import ANSWERS, OFFERS
 from sdpfilter.errors import InvalidLineError
 from sdpfilter.sdp.attributes import Direction
-from sdpfilter.sdp.session import MediaSection, parse_description, serialize_description
+from sdpfilter.sdp.session import (
+    MediaSection,
+    assemble_description,
+    parse_description,
+    serialize_description,
+)
 
 HEAD = b"v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n"
 AVPF = b"UDP/TLS/RTP/SAVPF"
@@ -18,6 +23,14 @@ def test_real_descriptions_round_trip(data: bytes) -> None:
     for part in (description.session, *description.media):
         start = part.first_lineno - 1
         assert part.lines == tuple(lines[start : start + len(part.lines)])
+
+
+@pytest.mark.parametrize("data", [*OFFERS.values(), *ANSWERS.values()], ids=[*OFFERS, *ANSWERS])
+def test_parts_are_assembled(data: bytes) -> None:
+    """Of its parts the same description comes as of its bytes."""
+    description = parse_description(data)
+    parts = (description.session, *description.media)
+    assert assemble_description([part.text for part in parts]) == description
 
 
 @pytest.mark.parametrize(
