@@ -106,6 +106,9 @@ class EnvoyProcess:
         if not admin_port:
             return {}
         try:
+            # Addresses are known before anybody listens there.
+            if (await send(admin_port, request_bytes("GET", "/ready"))).status != 200:
+                return {}
             answer = await send(admin_port, request_bytes("GET", "/listeners?format=json"))
         except (OSError, asyncio.IncompleteReadError):
             # It is not there yet, or it has just ended and the report is on its way.
