@@ -77,7 +77,7 @@ def test_codecs_of_chromium(codecs: list[str], left: str) -> None:
             id="retransmission-is-not-named",
         ),
         pytest.param(
-            audio(b"a=fmtp:110 x=1;APT=9", formats=b"111 63 9 110"),
+            audio(b"a=fmtp:110 x=1/2;APT=9", formats=b"111 63 9 110"),
             ["opus", "telephone-event"],
             "111",
             id="apt",

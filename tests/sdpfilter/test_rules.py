@@ -89,6 +89,8 @@ def test_the_session_may_have_the_credentials() -> None:
     data = OFFER.replace(credentials, b"").replace(b"t=0 0\r\n", b"t=0 0\r\n" + credentials)
     check_offer(data)
     check_offer(data.replace(b"a=mid:0", b"a=ice-pwd:0123456789012345678901\r\na=mid:0"))
+    # The second section's fingerprint is the first one's.
+    check_offer(data.replace(b"a=fingerprint", b"a=x").replace(b"a=x", b"a=fingerprint", 1))
 
 
 def test_a_rejected_section_needs_no_transport_attributes() -> None:

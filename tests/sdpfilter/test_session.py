@@ -105,6 +105,7 @@ def test_attributes_of_a_section() -> None:
     assert (audio.mid, channel.mid) == (b"0", b"1")
     assert audio.attribute(b"rtcp-mux") == b""
     assert channel.attribute(b"rtcp-mux") is None
+    assert channel.attribute(b"ice") is None
     assert [found.lineno for found in audio.attributes(b"ssrc")] == [37, 38]
 
 
