@@ -21,7 +21,9 @@ _HELPERS: Final = frozenset({b"red", b"rtx", b"cn", b"telephone-event", b"ulpfec
 _KNOWN: Final = frozenset({b"opus", *_STATIC.values(), *_HELPERS, b"ilbc", b"isac", b"l16"})
 # a=rtpmap:<payload type> <encoding name>/<clock rate>, a=fmtp:<payload type> <parameters> and
 # a=rtcp-fb:<payload type> <feedback> (RFC 8866, sections 6.6 and 6.15; RFC 4585, section 4.2).
-_LINE: Final = re.compile(rb"\na=(rtpmap|fmtp|rtcp-fb):[ \t]*0*([0-9]+)(?:[ \t]+([^\r\n]*)|\r?\n)")
+_LINE: Final = re.compile(
+    rb"\na=(rtpmap|fmtp|rtcp-fb):[ \t]*0*([0-9]+)(?:[ \t]+([^\r\n]*)|(?=\r?\n))"
+)
 
 
 CodecLine = tuple[int, bytes, bytes, bytes]

@@ -204,3 +204,12 @@ def test_a_chain_of_references_falls_as_a_whole(upwards: bool) -> None:
     data = audio(*names, b"a=rtpmap:60 x/8000", *lines, formats=b"111 " + numbers)
 
     assert formats(rewrite_offer(data, OPUS).data) == "111"
+
+
+def test_a_line_without_parameters_hides_no_other() -> None:
+    """The line behind an a=fmtp that says nothing is seen, and goes with its codec."""
+    data = audio(b"a=fmtp:111", b"a=fmtp:63 111/111", b"a=rtcp-fb:9", b"a=rtcp-fb:9 nack")
+
+    rewritten = rewrite_offer(data, OPUS).data
+    assert b"fmtp:63" not in rewritten
+    assert b"rtcp-fb:9" not in rewritten
