@@ -181,10 +181,12 @@ def denied(code: int, **fields: object) -> Callable[[CheckResponse], CheckRespon
     )
 
 
+SPLIT: Final = HeaderValueOption(header=HeaderValue(key="x-note", value="one\r\nx-split: two"))
+
+
 def split_header(consent: CheckResponse) -> CheckResponse:
     """Return consent with a header whose value would become two lines."""
-    value = HeaderValue(key="x-note", value="one\r\nauthorization: Bearer two")
-    consent.ok_response.headers.append(HeaderValueOption(header=value))
+    consent.ok_response.headers.append(SPLIT)
     return consent
 
 
@@ -233,6 +235,11 @@ def aborting(_door: Door) -> Check:
         # Pathological
         pytest.param(answers(lambda _: b"\xff\xff\xff\xff"), "unavailable", id="garbage"),
         pytest.param(answers(split_header), "unavailable", id="split-header"),
+        pytest.param(
+            answers(denied(7, status=HttpStatus(code=StatusCode.OK), headers=[SPLIT], body="x")),
+            "unavailable",
+            id="split-header-of-an-answer",
+        ),
         pytest.param(answers(lambda c: c.SerializeToString()[:-7]), "unavailable", id="cut-off"),
     ],
 )
