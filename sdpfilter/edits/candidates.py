@@ -112,7 +112,8 @@ def _drop_candidates(
     parts = (draft.description.session, *draft.description.media)
     emptied = []
     for part in parts:
-        candidates = part.attributes(b"candidate")
+        # Those of a rejected section are gone already.
+        candidates = [found for found in part.attributes(b"candidate") if draft.text(found.lineno)]
         left = len(candidates)
         for candidate in candidates:
             fields = candidate.value.split()

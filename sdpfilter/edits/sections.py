@@ -90,6 +90,8 @@ def set_port(draft: Draft, section: MediaSection, port: int, rule: str, detail: 
 def _reject(draft: Draft, section: MediaSection) -> None:
     kind = section.media.decode() if section.media in _KNOWN_KINDS else "other"
     set_port(draft, section, 0, "section_rejected", kind)
-    # With it, port 0 would not reject (RFC 9143, section 6).
-    for flag in section.attributes(b"bundle-only"):
-        draft.remove(flag.lineno, "section_rejected", "bundle-only")
+    # With the first, port 0 would not reject (RFC 9143, section 6); a section with port 0 has no
+    # candidates (RFC 8839, section 4.4.1.1.2).
+    for name in (b"bundle-only", b"candidate", b"end-of-candidates"):
+        for attribute in section.attributes(name):
+            draft.remove(attribute.lineno, "section_rejected", name.decode())

@@ -116,10 +116,7 @@ EXPECTED: Final[dict[str, dict[str, list[str]]]] = {
     },
     "media: audio": {
         "section_rejected 2": [
-            "offer_aiortc1.16_gathered",
             "offer_aiortc1.16_initial",
-            "offer_aiortc_old_2026-01-25_public",
-            "offer_chromium156_audio_dc_gathered",
             "offer_chromium156_audio_dc_initial",
             "offer_chromium156_recvonly_dc_initial",
             "offer_firefox153_audio_dc_initial",
@@ -129,16 +126,16 @@ EXPECTED: Final[dict[str, dict[str, list[str]]]] = {
             "answer_openai_docs_example",
         ],
         "section_rejected 3": ["offer_chromium156_audio_video_dc_initial"],
+        "section_rejected 5": ["offer_aiortc1.16_gathered"],
+        "section_rejected 6": ["offer_chromium156_audio_dc_gathered"],
+        "section_rejected 9": ["offer_aiortc_old_2026-01-25_public"],
     },
     "media: voice, refuse": {
         "sdp_media_forbidden": ["offer_chromium156_audio_video_dc_initial"],
     },
     "max_data_sections: 0": {
         "section_rejected 2": [
-            "offer_aiortc1.16_gathered",
             "offer_aiortc1.16_initial",
-            "offer_aiortc_old_2026-01-25_public",
-            "offer_chromium156_audio_dc_gathered",
             "offer_chromium156_audio_dc_initial",
             "offer_chromium156_audio_video_dc_initial",
             "offer_chromium156_recvonly_dc_initial",
@@ -148,6 +145,9 @@ EXPECTED: Final[dict[str, dict[str, list[str]]]] = {
             "answer_openai_2026-08-17_ga_calls",
             "answer_openai_docs_example",
         ],
+        "section_rejected 5": ["offer_aiortc1.16_gathered"],
+        "section_rejected 6": ["offer_chromium156_audio_dc_gathered"],
+        "section_rejected 9": ["offer_aiortc_old_2026-01-25_public"],
     },
     "audio_codecs: opus": {
         "codec_removed 4": ["offer_aiortc1.16_gathered", "offer_aiortc1.16_initial"],

@@ -1,6 +1,6 @@
 import pytest
 
-from helpers.descriptions import ANSWERS
+from helpers.descriptions import ANSWERS, OFFERS
 from helpers.rewriting import (
     CHROMIUM,
     OPENAI,
@@ -116,6 +116,17 @@ def test_forbidden_sections_are_rejected(data: bytes, wanted: Policy, expected: 
     rewritten = rewrite_offer(data, wanted)
     shown = [line.split(" UDP/")[0] for line in changes(data, rewritten.data)]
     assert shown == expected
+
+
+@pytest.mark.parametrize("candidates", ["keep", "drop_private", "drop_all"])
+def test_a_rejected_section_keeps_no_candidates(candidates: str) -> None:
+    """Port 0 is nowhere to reach anybody, and hiding addresses does not bring a port back."""
+    data = OFFERS["offer_aiortc_old_2026-01-25_public"]
+    wanted = policy(media=["audio"], offer_candidates=candidates)
+    section = rewrite_offer(data, wanted).description.media[1]
+    assert section.is_rejected
+    assert not section.attributes(b"candidate")
+    assert not section.attributes(b"end-of-candidates")
 
 
 @pytest.mark.parametrize(
