@@ -10,13 +10,13 @@ import pytest
 import pytest_asyncio
 import trustme
 
-from helpers.gateway import (
+from helpers.gateway import Gateway
+from helpers.gatewayfiles import (
     AZURE_KEY,
     KEYS,
     MASTER_KEY,
     TOKEN_SECRET,
     Files,
-    Gateway,
     azure_entry,
     openai_entry,
 )

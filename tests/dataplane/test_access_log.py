@@ -8,19 +8,8 @@ import pytest
 from helpers.descriptions import ANSWERS, OFFERS
 from helpers.envoylint import manager
 from helpers.envoyproc import EnvoyProcess, local_bootstrap
-from helpers.gateway import (
-    AZURE_KEY,
-    KEY,
-    KEYS,
-    MASTER_KEY,
-    OFFER,
-    OPENAI_KEY,
-    SDP_TYPE,
-    TOKEN_SECRET,
-    Gateway,
-    bearer,
-    until,
-)
+from helpers.gateway import OFFER, SDP_TYPE, Gateway, bearer, until
+from helpers.gatewayfiles import AZURE_KEY, KEY, KEYS, MASTER_KEY, OPENAI_KEY, TOKEN_SECRET
 from helpers.http11 import Message, request_bytes, send
 from helpers.secretscan import find_secrets
 

@@ -4,7 +4,8 @@ from typing import Final
 import pytest
 
 from helpers.expect import ORIGIN, check_readable
-from helpers.gateway import JSON_TYPE, KEY, OFFER, SDP_TYPE, Gateway, bearer
+from helpers.gateway import JSON_TYPE, OFFER, SDP_TYPE, Gateway, bearer
+from helpers.gatewayfiles import KEY
 from helpers.http11 import Message, request_bytes, send
 from helpers.recording import error_reply
 

@@ -5,7 +5,8 @@ from typing import Final
 import pytest
 
 from helpers.expect import ORIGIN, check_readable, check_refusal
-from helpers.gateway import KEY, OFFER, SDP_TYPE, Gateway, bearer
+from helpers.gateway import OFFER, SDP_TYPE, Gateway, bearer
+from helpers.gatewayfiles import KEY
 from helpers.http2 import ResetError, send_h2
 from helpers.http11 import Header
 

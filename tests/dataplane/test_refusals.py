@@ -7,16 +7,8 @@ import pytest
 
 from extauthz.keys import hash_key
 from helpers.expect import check_refusal
-from helpers.gateway import (
-    JSON_TYPE,
-    KEY,
-    MASTER_KEY,
-    OFFER,
-    OPENAI_KEY,
-    SDP_TYPE,
-    Gateway,
-    bearer,
-)
+from helpers.gateway import JSON_TYPE, OFFER, SDP_TYPE, Gateway, bearer
+from helpers.gatewayfiles import KEY, MASTER_KEY, OPENAI_KEY
 from helpers.http11 import Header
 from ringback.contract import MAX_REQUEST_BODY_BYTES
 from ringback.secrets import Secret

@@ -10,7 +10,8 @@ import pytest
 import pytest_asyncio
 
 from helpers.expect import check_refusal
-from helpers.gateway import KEY, Gateway, azure_entry, openai_entry, until
+from helpers.gateway import Gateway, until
+from helpers.gatewayfiles import KEY, azure_entry, openai_entry
 from helpers.load import Load
 from helpers.recording import CALLS, RecordingUpstream, call_reply
 

@@ -8,7 +8,8 @@ from typing import Any, Final
 import pytest
 
 from helpers.expect import check_refusal
-from helpers.gateway import AZURE_KEY, OPENAI_KEY, Gateway
+from helpers.gateway import Gateway
+from helpers.gatewayfiles import AZURE_KEY, OPENAI_KEY
 from helpers.http11 import Header, Message
 from helpers.recording import (
     CALLS,

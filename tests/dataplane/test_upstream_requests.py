@@ -4,18 +4,8 @@ from typing import Final
 import pytest
 
 from helpers.expect import ORIGIN, check_readable
-from helpers.gateway import (
-    AZURE,
-    AZURE_KEY,
-    OFFER,
-    OPENAI,
-    OPENAI_KEY,
-    SDP_TYPE,
-    SHORT,
-    TOKEN_SECRET,
-    Gateway,
-    bearer,
-)
+from helpers.gateway import AZURE, OFFER, OPENAI, SDP_TYPE, SHORT, Gateway, bearer
+from helpers.gatewayfiles import AZURE_KEY, OPENAI_KEY, TOKEN_SECRET
 from helpers.http11 import Header, Message, request_bytes, send
 from helpers.recording import CALLS, CLIENT_SECRETS, SDP_ANSWER, Reply, call_reply, minted_reply
 from ringback import __version__

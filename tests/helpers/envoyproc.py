@@ -82,11 +82,6 @@ class EnvoyProcess:
     ) -> None:
         await self._stop()
 
-    @property
-    def admin_port(self) -> int:
-        """Of the admin interface."""
-        return self._ports["admin"]
-
     def port(self, listener: str) -> int:
         """Return where a listener listens."""
         return self._ports[listener]

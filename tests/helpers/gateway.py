@@ -6,21 +6,18 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from pathlib import Path
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, Final
 
-from extauthz.keyfile import save_keys
-from extauthz.keys import VirtualKey, hash_key
+from extauthz.keys import hash_key
 from helpers.descriptions import OFFERS
 from helpers.expect import ORIGIN
+from helpers.gatewayfiles import KEY, TOKEN_SECRET, Files
 from helpers.http11 import Header, Message, request_bytes, send
 from helpers.load import Send
 from helpers.recording import RecordingUpstream
 from ringback import health
-from ringback.cli.plan import StackOptions
 from ringback.cli.stack import Stack
 from ringback.secrets import Secret
 from ringback.settings import TokenSettings
@@ -35,96 +32,12 @@ AZURE: Final = "/openai/v1/realtime"
 SDP_TYPE: Final = ("content-type", "application/sdp")
 JSON_TYPE: Final = ("content-type", "application/json")
 
-TOKEN_SECRET: Final = "a secret that seals what the tests mint"
-OPENAI_KEY: Final = "sk-upstream-openai-standard-key"
-AZURE_KEY: Final = "0123456789abcdef-azure-standard-key"
-MASTER_KEY: Final = "sk-master-of-all-the-tests"
-# Keys of callers, by what is special about them.
-KEYS: Final[dict[str, VirtualKey]] = {
-    "sk-team-key-for-everything": VirtualKey("", alias="web-team", team="web", user="ada"),
-    "sk-key-for-azure-alone": VirtualKey("", alias="azure-only", models=("voice-azure",)),
-    "sk-key-that-is-blocked": VirtualKey("", alias="blocked", blocked=True),
-    "sk-key-that-expired": VirtualKey("", alias="old", expires=datetime(2020, 1, 31, tzinfo=UTC)),
-    "sk-key-to-be-blocked-later": VirtualKey("", alias="doomed"),
-}
-KEY: Final = "sk-team-key-for-everything"
 _WAIT_S: Final = 20.0
 
 
 def bearer(credential: str) -> Header:
     """Return the header that shows a credential."""
     return ("authorization", f"Bearer {credential}")
-
-
-def openai_entry(group: str, base: str, **info: str) -> dict[str, Any]:
-    """Return an entry of ``model_list`` for OpenAI at a base URL."""
-    return {
-        "model_name": group,
-        "litellm_params": {
-            "model": "openai/gpt-realtime",
-            "api_base": base,
-            "api_key": OPENAI_KEY,
-            "organization": "org-of-the-operator",
-        },
-        "model_info": {"id": f"{group}-1", **info},
-    }
-
-
-def azure_entry(group: str, base: str) -> dict[str, Any]:
-    """Return an entry of ``model_list`` for an Azure resource."""
-    params = {"model": "azure/rt-deployment", "api_base": base, "api_key": AZURE_KEY}
-    return {"model_name": group, "litellm_params": params, "model_info": {"id": f"{group}-1"}}
-
-
-@dataclass(frozen=True, slots=True)
-class Files:
-    """The configuration of one gateway, in a folder of its own."""
-
-    folder: Path
-    config: Path = field(init=False)
-    keys: Path = field(init=False)
-    settings: Path = field(init=False)
-
-    def __post_init__(self) -> None:
-        for name, file in (("config", "litellm.yaml"), ("keys", "keys.yaml")):
-            object.__setattr__(self, name, self.folder / file)
-        object.__setattr__(self, "settings", self.folder / "ringback.yaml")
-
-    def write_config(self, entries: Iterable[Mapping[str, Any]]) -> None:
-        """Write LiteLLM's file, in one step as editors do."""
-        content = {"model_list": list(entries), "general_settings": {"master_key": MASTER_KEY}}
-        temporary = self.config.with_suffix(".new")
-        temporary.write_text(json.dumps(content))
-        temporary.replace(self.config)
-
-    def write_keys(self, **changes: dict[str, Any]) -> None:
-        """Write the key file.
-
-        Args:
-            changes: By alias, fields of a key that differ from `KEYS`.
-        """
-        keys = [
-            replace(key, hash=hash_key(Secret(raw)), **changes.get(str(key.alias), {}))
-            for raw, key in KEYS.items()
-        ]
-        save_keys(self.keys, keys)
-
-    def write_settings(self, **settings: object) -> None:
-        """Write ringback.yaml."""
-        self.settings.write_text(json.dumps({"token": {"secret": TOKEN_SECRET}, **settings}))
-
-    def options(self, *, workers: int = 1) -> StackOptions:
-        """Return what starts a stack with these files."""
-        return StackOptions(
-            config=self.config,
-            settings=self.settings,
-            keys=self.keys,
-            port=0,
-            egress_port=0,
-            admin_port=0,
-            workers=workers,
-            concurrency=1,
-        )
 
 
 @dataclass(frozen=True, slots=True)

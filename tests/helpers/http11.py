@@ -166,16 +166,6 @@ class Client:
         async with asyncio.timeout(timeout_s):
             return await read_message(self._reader, is_answer=True, to_head=to_head)
 
-    async def is_closed(self, timeout_s: float = 5) -> bool:
-        """Tell whether the server ends the connection in time, without another byte."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await self._reader.read(1) == b""
-        except ConnectionError:
-            return True
-        except TimeoutError:
-            return False
-
 
 async def send(port: int, data: bytes, *, timeout_s: float = _TIMEOUT_S) -> Message:
     """Send bytes over a connection of their own and return the answer to them.

@@ -63,13 +63,11 @@ class RecordingUpstream:
         tls: Serve https with this context.
         received: All requests so far, in the order of their ends.
         script: By the last part of a path, what is answered instead of the default.
-        connections: How many were accepted so far.
     """
 
     tls: ssl.SSLContext | None = None
     received: list[Message] = field(default_factory=list)
     script: dict[str, Reply] = field(default_factory=dict)
-    connections: int = 0
     _numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
     _server: asyncio.Server | None = None
@@ -121,7 +119,6 @@ class RecordingUpstream:
         return [request for request in self.received if request.target.endswith("/" + ending)]
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
         self._writers.add(writer)
         try:
             with suppress(asyncio.IncompleteReadError, ConnectionError):
