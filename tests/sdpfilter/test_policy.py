@@ -3,7 +3,7 @@ from itertools import permutations
 from typing import Any, Final
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from helpers.policies import policies
@@ -154,7 +154,7 @@ def merge(*them: Policy) -> Policy | None:
 
 
 @given(policies())
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_policy_and_itself_are_that_policy(one: Policy) -> None:
     """Merging is idempotent, and a policy that sets nothing adds nothing."""
     assert strictest(one, one) == one
@@ -162,7 +162,7 @@ def test_a_policy_and_itself_are_that_policy(one: Policy) -> None:
 
 
 @given(st.tuples(policies(), policies(), policies()))
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_order_and_grouping_do_not_matter(them: tuple[Policy, Policy, Policy]) -> None:
     """Merging is commutative and associative, contradictions included."""
     merged = merge(*them)
