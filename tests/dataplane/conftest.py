@@ -1,4 +1,4 @@
-"""Fixtures of the tests with a real Envoy: a gateway to be left as it is, and one to be disturbed."""
+"""Fixtures of the tests with a real Envoy: a gateway to be left as it is, one to be disturbed."""
 
 import shutil
 import ssl
