@@ -37,7 +37,7 @@ def hide_addresses(draft: Draft, policy: Policy) -> None:
         _drop_candidates(draft, lambda fields: why(fields[_ADDRESS]))
         unset_defaults(draft, lambda address, _port: bool(why(address)))
         hide_origin(draft, why)
-    if policy.mask_related_addresses:
+    if policy.mask_related_addresses and _has_candidates(draft.description):
         for section in draft.description.media:
             for candidate in section.attributes(b"candidate"):
                 _mask_related(draft, candidate)
@@ -81,14 +81,19 @@ def limit_candidates(
         for candidate in section.attributes(b"candidate")
     )
     is_needed = is_limited or policy.offer_candidates is not OfferCandidates.KEEP
-    if not left and (answered or (is_needed and not _has_candidates(offer))):
+    if not left and (answered or (is_needed and not _is_reachable(offer))):
         raise NoCandidateLeftError(answered)
 
 
-def _has_candidates(offer: SessionDescription) -> bool:
+def _is_reachable(offer: SessionDescription) -> bool:
     return any(
         section.attributes(b"candidate") for section in offer.media if not section.is_rejected
     )
+
+
+def _has_candidates(description: SessionDescription) -> bool:
+    """Tell at one look what is true of most offers: that there is nothing to do."""
+    return b"\na=candidate" in description.data
 
 
 def _drop_candidates(
@@ -107,7 +112,7 @@ def _drop_candidates(
     """
     kept: set[Place] = set()
     dropped: set[Place] = set()
-    if b"\na=candidate" not in draft.description.data:
+    if not _has_candidates(draft.description):
         return kept, dropped
     parts = (draft.description.session, *draft.description.media)
     emptied = []

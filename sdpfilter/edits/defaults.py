@@ -40,7 +40,7 @@ def unset_defaults(draft: Draft, is_gone: Callable[[bytes, bytes], bool]) -> Non
 
 
 def hide_origin(draft: Draft, why: Callable[[bytes], str]) -> None:
-    """Unset the address of o=, of which nothing depends (RFC 9429, section 5.2.1).
+    """Unset the address of o=, on which nothing depends (RFC 9429, section 5.2.1).
 
     Loopback stays: it is what browsers write.
 
