@@ -3,10 +3,14 @@
 import os
 import time
 
+from extauthz.admission import Admission
 from extauthz.clusters import snapshot_of
 from extauthz.configuration import ConfigurationKeeper, load_configuration
 from extauthz.discovery import ClusterDiscovery
 from extauthz.egress import Egress
+from extauthz.endpoints.calls import Calls
+from extauthz.endpoints.clientsecrets import ClientSecrets
+from extauthz.endpoints.ready import Ready
 from extauthz.gate import Gate
 from extauthz.mint import Minter
 from extauthz.service import ExtAuthz
@@ -25,7 +29,14 @@ def _build(settings: Settings) -> ExtAuthz:
     keeper = ConfigurationKeeper(configuration, settings, discovery)
     egress = Egress(settings.upstream.egress_url)
     minter = Minter(egress, sealer, settings, time.time)
-    gate = Gate(lambda: keeper.current, minter, sealer, time.time)
+    admission = Admission(lambda: keeper.current, time.time)
+    gate = Gate(
+        [
+            Calls(lambda: keeper.current, admission, sealer, time.time),
+            ClientSecrets(admission, minter),
+            Ready(),
+        ]
+    )
     return ExtAuthz(gate, keeper, discovery, egress)
 
 

@@ -11,8 +11,8 @@ from extauthz.deployments import Catalogue, Origin
 from extauthz.discovery import ClusterDiscovery
 from extauthz.errors import ConfigError
 from extauthz.filewatch import MISSING_S, POLL_S, Fingerprint, fingerprint, watch
-from extauthz.keyfile import KeyFileSource
 from extauthz.keys import KeySource, KeySources, MasterKeySource
+from extauthz.keys.keyfile import KeyFileSource
 from extauthz.litellm import config_files, load_config
 from extauthz.metrics import RELOADS
 from ringback.logs import get_logger

@@ -20,6 +20,7 @@ class RequestFacts:
     Attributes:
         method: Upper case.
         path: Normalised by Envoy, without the query.
+        query: What stands behind the question mark, as it came.
         headers: Names in lower case; repeated lines are joined by a comma.
         body: The whole body where the route sends it to us, else empty.
     """
@@ -28,6 +29,7 @@ class RequestFacts:
     path: str
     headers: Mapping[str, str]
     body: bytes = b""
+    query: str = ""
 
 
 @dataclass(frozen=True, slots=True)

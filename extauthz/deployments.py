@@ -1,7 +1,6 @@
 """Deployments, one per upstream model endpoint, and the catalogue that finds them by model."""
 
-import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal, Protocol
@@ -96,26 +95,20 @@ class Deployments(Protocol):
         ...
 
 
-Choose = Callable[[Sequence[Deployment]], Deployment]
-
-
 class Catalogue:
     """Finds deployments; immutable, so that a reload replaces the whole of it at once.
 
     Args:
         config: The deployments and aliases of one configuration.
-        choose: The strategy of `pick`: one of several deployments of a group. Uniform by default,
-            as LiteLLM's ``simple-shuffle`` without weights.
     """
 
-    def __init__(self, config: Deployments, choose: Choose = random.choice) -> None:
+    def __init__(self, config: Deployments) -> None:
         groups: dict[str, list[Deployment]] = {}
         for deployment in config.deployments:
             groups.setdefault(deployment.model_name, []).append(deployment)
         self._groups = {name: tuple(members) for name, members in groups.items()}
         self._aliases = dict(config.aliases)
         self._by_id = {deployment.id: deployment for deployment in config.deployments}
-        self._choose = choose
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -131,13 +124,13 @@ class Catalogue:
         group = self._aliases.get(model, model)
         return group if group in self._groups else None
 
-    def pick(self, group: str) -> Deployment:
-        """Return the deployment that serves the next session of a group.
+    def deployments(self, group: str) -> tuple[Deployment, ...]:
+        """Return the deployments of a group, in the order of the file.
 
         Raises:
             KeyError: If there is no such group; `resolve` first.
         """
-        return self._choose(self._groups[group])
+        return self._groups[group]
 
     def by_id(self, deployment_id: str) -> Deployment | None:
         """Return the deployment with this id, for example the one that a token is pinned to."""

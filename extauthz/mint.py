@@ -1,11 +1,13 @@
 """``client_secrets``: mints an ephemeral key upstream and hands out a sealed token instead."""
 
+import random
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
+from extauthz.admission import Admitted
 from extauthz.decision import Answer, Labels
 from extauthz.deployments import Deployment
 from extauthz.egress import Egress
@@ -50,34 +52,40 @@ class Minter:
         sealer: From `ringback.tokens.token_sealer`.
         settings: Lifetimes and timeouts.
         now: The time in seconds since the epoch.
+        choose: Which of several deployments mints.
     """
 
     def __init__(
-        self, egress: Egress, sealer: Sealer, settings: Settings, now: Callable[[], float]
+        self,
+        egress: Egress,
+        sealer: Sealer,
+        settings: Settings,
+        now: Callable[[], float],
+        choose: Callable[[Sequence[Deployment]], Deployment] = random.choice,
     ) -> None:
         self._egress = egress
         self._sealer = sealer
         self._settings = settings
         self._now = now
+        self._choose = choose
 
     async def mint(
         self,
         request: MintRequest,
-        deployment: Deployment,
-        key: VirtualKey,
+        admitted: Admitted,
         safety_identifier: str | None,
     ) -> Answer:
         """Return the answer to the downstream.
 
         Args:
             request: What the caller asks for.
-            deployment: Who mints.
-            key: Who asks; it may use the deployment's group.
+            admitted: Who asks, and who may mint.
             safety_identifier: The caller's ``OpenAI-Safety-Identifier``, passed on.
 
         Raises:
             ApiError: If the upstream refuses, fails or is too slow.
         """
+        key, deployment = admitted.key, self._choose(admitted.deployments)
         upstream = provider_of(deployment).mint_request(deployment)
         if safety_identifier:
             upstream = _identify(upstream, safety_identifier)

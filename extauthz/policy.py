@@ -9,7 +9,7 @@ from extauthz.errors import (
     ModelDeniedError,
     UnknownKeyError,
 )
-from extauthz.keys import VirtualKey
+from extauthz.keys.model import VirtualKey
 
 # Entries of a key's model list that stand for every model.
 ALL_MODELS: Final = frozenset({"*", "all-proxy-models"})

@@ -27,9 +27,11 @@ _LABELS = tuple(field.name for field in fields(Labels))
 def read_request(message: CheckRequest) -> RequestFacts:
     """Return the facts of a request that Envoy asks about."""
     http = message.attributes.request.http
+    path, _, query = http.path.partition("?")
     return RequestFacts(
         method=http.method,
-        path=http.path.partition("?")[0],
+        path=path,
+        query=query,
         headers=dict(http.headers),
         body=http.raw_body or http.body.encode(),
     )

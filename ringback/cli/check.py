@@ -71,7 +71,7 @@ class _Mistakes:
 def _load(
     mistakes: _Mistakes, config: Path | None, settings: Path | None, keys: Path | None
 ) -> _House | None:
-    from extauthz.keyfile import load_keys
+    from extauthz.keys.keyfile import load_keys
     from extauthz.litellm import load_config
     from ringback.settings import load_settings
     from ringback.tokens import token_sealer

@@ -7,8 +7,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from extauthz.keyfile import save_keys
 from extauthz.keys import VirtualKey, hash_key
+from extauthz.keys.keyfile import save_keys
 from ringback.cli.bootstrap import Address
 from ringback.errors import StartError
 from ringback.secrets import Secret

@@ -65,7 +65,7 @@ def create(
 @app.command("list")
 def list_keys(file: File = _DEFAULT_FILE) -> None:
     """List the keys: names, rights and states, never the keys themselves."""
-    from extauthz.keyfile import load_keys
+    from extauthz.keys.keyfile import load_keys
 
     with _refusals(file):
         keys = load_keys(file)
@@ -129,7 +129,7 @@ def _changing(file: Path, *, may_be_new: bool = False) -> Iterator[list["Virtual
 
     The folder is locked meanwhile, so that two changes at once both stay.
     """
-    from extauthz.keyfile import load_keys, save_keys
+    from extauthz.keys.keyfile import load_keys, save_keys
 
     with _refusals(file):
         folder = os.open(file.resolve().parent, os.O_RDONLY | os.O_DIRECTORY)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from extauthz.keyfile import load_keys
+from extauthz.keys.keyfile import load_keys
 from extauthz.litellm import load_config
 from ringback.cli.demo import MODELS, check_emulator, random_key
 from ringback.secrets import Secret

@@ -13,8 +13,8 @@ from playwright.async_api import Page
 
 from emulator.options import Options
 from emulator.server import Emulator
-from extauthz.keyfile import save_keys
 from extauthz.keys import VirtualKey, hash_key
+from extauthz.keys.keyfile import save_keys
 from helpers.policypage import app_page, call
 from ringback.cli.plan import StackOptions
 from ringback.cli.stack import Stack

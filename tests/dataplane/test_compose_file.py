@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from extauthz.keyfile import load_keys
 from extauthz.keys import hash_key
+from extauthz.keys.keyfile import load_keys
 from extauthz.litellm import load_config
 from helpers.containers import COMPOSE_FILE, ROOT, read_services, read_variables
 from helpers.smoke import MODELS

@@ -13,8 +13,8 @@ from extauthz.configuration import Configuration, ConfigurationKeeper, load_conf
 from extauthz.deployments import Origin
 from extauthz.discovery import ClusterDiscovery
 from extauthz.errors import ConfigError
-from extauthz.keyfile import save_keys
-from extauthz.keys import VirtualKey, hash_key
+from extauthz.keys import KeyQuery, VirtualKey, hash_key
+from extauthz.keys.keyfile import save_keys
 from helpers.authz import settings, write_config
 from helpers.waiting import until
 from ringback.secrets import Secret
@@ -95,7 +95,7 @@ class House:
 
     async def knows(self, key_hash: str) -> bool:
         """Tell whether a key is known."""
-        return await self.current.keys.find(key_hash) is not None
+        return await self.current.keys.find(KeyQuery(key_hash)) is not None
 
     def clusters(self, *hosts: str) -> Snapshot:
         """Return the clusters of these hosts."""
@@ -325,7 +325,7 @@ async def test_a_key_is_blocked_while_the_config_is_broken(house: House) -> None
         await until(lambda: logs)
         save_keys(house.keys, [replace(WEB, blocked=True)])
         await until(lambda: len(logs) == 2)
-    key = await house.current.keys.find(WEB.hash)
+    key = await house.current.keys.find(KeyQuery(WEB.hash))
     assert key is not None
     assert key.blocked
 

@@ -119,23 +119,15 @@ def test_a_model_resolves_to_a_group(model: str, group: str | None) -> None:
 
 
 def test_a_catalogue_finds_deployments() -> None:
-    """One deployment of a group is picked, any is found by id; what is not there is not found."""
-    catalogue = Catalogue(CONFIG, choose=first)
+    """Deployments are found by group and by id; what is not there is not found."""
+    catalogue = Catalogue(CONFIG)
     assert catalogue.groups == ("voice", "chat")
     assert catalogue.by_id("d3") is CONFIG.deployments[2]
     assert catalogue.by_id("d4") is None
     assert catalogue.origins() == (OPENAI, AZURE)
-    assert catalogue.pick("voice") is VOICE
+    assert catalogue.deployments("voice") == CONFIG.deployments[:2]
     with pytest.raises(KeyError):
-        catalogue.pick("fast")
-
-
-def test_every_deployment_of_a_group_is_picked() -> None:
-    """Sessions spread evenly over the deployments of a group."""
-    catalogue = Catalogue(CONFIG)
-    picked = [catalogue.pick("voice").id for _ in range(2000)]
-    assert 800 < picked.count("d1") < 1200
-    assert set(picked) == {"d1", "d2"}
+        catalogue.deployments("fast")
 
 
 @pytest.mark.parametrize(

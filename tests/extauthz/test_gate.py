@@ -12,9 +12,8 @@ from extauthz.decision import Allow, Answer, Decision, Labels
 from extauthz.deployments import Deployment, Origin
 from extauthz.egress import Egress
 from extauthz.errors import KeySourceUnavailableError
-from extauthz.gate import Gate
-from extauthz.keyfile import KeyFileSource, save_keys
-from extauthz.keys import MasterKeySource, VirtualKey, hash_key
+from extauthz.keys import KeyQuery, MasterKeySource, VirtualKey, hash_key
+from extauthz.keys.keyfile import KeyFileSource, save_keys
 from extauthz.mint import Minter
 from helpers.authz import (
     AZURE,
@@ -23,6 +22,7 @@ from helpers.authz import (
     OPENAI,
     Clock,
     configuration,
+    gate,
     request,
     sealer,
     settings,
@@ -51,7 +51,7 @@ class House:
         self.master = MasterKeySource(Secret(MASTER))
         self.configuration = configuration(self.master, self.keys)
         minter = Minter(egress, SEALER, settings(), self.clock)
-        self.gate = Gate(lambda: self.configuration, minter, SEALER, self.clock)
+        self.gate = gate(lambda: self.configuration, minter, SEALER, self.clock)
 
     def set_keys(self, *keys: VirtualKey) -> None:
         """Replace what the key file holds."""
@@ -408,7 +408,7 @@ async def test_a_token_stays_with_its_deployment(house: House) -> None:
 class Silent:
     """A key source that cannot be asked."""
 
-    async def find(self, key_hash: str) -> VirtualKey | None:  # noqa: ARG002  a KeySource
+    async def find(self, query: KeyQuery) -> VirtualKey | None:  # noqa: ARG002  a KeySource
         """Fail, as a database that is down does."""
         raise KeySourceUnavailableError
 

@@ -17,8 +17,8 @@ from envoyapi.service.auth.v3.external_auth_pb2 import CheckRequest, CheckRespon
 from envoyapi.service.auth.v3.external_auth_pb2_grpc import AuthorizationStub
 from envoyapi.service.cluster.v3.cds_pb2_grpc import ClusterDiscoveryServiceStub
 from envoyapi.service.discovery.v3.discovery_pb2 import DiscoveryRequest
-from extauthz.keyfile import save_keys
 from extauthz.keys import VirtualKey, hash_key
+from extauthz.keys.keyfile import save_keys
 from helpers.authz import EPHEMERAL_KEY, write_config
 from helpers.listener import Listener, listening
 from helpers.secretcheck import ShownSecretError, check_shows_none

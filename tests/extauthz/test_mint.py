@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from extauthz.admission import Admitted
 from extauthz.decision import Answer, Labels
 from extauthz.deployments import Deployment, Origin
 from extauthz.egress import Egress
@@ -42,7 +43,8 @@ class Setup:
     ) -> Answer:
         """Mint once, with these settings."""
         minter = Minter(self.egress, SEALER, settings(**values), self.clock)
-        return await minter.mint(parse_mint_request(body), deployment, key, safety_identifier)
+        admitted = Admitted(key, deployment.model_name, (deployment,))
+        return await minter.mint(parse_mint_request(body), admitted, safety_identifier)
 
     def provider_answers(self, **fields: Any) -> None:
         """Let the provider mint, with these fields besides the key."""

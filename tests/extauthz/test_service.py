@@ -22,11 +22,10 @@ from extauthz.configuration import Configuration, ConfigurationKeeper, load_conf
 from extauthz.deployments import Catalogue, Deployment
 from extauthz.discovery import ClusterDiscovery
 from extauthz.egress import Egress
-from extauthz.gate import Gate
-from extauthz.keys import KeySources, MasterKeySource, VirtualKey
+from extauthz.keys import KeyQuery, KeySources, MasterKeySource, VirtualKey
 from extauthz.mint import Minter
 from extauthz.service import ExtAuthz
-from helpers.authz import EPHEMERAL_KEY, OPENAI, Clock, Config, sealer, settings, write_config
+from helpers.authz import EPHEMERAL_KEY, OPENAI, Clock, Config, gate, sealer, settings, write_config
 from helpers.listener import Listener, Turn, listening
 from helpers.recording import JSON, Reply
 from ringback.secrets import Secret
@@ -48,6 +47,7 @@ class Service:
         write_config(self.config, entry, general_settings={"master_key": MASTER})
         self.settings = settings(config_file=self.config)
         self.configuration: Callable[[], Configuration] | None = None
+        self.choose: Callable[[Sequence[Deployment]], Deployment] = lambda found: found[0]
         self.port = 0
         # Requests that are under way when the server stops; the channel waits for them.
         self.asked: list[asyncio.Task[CheckResponse]] = []
@@ -60,10 +60,9 @@ class Service:
         discovery = ClusterDiscovery(snapshot_of(origins, self.settings.upstream))
         keeper = ConfigurationKeeper(configuration, self.settings, discovery)
         egress, seal = Egress(self.listener.url), sealer()
-        minter = Minter(egress, seal, self.settings, self.clock)
+        minter = Minter(egress, seal, self.settings, self.clock, self.choose)
         current = self.configuration or (lambda: keeper.current)
-        gate = Gate(current, minter, seal, self.clock)
-        service = ExtAuthz(gate, keeper, discovery, egress)
+        service = ExtAuthz(gate(current, minter, seal, self.clock), keeper, discovery, egress)
         server = aio.server()
         service.register(server)
         port = server.add_insecure_port("127.0.0.1:0")
@@ -161,7 +160,7 @@ class Failing:
         self._error = error
         self._key = key
 
-    async def find(self, key_hash: str) -> VirtualKey | None:  # noqa: ARG002  a KeySource
+    async def find(self, query: KeyQuery) -> VirtualKey | None:  # noqa: ARG002  a KeySource
         """Fail."""
         if self._error is not None:
             raise self._error
@@ -171,10 +170,9 @@ class Failing:
 def configured(
     *sources: Failing | MasterKeySource,
     deployment: Deployment = OPENAI,
-    choose: Callable[[Sequence[Deployment]], Deployment] = lambda found: found[0],
 ) -> Callable[[], Configuration]:
     """Return a configuration in which something may be wrong."""
-    catalogue = Catalogue(Config((deployment,)), choose)
+    catalogue = Catalogue(Config((deployment,)))
     return lambda: Configuration(catalogue, KeySources(*sources), None, None, {}, {})
 
 
@@ -198,7 +196,10 @@ MARKED = RuntimeError("sk-marker")
         # Synthetic
         pytest.param({"configuration": fail_with(MARKED)}, "RuntimeError", id="configuration"),
         pytest.param(
-            {"configuration": configured(GOOD_KEYS, choose=fail_with(KeyError("sk-marker")))},
+            {
+                "configuration": configured(GOOD_KEYS),
+                "choose": fail_with(KeyError("sk-marker")),
+            },
             "KeyError",
             id="choice",
         ),

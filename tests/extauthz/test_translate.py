@@ -60,7 +60,7 @@ def metadata(response: CheckResponse) -> dict[str, Any]:
         ),
         pytest.param(
             {"method": "POST", "path": "/v1/realtime/calls?model=m&x=?"},
-            RequestFacts("POST", "/v1/realtime/calls", {}),
+            RequestFacts("POST", "/v1/realtime/calls", {}, query="model=m&x=?"),
             id="query",
         ),
         # Synthetic
@@ -79,7 +79,7 @@ def metadata(response: CheckResponse) -> dict[str, Any]:
     ],
 )
 def test_a_request_is_read(http: dict[str, Any], facts: RequestFacts) -> None:
-    """Method, path without query, headers and body come over as they are."""
+    """Method, path, query, headers and body come over as they are."""
     assert read_request(check_request(**http)) == facts
 
 

@@ -1,15 +1,21 @@
 """What tests of extauthz are made of: deployments, sealers, settings and requests."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from extauthz.admission import Admission
 from extauthz.configuration import Configuration
 from extauthz.decision import RequestFacts
 from extauthz.deployments import Catalogue, Deployment, Origin
+from extauthz.endpoints.calls import Calls
+from extauthz.endpoints.clientsecrets import ClientSecrets
+from extauthz.endpoints.ready import Ready
+from extauthz.gate import Gate
 from extauthz.keys import KeySource, KeySources
+from extauthz.mint import Minter
 from ringback.secrets import Secret
 from ringback.settings import Settings, TokenSettings
 from ringback.tokens import token_sealer
@@ -70,6 +76,14 @@ def configuration(
     """Return a configuration that was read from no file."""
     catalogue = Catalogue(Config(tuple(deployments), aliases or {}))
     return Configuration(catalogue, KeySources(*keys), None, None, {}, {})
+
+
+def gate(
+    current: Callable[[], Configuration], minter: Minter, sealer: Sealer, now: Callable[[], float]
+) -> Gate:
+    """Return a gate before all endpoints."""
+    admission = Admission(current, now)
+    return Gate([Calls(current, admission, sealer, now), ClientSecrets(admission, minter), Ready()])
 
 
 def settings(**values: Any) -> Settings:

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from extauthz.keyfile import save_keys
 from extauthz.keys import VirtualKey, hash_key
+from extauthz.keys.keyfile import save_keys
 from ringback.cli.plan import StackOptions
 from ringback.secrets import Secret
 

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from extauthz.keyfile import save_keys
 from extauthz.keys import VirtualKey
+from extauthz.keys.keyfile import save_keys
 from ringback.cli import app
 from ringback.settings import MIN_SECRET_CHARS
 from ringback.tokens.errors import WeakSecretError

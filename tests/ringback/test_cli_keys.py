@@ -10,8 +10,8 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from extauthz.keyfile import load_keys, save_keys
 from extauthz.keys import VirtualKey, hash_key
+from extauthz.keys.keyfile import load_keys, save_keys
 from ringback.cli import app
 from ringback.cli.keys import parse_expires
 from ringback.secrets import Secret

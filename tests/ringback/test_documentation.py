@@ -29,7 +29,7 @@ def test_every_setting_has_its_row(name: str) -> None:
 
 
 def _error_codes() -> list[str]:
-    sources = [*(ROOT / "extauthz").glob("*.py"), *(ROOT / "sdpfilter").glob("*.py")]
+    sources = [*(ROOT / "extauthz").rglob("*.py"), *(ROOT / "sdpfilter").rglob("*.py")]
     codes = {
         code
         for source in [*sources, ROOT / "ringback/upstream.py"]

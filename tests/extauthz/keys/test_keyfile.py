@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extauthz.errors import ConfigError
-from extauthz.keyfile import KeyFileSource, load_keys, parse_keys, save_keys, serialize_keys
-from extauthz.keys import VirtualKey
+from extauthz.keys import KeyQuery, VirtualKey
+from extauthz.keys.keyfile import KeyFileSource, load_keys, parse_keys, save_keys, serialize_keys
 
 H1, H2 = "1a" * 32, "2b" * 32
 FULL = VirtualKey(
@@ -230,24 +230,24 @@ async def test_a_reload_replaces_all_keys_or_none(tmp_path: Path) -> None:
     path = tmp_path / "keys.yaml"
     save_keys(path, [FULL])
     source = KeyFileSource(path)
-    assert await source.find(H1) == FULL
-    assert await source.find(H2) is None
+    assert await source.find(KeyQuery(H1)) == FULL
+    assert await source.find(KeyQuery(H2)) is None
 
     path.write_text("keys: [{hash: sk-marker, alias: x}]")
     with pytest.raises(ConfigError, match=r"keys\[0\]\.hash: expected") as caught:
         source.reload()
     assert "sk-marker" not in str(caught.value)
-    assert await source.find(H1) == FULL
+    assert await source.find(KeyQuery(H1)) == FULL
 
     path.unlink()
     with pytest.raises(ConfigError, match="cannot be read: No such file or directory"):
         source.reload()
-    assert await source.find(H1) == FULL
+    assert await source.find(KeyQuery(H1)) == FULL
 
     save_keys(path, [VirtualKey(H2, "app")])
     source.reload()
-    assert await source.find(H1) is None
-    assert await source.find(H2) == VirtualKey(H2, "app")
+    assert await source.find(KeyQuery(H1)) is None
+    assert await source.find(KeyQuery(H2)) == VirtualKey(H2, "app")
 
 
 def test_a_bad_file_stops_the_start(tmp_path: Path) -> None:

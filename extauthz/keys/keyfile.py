@@ -25,7 +25,7 @@ import yaml
 
 from extauthz.errors import ConfigError
 from extauthz.fields import Field
-from extauthz.keys import VirtualKey
+from extauthz.keys.model import KeyQuery, VirtualKey
 from extauthz.policy import ALL_MODELS
 from extauthz.yamlfile import parse_yaml, read_yaml
 
@@ -67,9 +67,9 @@ class KeyFileSource:
         """
         self._keys = {key.hash: key for key in load_keys(self._path)}
 
-    async def find(self, key_hash: str) -> VirtualKey | None:
+    async def find(self, query: KeyQuery) -> VirtualKey | None:
         """Return the key with this hash, valid or not, or None."""
-        return self._keys.get(key_hash)
+        return self._keys.get(query.hash)
 
 
 def load_keys(path: Path) -> tuple[VirtualKey, ...]:

@@ -3,7 +3,7 @@ import hashlib
 import pytest
 
 from extauthz.errors import KeySourceUnavailableError
-from extauthz.keys import KeySource, KeySources, MasterKeySource, VirtualKey, hash_key
+from extauthz.keys import KeyQuery, KeySource, KeySources, MasterKeySource, VirtualKey, hash_key
 from ringback.secrets import Secret
 
 MASTER = Secret("sk-master-0123456789")
@@ -15,15 +15,15 @@ class OneKeySource:
     def __init__(self, key: VirtualKey) -> None:
         self._key = key
 
-    async def find(self, key_hash: str) -> VirtualKey | None:
+    async def find(self, query: KeyQuery) -> VirtualKey | None:
         """Return the key if this is its hash."""
-        return self._key if key_hash == self._key.hash else None
+        return self._key if query.hash == self._key.hash else None
 
 
 class SilentSource:
     """Cannot be asked."""
 
-    async def find(self, key_hash: str) -> VirtualKey | None:  # noqa: ARG002  the interface
+    async def find(self, query: KeyQuery) -> VirtualKey | None:  # noqa: ARG002  the interface
         """Raise, whatever the hash."""
         raise KeySourceUnavailableError
 
@@ -37,7 +37,7 @@ def test_a_key_is_known_by_the_hash_of_all_of_it() -> None:
 async def test_the_master_key_has_every_right() -> None:
     """The master key is known by its hash, and by nothing else."""
     source = MasterKeySource(MASTER)
-    key = await source.find(hash_key(MASTER))
+    key = await source.find(KeyQuery(hash_key(MASTER)))
     assert key is not None
     assert key.is_master
     assert (key.hash, key.alias, key.models, key.blocked, key.expires) == (
@@ -47,9 +47,9 @@ async def test_the_master_key_has_every_right() -> None:
         False,
         None,
     )
-    assert await source.find(hash_key(Secret("sk-other"))) is None
-    assert await source.find(MASTER.reveal()) is None
-    assert await source.find("é") is None
+    assert await source.find(KeyQuery(hash_key(Secret("sk-other")))) is None
+    assert await source.find(KeyQuery(MASTER.reveal())) is None
+    assert await source.find(KeyQuery("é")) is None
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ async def test_sources_are_asked_in_order(
     sources: tuple[KeySource, ...], alias: str | None
 ) -> None:
     """The first source that knows a key decides; the rest is not asked."""
-    key = await KeySources(*sources).find("h")
+    key = await KeySources(*sources).find(KeyQuery("h"))
     assert (key and key.alias) == alias
 
 
@@ -80,4 +80,4 @@ async def test_a_silent_source_ends_the_search() -> None:
     """A source that cannot be asked is not skipped: a later one might admit what it blocks."""
     sources = KeySources(SilentSource(), OneKeySource(VirtualKey("h", "one")))
     with pytest.raises(KeySourceUnavailableError):
-        await sources.find("h")
+        await sources.find(KeyQuery("h"))

@@ -1,0 +1,75 @@
+"""``POST calls`` with a token: the offer goes to the deployment that minted it, and only there."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+from extauthz.admission import Admission
+from extauthz.calls import TokenRefusedError, allow_call
+from extauthz.configuration import Configuration
+from extauthz.decision import Decision, RequestFacts, bearer_credential
+from extauthz.errors import AuthError
+from extauthz.metrics import TOKENS_REFUSED
+from ringback.contract import CALLS_PATHS
+from ringback.tokens.claims import CallClaims
+from ringback.tokens.errors import TokenError
+from ringback.tokens.jwe import Sealer
+
+
+class Calls:
+    """Turns tokens into the upstream requests that they were made for.
+
+    Args:
+        configuration: Returns the configuration in force.
+        admission: Looks at the token's key again.
+        sealer: From `ringback.tokens.token_sealer`.
+        now: The time in seconds since the epoch.
+    """
+
+    name: Final = "calls"
+
+    def __init__(
+        self,
+        configuration: Callable[[], Configuration],
+        admission: Admission,
+        sealer: Sealer,
+        now: Callable[[], float],
+    ) -> None:
+        self._configuration = configuration
+        self._admission = admission
+        self._sealer = sealer
+        self._now = now
+
+    def serves(self, request: RequestFacts) -> bool:
+        """Tell whether a request is for this endpoint."""
+        return request.method == "POST" and request.path in CALLS_PATHS
+
+    async def decide(self, request: RequestFacts) -> Decision:
+        """Return how the request changes; a token that is no good for it is 401 for any reason."""
+        claims = self._open(request)
+        if claims.bound_origin not in {None, request.headers.get("origin")}:
+            TOKENS_REFUSED.labels("origin").inc()
+            raise TokenRefusedError
+        try:
+            key = await self._admission.readmit(claims)
+        except AuthError:
+            TOKENS_REFUSED.labels("key").inc()
+            raise TokenRefusedError from None
+        deployment = self._configuration().catalogue.by_id(claims.deployment)
+        try:
+            allowed = allow_call(claims, deployment, request.headers)
+        except TokenRefusedError:
+            TOKENS_REFUSED.labels("deployment").inc()
+            raise
+        return replace(allowed, labels=replace(allowed.labels, sdp_policy=key.sdp_policy))
+
+    def _open(self, request: RequestFacts) -> CallClaims:
+        try:
+            credential = bearer_credential(request.headers)
+            return CallClaims.from_claims(self._sealer.open(credential.reveal(), self._now()))
+        except AuthError:
+            TOKENS_REFUSED.labels("credential").inc()
+            raise TokenRefusedError from None
+        except TokenError as error:
+            TOKENS_REFUSED.labels(error.reason).inc()
+            raise TokenRefusedError from None

@@ -1,0 +1,44 @@
+"""``POST client_secrets``: a virtual key becomes a token for one deployment."""
+
+from dataclasses import replace
+from typing import Final
+
+from extauthz.admission import Admission
+from extauthz.decision import Decision, Labels, RequestFacts, refuse
+from extauthz.mint import SAFETY_IDENTIFIER, Minter
+from extauthz.mintbody import parse_mint_request
+from ringback.contract import CLIENT_SECRETS_PATHS
+from ringback.errors import ApiError
+
+
+class ClientSecrets:
+    """Mints tokens for callers with a virtual key.
+
+    Args:
+        admission: Lets callers in.
+        minter: Mints.
+    """
+
+    name: Final = "client_secrets"
+
+    def __init__(self, admission: Admission, minter: Minter) -> None:
+        self._admission = admission
+        self._minter = minter
+
+    def serves(self, request: RequestFacts) -> bool:
+        """Tell whether a request is for this endpoint."""
+        return request.method == "POST" and request.path in CLIENT_SECRETS_PATHS
+
+    async def decide(self, request: RequestFacts) -> Decision:
+        """Return the answer with the token, or why there is none."""
+        key = await self._admission.identify(request)
+        labels = Labels("", key.alias, key.hash, key.team, key.user)
+        try:
+            wanted = parse_mint_request(request.body)
+            admitted = await self._admission.admit(key, wanted.model)
+            (*others, last) = admitted.deployments
+            minter = None if others else last.id
+            labels = replace(labels, model=admitted.group, deployment=minter)
+            return await self._minter.mint(wanted, admitted, request.headers.get(SAFETY_IDENTIFIER))
+        except ApiError as error:
+            return refuse(error, replace(labels, outcome=error.code))

@@ -1,0 +1,88 @@
+"""All settings, by name."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from ringback.sdppolicy import PolicySettings
+from ringback.settings.origins import check_origin_pattern
+from ringback.settings.sections import ReloadSettings, TokenSettings, UpstreamSettings
+
+PREFIX = "RINGBACK_"
+
+
+class _Variables(EnvSettingsSource):
+    """Leaves what should be JSON and is not to validation, which knows the setting's name."""
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        try:
+            return super().decode_complex_value(field_name, field, value)
+        except ValueError:
+            return value
+
+
+class Settings(BaseSettings):
+    """All settings of the services and of ``ringback up``."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+    )
+
+    mode: Literal["production", "development"] = "production"
+    """``development`` allows sealing secrets of fewer than 16 characters."""
+
+    config_file: Path | None = None
+    """LiteLLM's ``config.yaml``."""
+
+    keys_file: Path | None = None
+    """The key file that ``ringback keys`` writes."""
+
+    cors_origins: list[Annotated[str, AfterValidator(check_origin_pattern)]] = [
+        "http://localhost:*",
+        "http://127.0.0.1:*",
+    ]
+    """Origins whose pages may call: ``scheme://host[:port]``, ``*`` for any port or for any one
+    label but the last. Used where the bootstrap is made: ``ringback up`` and
+    ``ringback render envoy``."""
+
+    playground: bool = False
+    """Serve the page at ``/playground``."""
+
+    workers: Annotated[int, Field(ge=1, le=64)] = 2
+    """Processes of each service."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    metrics_address: str | None = None
+    """``host:port`` of the Prometheus endpoint of a service; none when absent."""
+
+    token: TokenSettings = TokenSettings()
+    upstream: UpstreamSettings = UpstreamSettings()
+    reload: ReloadSettings = ReloadSettings()
+
+    sdp: PolicySettings = PolicySettings()
+    """What offers and answers may hold, and for whom."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003  the hook's signature
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  the hook's signature
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  the hook's signature
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Let variables beat the file, which arrives as constructor arguments."""
+        return _Variables(settings_cls), init_settings

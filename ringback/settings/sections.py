@@ -1,0 +1,68 @@
+"""Groups of settings, one class each; `ringback.settings.model` puts them together."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ringback.secrets import Secret
+
+# Shorter secrets can be guessed offline from one sealed token.
+MIN_SECRET_CHARS = 16
+# The longest life of a client secret that providers grant (expires_after.seconds).
+PROVIDER_MAX_LIFETIME_S = 7200
+
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+class Section(BaseModel):
+    """Unknown names and wrong values are mistakes, never quoted."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class TokenSettings(Section):
+    """How ``ek_`` tokens and call handles are sealed."""
+
+    secret: Secret | None = None
+    """What the sealing keys are derived from, at least 16 characters. Default:
+    LITELLM_SALT_KEY, else the master key, as in LiteLLM."""
+
+    jwk_set_file: Path | None = None
+    """A JWK set (RFC 7517) of ``oct`` keys of 256 bits with a ``kid`` each, for those who
+    manage keys themselves. The first one seals, all of them open. Replaces ``secret``."""
+
+    max_lifetime_s: Annotated[int, Field(ge=10, le=PROVIDER_MAX_LIFETIME_S)] = (
+        PROVIDER_MAX_LIFETIME_S
+    )
+    """The longest life of a token in seconds, also of one whose provider names no expiry."""
+
+    leeway_s: Annotated[int, Field(ge=0, le=60)] = 5
+    """How far, in seconds, the clocks of replicas may be apart."""
+
+
+class UpstreamSettings(Section):
+    """How OpenAI and Azure are reached."""
+
+    egress_url: str = "http://127.0.0.1:4001"
+    """Envoy's egress listener, through which the services call upstreams."""
+
+    ca_file: Path = Path("/etc/ssl/certs/ca-certificates.crt")
+    """Certificate authorities that may vouch for an upstream, a PEM file that Envoy can read."""
+
+    connect_timeout_s: Seconds = 3
+    """For Envoy's connection to an upstream."""
+
+    mint_timeout_s: Annotated[float, Field(gt=0, le=14)] = 10
+    """For one ``client_secrets`` request upstream. Envoy waits 15 s for extauthz."""
+
+
+class ReloadSettings(Section):
+    """How a changed configuration file takes effect without losing a request."""
+
+    settle_s: Seconds = 1
+    """Between announcing new clusters to Envoy and using them: replicas see a change at different
+    moments."""
+
+    drain_s: Seconds = 60
+    """How long clusters that the new file no longer names stay for requests in flight."""
