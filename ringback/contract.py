@@ -26,6 +26,7 @@ ANSWERED: Final = "answered"
 OUTCOME: Final = "outcome"
 # Values of OUTCOME with which extauthz lets a stream go on to sdpfilter.
 OUTCOME_CALL: Final = "call"
+OUTCOME_KEY_CALL: Final = "key_call"
 OUTCOME_READY: Final = "ready"
 KEY_ALIAS: Final = "key_alias"
 KEY_HASH: Final = "key_hash"

@@ -1,8 +1,8 @@
 """The state of one HTTP stream: an offer in, an answer out. Pure: no I/O, no messages.
 
 1. Request headers: is this a call that extauthz allowed, and does it carry an offer?
-2. Request body: the offer is checked and the policy applied. Only now the stream counts as
-   checked; Envoy's interlock lets nothing pass before.
+2. Request body: the offer, taken out of its form if it comes in one, is checked and the policy
+   applied. Only now the stream counts as checked; Envoy's interlock lets nothing pass before.
 3. Response headers: an error is answered at once where no body is needed; the upstream's Location
    is sealed into a handle; headers that are not on the allow-list go. What Envoy itself answers
    passes.
@@ -13,16 +13,18 @@
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import Final
 
+from ringback.callform import InvalidFormError, is_form, parse_call_form
 from ringback.contract import CALL_LOCATION_PREFIX
 from ringback.errors import ApiError
 from ringback.sdppolicy import Policy
 from ringback.tokens.handles import CallHandle, parse_call_id, seal_handle
 from ringback.tokens.jwe import Sealer
 from ringback.upstream import error_of
+from sdpfilter.consent import Consent, Purpose
 from sdpfilter.draft import Rewritten
 from sdpfilter.errors import SDPError
 from sdpfilter.policies import NoSuchPolicyError
@@ -55,28 +57,6 @@ class UnexpectedMessageError(Exception):
     An aborted stream gives the downstream 5xx and the upstream nothing. The text is for the log and
     holds nothing of a request.
     """
-
-
-class Purpose(Enum):
-    """What extauthz consented to."""
-
-    CALL = auto()
-    READY = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class Consent:
-    """What extauthz decided about the stream, as its metadata says."""
-
-    purpose: Purpose
-    deployment: str = ""
-    key_hash: str = ""
-    token_id: str = ""
-    model: str = ""
-    team: str = ""
-    key_alias: str = ""
-    sdp_policy: str | None = None
-    """The policy that the key asks for by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +105,7 @@ class Exchange:
     __slots__ = (
         "_consent",
         "_error_headers",
+        "_form",
         "_now",
         "_offer",
         "_policy",
@@ -146,6 +127,8 @@ class Exchange:
         self._policy = Policy()
         self._stage = _Stage.REQUEST_HEADERS
         self._consent = Consent(Purpose.READY)
+        # The content type if the offer comes in a form, else empty.
+        self._form = ""
         self._offer: SessionDescription | None = None
         # The upstream's; 0 before it answers, or if Envoy does.
         self._status = 0
@@ -172,8 +155,10 @@ class Exchange:
             # Envoy answers: there is no offer, so no upstream may have a say.
             self._stage = _Stage.DONE
             return Continue(checked=True)
-        content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
-        if content_type != SDP_CONTENT_TYPE:
+        content_type = headers.get("content-type", "")
+        if is_form(content_type):
+            self._form = content_type
+        elif content_type.partition(";")[0].strip().lower() != SDP_CONTENT_TYPE:
             return self._refuse(NotAnOfferError())
         if end_of_stream:
             return self._refuse(EmptyOfferError())
@@ -189,18 +174,26 @@ class Exchange:
         self._expect(_Stage.REQUEST_BODY)
         if not end_of_stream:
             raise UnexpectedMessageError("the request body came in parts")
-        if not body:
-            return self._refuse(EmptyOfferError())
         try:
+            offer = parse_call_form(self._form, body).offer if self._form else body
+            if not offer:
+                return self._refuse(EmptyOfferError())
             self._policy = self._policy_for(self._consent)
-            rewritten = apply_to_offer(check_offer(body), self._policy)
+            rewritten = apply_to_offer(check_offer(offer), self._policy)
+        except InvalidFormError as error:
+            return self._refuse(error)
         except SDPError as error:
             return self._refuse(DescriptionRefusedError(error))
         except (NoSuchPolicyError, PolicyConflictError) as error:
             return self._refuse(PolicyUnusableError(error))
         self._offer = rewritten.description
         self._stage = _Stage.RESPONSE_HEADERS
-        return _pass(body, rewritten)
+        passed = _pass(body, rewritten)
+        if self._form:
+            # What else the form held went to extauthz; providers take the offer alone.
+            headers = {**passed.set_headers, "content-type": SDP_CONTENT_TYPE}
+            passed = replace(passed, set_headers=headers)
+        return passed
 
     def response_headers(
         self, headers: Mapping[str, str], *, from_upstream: bool, end_of_stream: bool
@@ -224,7 +217,7 @@ class Exchange:
         if not _STATUS.fullmatch(status):
             raise UnexpectedMessageError("the answer has no status")
         self._stage, self._status = _Stage.RESPONSE_BODY, int(status)
-        if self._status == 401:
+        if self._status == 401 and self._consent.purpose is Purpose.CALL:
             return self._refuse(TokenSpentError())
         if 200 <= self._status < 300 and not end_of_stream:
             return self._accept(headers)

@@ -13,8 +13,8 @@ class NotAnOfferError(ApiError):
 
     def __str__(self) -> str:
         return (
-            "Send the offer as the request body with Content-Type: application/sdp. "
-            "The session was configured when the token was made, at client_secrets."
+            "Send the offer as the request body with Content-Type: application/sdp, "
+            "or as the part sdp of a multipart/form-data form."
         )
 
 

@@ -14,7 +14,8 @@ from envoyapi.service.ext_proc.v3.external_processor_pb2 import (
 from ringback.logs import describe, get_logger
 from ringback.sdppolicy import Policy
 from ringback.tokens.jwe import Sealer
-from sdpfilter.exchange import Consent, Exchange, UnexpectedMessageError
+from sdpfilter.consent import Consent
+from sdpfilter.exchange import Exchange, UnexpectedMessageError
 from sdpfilter.policies import NoSuchPolicyError, Policies
 from sdpfilter.policy import PolicyConflictError
 from sdpfilter.translate import answer_message

@@ -29,18 +29,18 @@ from ringback.contract import (
     OFFER_EDITS,
     OUTCOME,
     OUTCOME_CALL,
+    OUTCOME_KEY_CALL,
     OUTCOME_READY,
     PROC_NAMESPACE,
     SDP_POLICY,
     TEAM,
     TOKEN_ID,
 )
+from sdpfilter.consent import Consent, Purpose
 from sdpfilter.exchange import (
     Action,
-    Consent,
     Continue,
     Exchange,
-    Purpose,
     Refuse,
     UnexpectedMessageError,
 )
@@ -48,7 +48,11 @@ from sdpfilter.exchange import (
 # The attribute that tells who answers, and its value if the upstream does.
 _CODE_DETAILS: Final = "response.code_details"
 _VIA_UPSTREAM: Final = "via_upstream"
-_PURPOSES: Final = {OUTCOME_CALL: Purpose.CALL, OUTCOME_READY: Purpose.READY}
+_PURPOSES: Final = {
+    OUTCOME_CALL: Purpose.CALL,
+    OUTCOME_KEY_CALL: Purpose.KEY_CALL,
+    OUTCOME_READY: Purpose.READY,
+}
 _Option = HeaderValueOption.HeaderAppendAction
 
 
@@ -119,7 +123,7 @@ def read_consent(message: ProcessingRequest) -> Consent | None:
         key_alias=decided.fields[KEY_ALIAS].string_value,
         sdp_policy=decided.fields[SDP_POLICY].string_value or None,
     )
-    if purpose is Purpose.CALL and not (
+    if purpose is not Purpose.READY and not (
         consent.deployment and consent.key_hash and consent.token_id
     ):
         return None

@@ -8,12 +8,11 @@ from helpers.descriptions import ANSWERS, OFFERS
 from ringback.secrets import Secret
 from ringback.settings import TokenSettings
 from ringback.tokens import handle_sealer
+from sdpfilter.consent import Consent, Purpose
 from sdpfilter.exchange import (
     Action,
-    Consent,
     Continue,
     Exchange,
-    Purpose,
     Refuse,
     UnexpectedMessageError,
 )

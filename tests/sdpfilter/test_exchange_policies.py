@@ -16,7 +16,8 @@ from helpers.procmessages import (
     response_headers,
 )
 from ringback.sdppolicy import Policy, PolicySettings
-from sdpfilter.exchange import Consent, Continue, Exchange
+from sdpfilter.consent import Consent
+from sdpfilter.exchange import Continue, Exchange
 from sdpfilter.policies import Policies
 from sdpfilter.translate import answer_message, read_consent
 

@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.exchanges import ANSWER, CALL, CREATED, OFFER, READY, SDP, new
+from sdpfilter.consent import Consent
 from sdpfilter.errors import SDPError
-from sdpfilter.exchange import Action, Consent, Continue, Exchange, Refuse, UnexpectedMessageError
+from sdpfilter.exchange import Action, Continue, Exchange, Refuse, UnexpectedMessageError
 from sdpfilter.rules import check_answer, check_offer
 
 BODIES = st.sampled_from(
