@@ -1,4 +1,4 @@
-"""``api_base`` of a deployment, taken apart."""
+"""Base URLs taken apart: ``api_base`` of a deployment, and those of services."""
 
 import ipaddress
 import re
@@ -28,26 +28,35 @@ def parse_api_base(api_base: str, provider: ProviderName) -> tuple[Origin, str]:
     Raises:
         ValueError: If it cannot be a base; the text says what to do and quotes nothing.
     """
-    if not _VISIBLE.fullmatch(api_base):
+    origin, path = parse_base_url(api_base)
+    for own_path in _OWN_PATHS[provider]:
+        if path.endswith(own_path):
+            return origin, path.removesuffix(own_path).rstrip("/")
+    return origin, path
+
+
+def parse_base_url(base_url: str) -> tuple[Origin, str]:
+    """Return the origin, and the path behind it without a slash at the end.
+
+    Raises:
+        ValueError: If it cannot be a base; the text says what to do and quotes nothing.
+    """
+    if not _VISIBLE.fullmatch(base_url):
         raise ValueError("expected a URL without spaces, in ASCII letters (xn-- for other scripts)")
     try:
-        url = urlsplit(api_base)
+        url = urlsplit(base_url)
         host, port = url.hostname or "", url.port
     except ValueError as error:
         raise ValueError("expected https://host[:port], with a port up to 65535") from error
     if url.scheme not in DEFAULT_PORTS or not host:
         raise ValueError("expected a URL that begins with https:// or http:// and a host")
     if "@" in url.netloc:
-        raise ValueError("remove user and password from the URL; keys belong into api_key")
-    if "?" in api_base or "#" in api_base:
-        raise ValueError("remove everything from ? or # on; api_base is a plain base URL")
+        raise ValueError("remove user and password from the URL; keys have fields of their own")
+    if "?" in base_url or "#" in base_url:
+        raise ValueError("remove everything from ? or # on; this is a plain base URL")
     if port == 0 or not _is_host(host, is_address="[" in url.netloc):
         raise ValueError("the host or port is not one that can be connected to")
     path = url.path.rstrip("/")
-    for own_path in _OWN_PATHS[provider]:
-        if path.endswith(own_path):
-            path = path.removesuffix(own_path).rstrip("/")
-            break
     if not _PATH.fullmatch(path):
         raise ValueError("the path has empty, dot or escaped parts; write it plainly")
     return Origin(url.scheme, host, port or DEFAULT_PORTS[url.scheme]), path

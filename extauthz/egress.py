@@ -1,6 +1,7 @@
 """Requests to upstreams through Envoy's egress listener, which pools connections and does TLS."""
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -10,8 +11,10 @@ import httpx
 from aiohttp import ClientError, ClientSession, DummyCookieJar, TCPConnector
 from httpx_aiohttp import AiohttpTransport
 
+from extauthz.deployments import Origin
 from extauthz.providers.base import USER_AGENT, UpstreamRequest
 from ringback.contract import CLUSTER_HEADER, EGRESS_MARK_HEADER
+from ringback.secrets import Secret
 from ringback.upstream import UpstreamFailedError, UpstreamTimeoutError, UpstreamUnreachableError
 
 # A client secret with a long session configuration has a few kB.
@@ -58,7 +61,7 @@ class Egress:
     async def post(
         self, request: UpstreamRequest, body: bytes, *, timeout_s: float
     ) -> UpstreamAnswer:
-        """Send one request and read the whole answer.
+        """Send one request to a provider and read the whole answer.
 
         Args:
             request: Where to, and with which credentials.
@@ -66,14 +69,54 @@ class Egress:
             timeout_s: For everything, in seconds.
 
         Raises:
+            ApiError: As `send` does.
+        """
+        return await self.send(
+            "POST", request.origin, request.path, request.headers, body, timeout_s=timeout_s
+        )
+
+    async def send(
+        self,
+        method: str,
+        origin: Origin,
+        path: str,
+        headers: Mapping[str, Secret],
+        body: bytes = b"",
+        *,
+        timeout_s: float,
+    ) -> UpstreamAnswer:
+        """Send one request and read the whole answer.
+
+        Args:
+            method: If nothing at all comes back the request is sent again, once; what must not
+                happen twice does not belong here.
+            origin: Where to; Envoy must have its cluster (`extauthz.services`).
+            path: With its query, if any.
+            headers: Names in lower case.
+            body: None is sent if it is empty.
+            timeout_s: For everything, in seconds.
+
+        Raises:
             UpstreamTimeoutError: If that time is over: 504.
             UpstreamUnreachableError: If nothing answers: 503.
             UpstreamFailedError: If the answer is no HTTP, cut off or too large: 502.
         """
+        message = self._client.build_request(
+            method,
+            path,
+            headers={name: value.reveal() for name, value in headers.items()}
+            | {
+                "host": origin.authority,
+                "user-agent": USER_AGENT,
+                "accept-encoding": "identity",
+                CLUSTER_HEADER: origin.cluster,
+            },
+            content=body or None,
+        )
         try:
             async with (
                 asyncio.timeout(timeout_s),
-                aclosing(await self._send(request, body)) as answer,
+                aclosing(await self._begin(message)) as answer,
             ):
                 return await _read(answer)
         except TimeoutError as error:
@@ -85,25 +128,13 @@ class Egress:
         """Close all connections."""
         await self._client.aclose()
 
-    async def _send(self, request: UpstreamRequest, body: bytes) -> httpx.Response:
+    async def _begin(self, message: httpx.Request) -> httpx.Response:
         """Send a request and return the head of its answer.
 
         It is sent again, once, if nothing at all comes back: then the listener closed a connection
         that was kept open, at the very moment at which it was used again. Should both requests
         arrive, the ephemeral key that nobody received costs nothing.
         """
-        message = self._client.build_request(
-            "POST",
-            request.path,
-            headers={name: value.reveal() for name, value in request.headers.items()}
-            | {
-                "host": request.origin.authority,
-                "user-agent": USER_AGENT,
-                "accept-encoding": "identity",
-                CLUSTER_HEADER: request.origin.cluster,
-            },
-            content=body,
-        )
         try:
             return await self._client.send(message, stream=True)
         except httpx.TransportError:

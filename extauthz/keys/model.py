@@ -17,12 +17,15 @@ class KeyQuery:
         secret: What the caller sent; None where a token names the key, at ``calls`` for example.
         team: Id of the team that the token names.
         user: Id of the user that the token names.
+        max_age_s: How old, in seconds, what a source remembers may be; None leaves it to the
+            source.
     """
 
     hash: str
     secret: Secret | None = None
     team: str | None = None
     user: str | None = None
+    max_age_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,8 +47,8 @@ def test_a_base_is_taken_apart(
 SPACES = "expected a URL without spaces, in ASCII letters (xn-- for other scripts)"
 SCHEME = "expected a URL that begins with https:// or http:// and a host"
 PORT = "expected https://host[:port], with a port up to 65535"
-USER = "remove user and password from the URL; keys belong into api_key"
-QUERY = "remove everything from ? or # on; api_base is a plain base URL"
+USER = "remove user and password from the URL; keys have fields of their own"
+QUERY = "remove everything from ? or # on; this is a plain base URL"
 HOST = "the host or port is not one that can be connected to"
 PATH = "the path has empty, dot or escaped parts; write it plainly"
 

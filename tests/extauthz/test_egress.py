@@ -79,6 +79,34 @@ async def test_a_request_is_exact(egress: Egress, listener: Listener) -> None:
     )
 
 
+async def test_a_service_is_asked_as_exactly(egress: Egress, listener: Listener) -> None:
+    """A request without a body says nothing of one; what its query escapes stays escaped."""
+    listener.reply(404, b"{}")
+    answer = await egress.send(
+        "GET",
+        Origin("http", "litellm.internal", 4000),
+        "/key/info?key=a%26b",
+        {"authorization": Secret("Bearer sk-admin")},
+        timeout_s=5,
+    )
+    assert answer.status == 404
+    assert sent(listener) == [
+        (
+            "GET /key/info?key=a%26b HTTP/1.1",
+            [
+                ("accept", "*/*"),
+                ("accept-encoding", "identity"),
+                ("authorization", "Bearer sk-admin"),
+                ("connection", "keep-alive"),
+                ("host", "litellm.internal:4000"),
+                ("user-agent", USER_AGENT),
+                ("x-ringback-cluster", "upstream_http_litellm_internal_4000"),
+            ],
+            b"",
+        )
+    ]
+
+
 async def test_a_connection_is_used_again(egress: Egress, listener: Listener) -> None:
     """Requests follow each other on one connection, whatever upstream they are for."""
     for _ in range(3):
