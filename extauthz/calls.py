@@ -3,11 +3,14 @@
 from collections.abc import Iterable
 from typing import Final
 
-from extauthz.decision import Allow, Labels
+from extauthz.decision import Allow, Labels, RequestFacts
 from extauthz.deployments import Deployment
 from extauthz.errors import AuthError
+from extauthz.providers import provider_of
 from extauthz.providers.base import USER_AGENT, credential
+from ringback.callform import is_form, parse_call_form
 from ringback.contract import CLUSTER_HEADER, OUTCOME_CALL
+from ringback.errors import ApiError
 from ringback.secrets import Secret
 from ringback.tokens.claims import CallClaims
 
@@ -33,6 +36,35 @@ class TokenRefusedError(AuthError):
         )
 
 
+class SessionFixedError(ApiError):
+    """A call with a token brings a session of its own: 400."""
+
+    http_status = 400
+    type = "invalid_request_error"
+    code = "session_fixed"
+    param = "session"
+
+    def __str__(self) -> str:
+        return (
+            "The session of a token is fixed when the token is made. Send it to "
+            "POST /v1/realtime/client_secrets, or make the call with your key instead of a token."
+        )
+
+
+def check_form(request: RequestFacts) -> None:
+    """Check that a form, if a call with a token comes as one, holds the offer alone.
+
+    A session in it would replace the one that the token was made for, and the model with it.
+
+    Raises:
+        InvalidFormError: If the form cannot be read: 400.
+        SessionFixedError: If it holds a session: 400.
+    """
+    content_type = request.headers.get("content-type", "")
+    if is_form(content_type) and parse_call_form(content_type, request.body).session is not None:
+        raise SessionFixedError
+
+
 def allow_call(
     claims: CallClaims, deployment: Deployment | None, header_names: Iterable[str]
 ) -> Allow:
@@ -47,7 +79,10 @@ def allow_call(
         TokenRefusedError: If the deployment is gone, or has moved: another origin has no business
             with the ephemeral key.
     """
-    if deployment is None or claims.origin != str(deployment.origin):
+    if deployment is None:
+        raise TokenRefusedError
+    origin = provider_of(deployment).calls_origin(deployment)
+    if claims.origin != str(origin):
         raise TokenRefusedError
     name, value = credential(claims.auth_scheme, claims.ek)
     headers = {
@@ -55,8 +90,8 @@ def allow_call(
         "accept": Secret("application/sdp"),
         "user-agent": Secret(USER_AGENT),
         name: value,
-        CLUSTER_HEADER: Secret(deployment.origin.cluster),
-        ":authority": Secret(deployment.origin.authority),
+        CLUSTER_HEADER: Secret(origin.cluster),
+        ":authority": Secret(origin.authority),
         ":path": Secret(claims.calls_path),
     }
     kept = FORWARDED_HEADERS | _ROUTING_HEADERS | headers.keys()

@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from ringback.contract import cluster_name
 from ringback.secrets import Secret
 
 ProviderName = Literal["openai", "azure"]
+EntraMethod = Literal["client_secret", "workload_identity", "managed_identity", "token"]
+DialectName = Literal["openai", "azure", "azure-dated", "azure-preview"]
 REALTIME_MODE = "realtime"
 DEFAULT_PORTS: Mapping[str, int] = MappingProxyType({"http": 80, "https": 443})
 
@@ -43,6 +45,28 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
+class EntraLogin:
+    """Who logs in at Entra ID for a deployment; equal ones share their tokens.
+
+    Attributes:
+        method: ``client_secret``; ``managed_identity`` of the machine; ``workload_identity`` of
+            the Kubernetes pod; ``token``: one that the operator renews.
+        scope: What the token is for.
+        tenant_id: The directory; None where the environment says it.
+        client_id: The application or user-assigned identity; None where the environment says it.
+        secret: The client secret, or the token itself.
+        authority: Origin of the login service.
+    """
+
+    method: EntraMethod
+    scope: str
+    tenant_id: str | None = None
+    client_id: str | None = None
+    secret: Secret | None = None
+    authority: Origin = Origin("https", "login.microsoftonline.com", 443)
+
+
+@dataclass(frozen=True, slots=True)
 class Deployment:
     """One entry of ``model_list``: a model at an upstream, and the key that opens it.
 
@@ -60,6 +84,25 @@ class Deployment:
             gateways in front of a provider take their own keys here.
         timeout_s: Deadline of one upstream request, if the entry has its own.
         mode: ``model_info.mode``.
+        weight: Share of the requests of its group, against the weights of the others.
+        rpm: Requests per minute, a weight where no deployment of the group has a `weight`.
+        tpm: Tokens per minute, a weight where there is neither.
+        order: Deployments of the lowest order mint as long as one of them is healthy.
+        num_retries: How many others of the group may be tried after this one failed; None: as
+            many as the router's settings say.
+        cooldown_s: How long it is left alone after failures, if the entry says so itself.
+        access_groups: Names by which keys are given access to it: ``model_info.access_groups``.
+        team: The team whose keys alone it serves; None: everybody's.
+        blocked: Whether it is paused: it neither mints nor takes calls.
+        is_free: Whether input and output cost nothing, by explicit zeros; budgets then do not
+            count, as in LiteLLM.
+        dialect: Paths and bodies that the upstream wants; None: those of `provider` today.
+        api_version: ``api-version`` of the dialects of Azure that have one.
+        calls_origin: Where offers go if not to `origin`: the preview's regional host.
+        calls_base_path: What `base_path` is, for `calls_origin`.
+        webrtcfilter: Whether every call asks Azure to keep most events from the browser.
+        entra: How to log in at Entra ID; None: `api_key` opens the upstream.
+        session: Session fields that callers get unless they send their own.
     """
 
     id: str
@@ -74,6 +117,28 @@ class Deployment:
     extra_headers: Mapping[str, Secret] = field(default_factory=dict, hash=False)
     timeout_s: float | None = None
     mode: str | None = None
+    weight: float | None = None
+    rpm: float | None = None
+    tpm: float | None = None
+    order: float | None = None
+    num_retries: int | None = None
+    cooldown_s: float | None = None
+    access_groups: tuple[str, ...] = ()
+    team: str | None = None
+    blocked: bool = False
+    is_free: bool = False
+    dialect: DialectName | None = None
+    api_version: str | None = None
+    calls_origin: Origin | None = None
+    calls_base_path: str = ""
+    webrtcfilter: bool = False
+    entra: EntraLogin | None = None
+    session: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    @property
+    def origins(self) -> tuple[Origin, ...]:
+        """All that this deployment needs a cluster for: where it mints, and where calls go."""
+        return (self.origin,) if self.calls_origin is None else (self.origin, self.calls_origin)
 
     @property
     def is_realtime(self) -> bool:
@@ -143,4 +208,4 @@ class Catalogue:
 
     def origins(self) -> tuple[Origin, ...]:
         """Return each upstream origin once, sorted; Envoy needs a cluster for each."""
-        return tuple(sorted({deployment.origin for deployment in self._by_id.values()}))
+        return tuple(sorted({origin for d in self._by_id.values() for origin in d.origins}))

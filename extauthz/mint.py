@@ -149,7 +149,7 @@ class Minter:
             exp=expires_at,
             ek=minted.ephemeral_key,
             deployment=deployment.id,
-            origin=str(deployment.origin),
+            origin=str(provider.calls_origin(deployment)),
             calls_path=provider.calls_path(deployment),
             auth_scheme=provider.CALLS_AUTH_SCHEME,
             model=deployment.model_name,

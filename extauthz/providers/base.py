@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Literal
+from urllib.parse import quote, urlencode
 
 from extauthz.deployments import Deployment, Origin
 from ringback import __version__
@@ -11,6 +12,8 @@ from ringback.secrets import Secret
 
 USER_AGENT: Final = f"ringback/{__version__}"
 AuthScheme = Literal["bearer", "api-key"]
+Verb = Literal["hangup", "accept", "reject", "refer"]
+"""What can be done with a call from outside."""
 
 _JSON: Mapping[str, Secret] = MappingProxyType(
     {"accept": Secret("application/json"), "content-type": Secret("application/json")}
@@ -24,7 +27,7 @@ class UpstreamRequest:
     Attributes:
         origin: Where it goes; ``origin.cluster`` routes it in Envoy, ``origin.authority`` is its
             ``Host``.
-        path: The path, without a query.
+        path: Path and query.
         headers: Names in lower case. All values are secrets, so that the whole may be logged.
     """
 
@@ -41,19 +44,46 @@ def credential(scheme: AuthScheme, key: Secret) -> tuple[str, Secret]:
 
 
 def json_post(
-    deployment: Deployment, path: str, scheme: AuthScheme, headers: Mapping[str, Secret]
+    deployment: Deployment, path: str, key_headers: Mapping[str, Secret]
 ) -> UpstreamRequest:
-    """Return a POST of JSON, authorized by the deployment's own key.
+    """Return a POST of JSON to where a deployment mints.
+
+    Args:
+        deployment: Whose upstream it is.
+        path: The whole path and query.
+        key_headers: What opens it, from the dialect's ``key_headers``.
+    """
+    return UpstreamRequest(deployment.origin, path, MappingProxyType({**key_headers, **_JSON}))
+
+
+def headers_with(
+    deployment: Deployment, scheme: AuthScheme, key: Secret, **own: str | None
+) -> Mapping[str, Secret]:
+    """Return the headers that open an upstream.
 
     Args:
         deployment: Its extra headers come first, so that they replace none of the others.
-        path: Path below ``base_path``.
         scheme: How the key is shown.
-        headers: The dialect's own headers.
+        key: The standard key, or a token of Entra ID.
+        own: The dialect's own headers with ``_`` for ``-``; None for those that are not sent.
     """
-    name, value = credential(scheme, deployment.api_key)
-    return UpstreamRequest(
-        deployment.origin,
-        deployment.base_path + path,
-        MappingProxyType({**deployment.extra_headers, **headers, **_JSON, name: value}),
-    )
+    name, value = credential(scheme, key)
+    named = {name.replace("_", "-"): Secret(text) for name, text in own.items() if text is not None}
+    return MappingProxyType({**deployment.extra_headers, **named, name: value})
+
+
+def path_segment(text: str) -> str:
+    """Return a text as one segment of a path (RFC 3986 section 3.3)."""
+    return quote(text, safe="")
+
+
+def with_query(path: str, **parameters: str | None) -> str:
+    """Return a path with a query of those parameters that are not None, ``_`` standing for ``-``.
+
+    Spaces become ``%20``, which every server reads alike.
+    """
+    pairs = [
+        (name.replace("_", "-"), text) for name, text in parameters.items() if text is not None
+    ]
+    query = urlencode(pairs, quote_via=quote, safe="")
+    return f"{path}?{query}" if query else path
