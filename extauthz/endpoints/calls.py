@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Final
 
 from extauthz.admission import Admission
-from extauthz.calls import TokenRefusedError, allow_call
+from extauthz.calls import TokenRefusedError, allow_call, check_form
 from extauthz.configuration import Configuration
 from extauthz.decision import Decision, RequestFacts, bearer_credential
 from extauthz.errors import AuthError
@@ -55,6 +55,7 @@ class Calls:
         except AuthError:
             TOKENS_REFUSED.labels("key").inc()
             raise TokenRefusedError from None
+        check_form(request)
         deployment = self._configuration().catalogue.by_id(claims.deployment)
         try:
             allowed = allow_call(claims, deployment, request.headers)
