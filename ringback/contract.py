@@ -53,8 +53,12 @@ EGRESS_MARK_HEADER: Final = "x-ringback-egress"
 # Prefixes under which the same endpoints are served: OpenAI's, LiteLLM's short form and Azure GA's.
 API_PREFIXES: Final = ("/v1/realtime", "/realtime", "/openai/v1/realtime")
 CLIENT_SECRETS: Final = "/client_secrets"
+TRANSCRIPTION_SESSIONS: Final = "/transcription_sessions"
 CALLS: Final = "/calls"
 CLIENT_SECRETS_PATHS: Final = frozenset(prefix + CLIENT_SECRETS for prefix in API_PREFIXES)
+TRANSCRIPTION_SESSIONS_PATHS: Final = frozenset(
+    prefix + TRANSCRIPTION_SESSIONS for prefix in API_PREFIXES
+)
 CALLS_PATHS: Final = frozenset(prefix + CALLS for prefix in API_PREFIXES)
 # Location of a call as the downstream sees it, whatever prefix it used.
 CALL_LOCATION_PREFIX: Final = "/v1/realtime/calls/"

@@ -23,6 +23,8 @@ pytestmark = pytest.mark.dataplane
 
 AUTHZ, PROC = "envoy.filters.http.ext_authz", "envoy.filters.http.ext_proc"
 ANSWER_INTERLOCK = "answer_interlock"
+# Routes of endpoints that take POST.
+POSTS = {"client_secrets", "transcription_sessions", "calls", "calls_form"}
 # What access logs show of a decision.
 LOGGED_OF_AUTHZ = {
     contract.OUTCOME,
@@ -150,17 +152,31 @@ def test_paths_are_those_of_the_services(bootstrap: Json) -> None:
     for route in routes(bootstrap):
         if "path" in route["match"]:
             paths.setdefault(route["name"], set()).add(route["match"]["path"])
-            (method,) = route["match"]["headers"]
-            post = route["name"] in {"client_secrets", "calls"}
+            method = route["match"]["headers"][0]
+            post = route["name"] in POSTS
             assert method["name"] == ":method"
             assert method["string_match"] == {"exact": "POST" if post else "GET"}
     assert paths["client_secrets"] == contract.CLIENT_SECRETS_PATHS
-    assert paths["calls"] == contract.CALLS_PATHS
+    assert paths["transcription_sessions"] == contract.TRANSCRIPTION_SESSIONS_PATHS
+    assert paths["calls"] == paths["calls_form"] == contract.CALLS_PATHS
     assert paths["ready"] == {contract.READY_PATH}
     other = named(routes(bootstrap), "method_not_allowed")["match"]["safe_regex"]["regex"]
-    for path in contract.CLIENT_SECRETS_PATHS | contract.CALLS_PATHS:
-        assert re.fullmatch(other, path)
+    for name in POSTS:
+        assert all(re.fullmatch(other, path) for path in paths[name])
     assert not re.fullmatch(other, contract.READY_PATH)
+
+
+def test_forms_and_nothing_else_are_shown_to_extauthz(bootstrap: Json) -> None:
+    """Extauthz gets the body of a call that comes as a form, and no raw offer."""
+    found = [route for route in routes(bootstrap) if route["name"] in {"calls", "calls_form"}]
+    names = [route["name"] for route in found]
+    assert names == ["calls_form"] * 3 + ["calls"] * 3
+    for route in found:
+        content_types = [h for h in route["match"]["headers"] if h["name"] == "content-type"]
+        without_body = AUTHZ in route["typed_per_filter_config"]
+        assert (len(content_types), without_body) == (
+            (1, False) if route["name"] == "calls_form" else (0, True)
+        )
 
 
 def test_listeners_and_clusters_have_the_names_of_the_contract(bootstrap: Json) -> None:

@@ -176,7 +176,7 @@ def _switched_on(bootstrap: Json) -> Iterator[str]:
     if named(filters, _CHECKS[1]).get("disabled"):
         for route in routes(bootstrap):
             here = route.get("typed_per_filter_config", {}).get(_CHECKS[1], {})
-            if route["name"] in {"calls", "ready"} and "overrides" not in here:
+            if route["name"] in {"calls", "calls_form", "ready"} and "overrides" not in here:
                 yield f"route {route['name']}: must switch ext_proc on"
 
 
