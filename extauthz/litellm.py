@@ -15,7 +15,8 @@ from typing import Final
 from extauthz.deployments import Deployment
 from extauthz.errors import ConfigError
 from extauthz.fields import MAX_SECRET_CHARS, Field
-from extauthz.modellist import ModelList, check_visible
+from extauthz.modelentry import check_visible
+from extauthz.modellist import ModelList
 from extauthz.yamlfile import read_yaml
 from ringback.secrets import Secret
 

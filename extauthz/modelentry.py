@@ -1,0 +1,170 @@
+"""One entry of ``model_list``, as a deployment."""
+
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from extauthz.apibase import parse_api_base
+from extauthz.deployments import Deployment, Origin, ProviderName
+from extauthz.fields import MAX_SECRET_CHARS, Field
+from ringback.secrets import Secret
+
+# Stand-ins for absent values, as in LiteLLM, best first.
+_KEY_VARIABLES: Final[dict[ProviderName, tuple[str, ...]]] = {
+    "openai": ("OPENAI_API_KEY",),
+    "azure": ("AZURE_API_KEY",),
+}
+_BASE_VARIABLES: Final[dict[ProviderName, tuple[str, ...]]] = {
+    "openai": ("OPENAI_BASE_URL", "OPENAI_API_BASE"),
+    "azure": ("AZURE_API_BASE",),
+}
+_OPENAI_BASE: Final = "https://api.openai.com"
+MODEL_HINT: Final = "write openai/NAME or azure/NAME"
+# OpenAI's own models, which LiteLLM accepts without `openai/`.
+_OPENAI_MODEL: Final = re.compile(r"gpt-[^/]+")
+# Values of api_version that ask for the API that has none.
+_CURRENT_VERSIONS: Final = (None, "v1", "preview", "latest")
+_VISIBLE: Final = re.compile(r"[\x21-\x7e]+")
+_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
+_HEADER_VALUE: Final = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")
+# Headers that belong to the connection, the body, the credential or Envoy.
+_OWN_HEADER: Final = re.compile(
+    r"accept|accept-encoding|api-key|authorization|connection|content-(encoding|length|type)"
+    r"|expect|host|keep-alive|proxy-.*|trailer|transfer-encoding|upgrade|x-(ringback|envoy)-.*"
+    r"|te"  # codespell:ignore te
+)
+# Restrictions that this version cannot keep, so that it does not serve the deployment.
+_RESTRICTIONS: Final = ("blocked", "team_id", "access_windows")
+_NOT_USED_PARAMS: Final = ("weight", "order", "rpm", "tpm")
+
+
+def split_model(model: str) -> tuple[ProviderName | None, str]:
+    """Return whose model ``litellm_params.model`` names, None if not ours, and its name there."""
+    prefix, _, name = model.partition("/")
+    if prefix == "openai":
+        return "openai", name
+    if prefix == "azure":
+        return "azure", name
+    return ("openai" if _OPENAI_MODEL.fullmatch(model) else None), model
+
+
+def reason_to_skip(
+    entry: Field, group: str, provider: ProviderName | None, upstream_model: str
+) -> str | None:
+    """Return why an entry is passed over though it may be no mistake, or None."""
+    if not upstream_model:
+        return None
+    if provider is None:
+        return "its model begins with neither openai/ nor azure/"
+    if "*" in group or "*" in upstream_model:
+        return "this version serves no wildcards"
+    info = entry.child("model_info")
+    kept_back = next((name for name in _RESTRICTIONS if info.child(name).value), None)
+    return kept_back and f"model_info.{kept_back} restricts it, which this version cannot keep"
+
+
+def parse_entry(
+    entry: Field, group: str, provider: ProviderName, upstream_model: str
+) -> Deployment | None:
+    """Return an entry as a deployment, None after noting its mistakes.
+
+    Args:
+        entry: One of ``model_list``.
+        group: Its ``model_name``.
+        provider: From `split_model`.
+        upstream_model: From `split_model`.
+    """
+    params, info = entry.child("litellm_params"), entry.child("model_info")
+    info.entries()
+    if not upstream_model:
+        params.child("model").problem(f"has no name after the slash; {MODEL_HINT}")
+    base = _api_base(params.child("api_base"), provider)
+    api_key = params.child("api_key").required_text(
+        f"set it to os.environ/NAME, or set {_KEY_VARIABLES[provider][0]}",
+        *_KEY_VARIABLES[provider],
+        max_chars=MAX_SECRET_CHARS,
+    )
+    check_visible(params.child("api_key"), api_key)
+    deployment_id = _visible_text(info.child("id"))
+    organization = _visible_text(params.child("organization"))
+    project = _visible_text(params.child("project"))
+    extra_headers = _extra_headers(params.child("extra_headers"))
+    timeout_s = params.child("timeout").positive_number()
+    mode = info.child("mode").text()
+    if base is None or entry.problems:
+        return None
+    return Deployment(
+        id=deployment_id or "",
+        model_name=group,
+        provider=provider,
+        upstream_model=upstream_model,
+        origin=base[0],
+        base_path=base[1],
+        api_key=Secret(api_key),
+        organization=organization,
+        project=project,
+        extra_headers=extra_headers,
+        timeout_s=timeout_s,
+        mode=mode,
+    )
+
+
+def _api_base(field: Field, provider: ProviderName) -> tuple[Origin, str] | None:
+    variables = _BASE_VARIABLES[provider]
+    before = len(field.problems)
+    text = field.text(*variables) or (_OPENAI_BASE if provider == "openai" else "")
+    if len(field.problems) > before:
+        return None
+    if not text:
+        field.problem(f"is missing; write https://NAME.openai.azure.com, or set {variables[0]}")
+        return None
+    try:
+        return parse_api_base(text, provider)
+    except ValueError as error:
+        field.problem(str(error))
+        return None
+
+
+def check_visible(field: Field, text: str | None) -> None:
+    """Note a text that cannot stand in a header as one word."""
+    if text and not _VISIBLE.fullmatch(text):
+        field.problem("holds spaces or letters outside ASCII; remove them")
+
+
+def _visible_text(field: Field) -> str | None:
+    text = field.text(numbers=True)
+    check_visible(field, text)
+    return text
+
+
+def _extra_headers(field: Field) -> Mapping[str, Secret]:
+    headers: dict[str, Secret] = {}
+    for given_name, value_field in field.entries().items():
+        name = given_name.lower()
+        value = value_field.text(numbers=True, max_chars=MAX_SECRET_CHARS)
+        if not _HEADER_NAME.fullmatch(name):
+            field.problem("holds a header name with characters that HTTP does not allow")
+        elif _OWN_HEADER.fullmatch(name):
+            field.problem(f"{name} is set by the gateway itself; remove it")
+        elif name in headers:
+            field.problem(f"{name} stands there twice, in other letter case; remove one")
+        elif value is not None and not _HEADER_VALUE.fullmatch(value):
+            field.problem(f"the value of {name} holds characters that HTTP does not allow")
+        else:
+            headers[name] = Secret(value or "")
+    return MappingProxyType(headers)
+
+
+def unused_fields(entry: Field, provider: ProviderName | None) -> list[str]:
+    """Return a note for each field that an operator might count on in vain."""
+    params = entry.child("litellm_params")
+    notes = [
+        f"{field.place}: not used by this version"
+        for field in map(params.child, _NOT_USED_PARAMS)
+        if field.value is not None
+    ]
+    version = params.child("api_version")
+    if provider == "azure" and version.value not in _CURRENT_VERSIONS:
+        notes.append(f"{version.place}: not used: Azure's current API (v1) has no versions")
+    return notes
