@@ -15,6 +15,7 @@ from pydantic_settings import (
 from ringback.sdppolicy import PolicySettings
 from ringback.settings.origins import check_origin_pattern
 from ringback.settings.sections import ReloadSettings, TokenSettings, UpstreamSettings
+from ringback.settings.store import StoreSettings
 
 PREFIX = "RINGBACK_"
 
@@ -71,6 +72,7 @@ class Settings(BaseSettings):
     token: TokenSettings = TokenSettings()
     upstream: UpstreamSettings = UpstreamSettings()
     reload: ReloadSettings = ReloadSettings()
+    store: StoreSettings = StoreSettings()
 
     sdp: PolicySettings = PolicySettings()
     """What offers and answers may hold, and for whom."""
