@@ -30,10 +30,19 @@ class KeyQuery:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What was spent, and what may be, in US dollars; no limit if `limit` is None."""
+    """What was spent, and what may be, in US dollars.
+
+    Attributes:
+        spend: What was spent.
+        limit: What may be, without the increase; None is no limit.
+        increase: What may be spent beyond the limit for some time (``temp_budget_increase``).
+        increase_until: The end of that time, in UTC; None if there is no increase.
+    """
 
     spend: float = 0.0
     limit: float | None = None
+    increase: float = 0.0
+    increase_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +132,7 @@ class VirtualKey:
         masked: The key as it may be shown: ``sk-...last4``.
         aliases: Names that it may use for models.
         allowed_routes: Routes that it may call; none means all.
-        budget: What it has spent and may spend, a temporary increase included.
+        budget: What it has spent and may spend.
         windows: Further budgets, each for a time of its own.
         model_budgets: Budgets for single models.
         limits: How often it may ask.
@@ -134,6 +143,8 @@ class VirtualKey:
         organization: Its organization, else that of its team.
         project: Its project.
         access_groups: The access groups that it and its team name.
+        proxy_spend: What all keys of the source have spent together, in US dollars; None if the
+            source does not know.
     """
 
     hash: str
@@ -159,6 +170,7 @@ class VirtualKey:
     organization: Scope | None = None
     project: Scope | None = None
     access_groups: tuple[AccessGroup, ...] = ()
+    proxy_spend: float | None = None
 
 
 def hash_key(raw: Secret) -> str:
