@@ -4,9 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from extauthz.catalogue import Catalogue
 from extauthz.configuration import Configuration
 from extauthz.decision import RequestFacts, bearer_credential
-from extauthz.deployments import Catalogue, Deployment
+from extauthz.deployments import Deployment
 from extauthz.errors import ModelRequiredError, UnknownModelError
 from extauthz.keys import KeyQuery, VirtualKey, hash_key
 from extauthz.policy import check_key, check_model

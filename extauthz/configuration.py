@@ -6,11 +6,13 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from extauthz.catalogue import Catalogue
 from extauthz.clusters import snapshot_of
-from extauthz.deployments import Catalogue, Origin
+from extauthz.deployments import Origin
 from extauthz.discovery import ClusterDiscovery
 from extauthz.errors import ConfigError
 from extauthz.filewatch import MISSING_S, POLL_S, Fingerprint, fingerprint, watch
+from extauthz.generalsettings import GeneralSettings
 from extauthz.keys import KeySource, KeySources, MasterKeySource
 from extauthz.keys.keyfile import KeyFileSource
 from extauthz.litellm import config_files, load_config
@@ -32,6 +34,7 @@ class Configuration:
         files: What the LiteLLM config, first, and the files that it includes held just before
             they were read.
         key_files: The same of the key file; empty if there is none.
+        general: Who may call, as the LiteLLM config says.
     """
 
     catalogue: Catalogue
@@ -40,6 +43,7 @@ class Configuration:
     key_file: KeyFileSource | None
     files: Fingerprint
     key_files: Fingerprint
+    general: GeneralSettings = GeneralSettings()
 
 
 def load_configuration(settings: Settings) -> Configuration:
@@ -75,7 +79,13 @@ def _load(path: Path, key_file: KeyFileSource | None, key_files: Fingerprint) ->
     if key_file is not None:
         sources.append(key_file)
     return Configuration(
-        Catalogue(config), KeySources(*sources), config.master_key, key_file, files, key_files
+        Catalogue(config),
+        KeySources(*sources),
+        config.master_key,
+        key_file,
+        files,
+        key_files,
+        config.general,
     )
 
 

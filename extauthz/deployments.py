@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from ringback.contract import cluster_name
 from ringback.secrets import Secret
@@ -144,68 +144,3 @@ class Deployment:
     def is_realtime(self) -> bool:
         """Whether the entry says so by its mode or by the name of its model."""
         return self.mode == REALTIME_MODE or REALTIME_MODE in self.upstream_model.lower()
-
-
-class Deployments(Protocol):
-    """What a catalogue is made of; `extauthz.litellm.LiteLLMConfig` is one."""
-
-    @property
-    def deployments(self) -> tuple[Deployment, ...]:
-        """All deployments, in the order of the file."""
-        ...
-
-    @property
-    def aliases(self) -> Mapping[str, str]:
-        """Other names of groups."""
-        ...
-
-
-class Catalogue:
-    """Finds deployments; immutable, so that a reload replaces the whole of it at once.
-
-    Args:
-        config: The deployments and aliases of one configuration.
-    """
-
-    def __init__(self, config: Deployments) -> None:
-        groups: dict[str, list[Deployment]] = {}
-        for deployment in config.deployments:
-            groups.setdefault(deployment.model_name, []).append(deployment)
-        self._groups = {name: tuple(members) for name, members in groups.items()}
-        self._aliases = dict(config.aliases)
-        self._by_id = {deployment.id: deployment for deployment in config.deployments}
-
-    @property
-    def groups(self) -> tuple[str, ...]:
-        """Names of all groups, in the order of the file."""
-        return tuple(self._groups)
-
-    def resolve(self, model: str) -> str | None:
-        """Return the group that serves a model name, or None.
-
-        An alias wins over a group of the same name, as in LiteLLM: that is how a group is
-        redirected. An alias of an alias is not followed.
-        """
-        group = self._aliases.get(model, model)
-        return group if group in self._groups else None
-
-    def deployments(self, group: str) -> tuple[Deployment, ...]:
-        """Return the deployments of a group, in the order of the file.
-
-        Raises:
-            KeyError: If there is no such group; `resolve` first.
-        """
-        return self._groups[group]
-
-    def by_id(self, deployment_id: str) -> Deployment | None:
-        """Return the deployment with this id, for example the one that a token is pinned to."""
-        return self._by_id.get(deployment_id)
-
-    def only_realtime_group(self) -> str | None:
-        """Return the group for requests that name no model, or None if that would be a guess."""
-        realtime = {d.model_name for d in self._by_id.values() if d.is_realtime}
-        return realtime.pop() if len(realtime) == 1 else None
-
-    def origins(self) -> tuple[Origin, ...]:
-        """Return each upstream origin once, sorted; Envoy needs a cluster for each."""
-        return tuple(sorted({origin for d in self._by_id.values() for origin in d.origins}))

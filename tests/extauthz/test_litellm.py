@@ -7,7 +7,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extauthz.deployments import Catalogue, Deployment, Origin
+from extauthz.catalogue import Catalogue
+from extauthz.deployments import Deployment, Origin
 from extauthz.errors import ConfigError
 from extauthz.litellm import LiteLLMConfig, load_config
 from ringback.secrets import Secret

@@ -17,9 +17,10 @@ from envoyapi.service.auth.v3.external_auth_pb2 import CheckRequest, CheckRespon
 from envoyapi.service.auth.v3.external_auth_pb2_grpc import AuthorizationStub
 from envoyapi.service.cluster.v3.cds_pb2_grpc import ClusterDiscoveryServiceStub
 from envoyapi.service.discovery.v3.discovery_pb2 import DiscoveryRequest
+from extauthz.catalogue import Catalogue
 from extauthz.clusters import snapshot_of
 from extauthz.configuration import Configuration, ConfigurationKeeper, load_configuration
-from extauthz.deployments import Catalogue, Deployment
+from extauthz.deployments import Deployment
 from extauthz.discovery import ClusterDiscovery
 from extauthz.egress import Egress
 from extauthz.keys import KeyQuery, KeySources, MasterKeySource, VirtualKey

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from extauthz.admission import Admission
+from extauthz.catalogue import Catalogue
 from extauthz.configuration import Configuration
 from extauthz.decision import RequestFacts
-from extauthz.deployments import Catalogue, Deployment, Origin
+from extauthz.deployments import Deployment, Origin
 from extauthz.endpoints.calls import Calls
 from extauthz.endpoints.clientsecrets import ClientSecrets
 from extauthz.endpoints.ready import Ready

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from extauthz.deployments import Catalogue
+from extauthz.catalogue import Catalogue
 from extauthz.litellm import load_config
 from ringback.cli.bootstrap import Address
 from ringback.cli.demo import MODELS, write_demo
