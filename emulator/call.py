@@ -13,6 +13,7 @@ from emulator.echo import Echo
 from emulator.events import Conversation
 from emulator.offers import parse_offer, put_rejected_back, set_rejected_aside
 from emulator.options import Options
+from emulator.pcm import loudness
 from emulator.peer import Peer
 from emulator.responses import Event
 from emulator.sessions import Credential, Dialect
@@ -74,6 +75,7 @@ class Call:
         self.credential = credential
         self.state = "connecting"
         self.ended_because: str | None = None
+        self.controls: list[str] = []
         self._conversation = conversation
         self._options = options
         self._filtered = filtered
@@ -155,6 +157,7 @@ class Call:
             "ended_because": self.ended_because,
             "started_at": self._started_at,
             "audio_bytes_received": self._audio_bytes_received,
+            "controls": self.controls,
             "channel": self._peer.channel_label,
             "events_received": list(self._events_received),
             "events_sent": dict(self._events_sent),
@@ -228,15 +231,15 @@ class Call:
         self._deliver(self._conversation.open())
 
     def _message_received(self, text: str | bytes) -> None:
-        self._events_received.append(_event_type(text))
+        self._events_received.append(event_type(text))
         self._deliver(self._conversation.receive(text), reply=self._send)
 
     def _audio_received(self, samples: Samples) -> None:
         self._audio_bytes_received += samples.nbytes
         if self._echo is not None:
             self._echo.put(samples)
-        loudness = float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))) / 32768
-        self._deliver(self._conversation.hear(loudness, samples.size * 1000 // SAMPLE_RATE))
+        length_ms = samples.size * 1000 // SAMPLE_RATE
+        self._deliver(self._conversation.hear(loudness(samples), length_ms))
 
     def _deliver(self, events: list[Event], reply: Callable[[str], None] | None = None) -> None:
         """Give events to the data channel and all who listen in; an error only to its cause."""
@@ -255,7 +258,8 @@ class Call:
             self._peer.send(text)
 
 
-def _event_type(text: str | bytes) -> str:
+def event_type(text: str | bytes) -> str:
+    """Return the type of a client's event, or what is wrong with it."""
     try:
         event = json.loads(text)
     except ValueError:

@@ -7,16 +7,19 @@ from emulator.errors import ApiError
 from emulator.faults import Faults, parse_fault
 from emulator.sessions import Calls
 from emulator.shapes import parse_json_object
+from emulator.sockets import Sockets
 
 
-def add_control_routes(router: web.UrlDispatcher, calls: Calls[Call], faults: Faults) -> None:
+def add_control_routes(
+    router: web.UrlDispatcher, calls: Calls[Call], sockets: Sockets, faults: Faults
+) -> None:
     """Add ``/healthz``, ``/emulator/calls`` and ``/emulator/faults``."""
 
     async def health(_: web.Request) -> web.Response:
         return web.json_response({"status": "ok"})
 
     async def list_calls(_: web.Request) -> web.Response:
-        return web.json_response({"calls": calls.snapshots()})
+        return web.json_response({"calls": calls.snapshots(), "sockets": sockets.snapshots()})
 
     async def list_faults(_: web.Request) -> web.Response:
         return web.json_response(faults.active())

@@ -62,6 +62,30 @@ def incorrect_key(value: str) -> ApiError:
     return ApiError(401, f"Incorrect API key provided: {masked}.", code="invalid_api_key")
 
 
+def wrong_entra_token() -> ApiError:
+    """Refuse a token that Entra ID has not issued for Azure (401)."""
+    return ApiError(
+        401,
+        "Access token is missing, invalid, audience is incorrect "
+        "(https://cognitiveservices.azure.com), or have expired.",
+        code="401",
+    )
+
+
+def resource_not_found() -> ApiError:
+    """Refuse a path of Azure's that needs ``?api-version=`` and has none (404)."""
+    return ApiError(404, "Resource not found", code="404")
+
+
+def beta_disabled() -> ApiError:
+    """Refuse the retired beta of the WebSocket API, which a header asks for (close code 4000)."""
+    return ApiError(
+        400,
+        "The Realtime Beta API is no longer supported. Please use /v1/realtime for the GA API.",
+        code="beta_api_shape_disabled",
+    )
+
+
 def ephemeral_required() -> ApiError:
     """Refuse a long-lived credential on Azure's calls endpoint (401)."""
     return ApiError(401, "This operation requires ephemeral tokens for authentication")

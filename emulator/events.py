@@ -1,7 +1,8 @@
-"""The data channel protocol as a state machine: an event, a frame of audio or time in, events out.
+"""The event protocol as a state machine: an event, a frame of audio or time in, events out.
 
-Sans-I/O: no clock, no network, no audio. The call that owns a conversation feeds it and delivers
-what it returns. https://platform.openai.com/docs/api-reference/realtime-server-events
+Sans-I/O: no clock, no network, and no audio but what events carry. The call or session that owns a
+conversation feeds it and delivers what it returns.
+https://platform.openai.com/docs/api-reference/realtime-server-events
 """
 
 import secrets
@@ -9,9 +10,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from emulator import errors
+from emulator.beta import from_beta, to_beta
 from emulator.errors import ApiError
 from emulator.history import History
-from emulator.items import audio_length_ms
+from emulator.items import PCM_BYTES_PER_MS, parse_audio
+from emulator.pcm import SocketAudio
 from emulator.responses import Event, Response, check_response_request
 from emulator.script import ANSWERS, GREETING, Utterance
 from emulator.shapes import Session, parse_json_object, update_session
@@ -39,6 +42,8 @@ class Conversation:
         session: Its full session object.
         greet: Whether the emulator speaks first.
         answer_turns: Whether it answers when someone has spoken, if the session wants that too.
+        speaks_beta: Whether the client knows only the beta's shapes.
+        audio: Reads and writes the audio in events, if that is where it is (WebSocket).
         make_id: Makes ids from prefixes.
     """
 
@@ -48,12 +53,16 @@ class Conversation:
         *,
         greet: bool = True,
         answer_turns: bool = True,
+        speaks_beta: bool = False,
+        audio: SocketAudio | None = None,
         make_id: Callable[[str], str] = random_id,
     ) -> None:
         self.session = session
         self._make_id = make_id
         self._history = History(make_id)
-        self._speaker = Speaker(self._history, make_id)
+        self._speaker = Speaker(self._history, make_id, audio.speak if audio else None)
+        self._audio = audio
+        self._speaks_beta = speaks_beta
         self._is_realtime = session["type"] == "realtime"
         self._answer_turns = answer_turns and self._is_realtime
         self._answers_given = 0
@@ -96,6 +105,8 @@ class Conversation:
         try:
             event = parse_json_object(text)
             event_id = event.get("event_id")
+            if self._speaks_beta:
+                event = from_beta(event)
             kind = event.get("type")
             if kind is None:
                 raise errors.missing_parameter("type")
@@ -108,6 +119,9 @@ class Conversation:
 
     def hear(self, rms: float, duration_ms: int) -> list[Event]:
         """Take a frame of microphone audio: its loudness (1.0 = full scale) and its length."""
+        return self._numbered(self._hear(rms, duration_ms))
+
+    def _hear(self, rms: float, duration_ms: int) -> list[Event]:
         self._buffered_ms += duration_ms
         turn_detection = self.session["audio"]["input"]["turn_detection"]
         if turn_detection is None:
@@ -115,9 +129,9 @@ class Conversation:
         silence_ms = turn_detection.get("silence_duration_ms", _SILENCE_MS)
         match self._voice_activity.push(rms, duration_ms, silence_ms=silence_ms):
             case SpeechStarted(at_ms):
-                return self._numbered(self._start_turn(at_ms, turn_detection))
+                return self._start_turn(at_ms, turn_detection)
             case SpeechStopped(at_ms, length_ms):
-                return self._numbered(self._end_turn(at_ms, length_ms, turn_detection))
+                return self._end_turn(at_ms, length_ms, turn_detection)
             case None:
                 return []
 
@@ -238,8 +252,11 @@ class Conversation:
         return self._speaker.cut("client_cancelled")
 
     def _append_audio(self, event: dict[str, Any]) -> list[Event]:
-        self._buffered_ms += audio_length_ms(event.get("audio"))
-        return []
+        pcm = parse_audio(event.get("audio"))
+        if self._audio is None:
+            self._buffered_ms += len(pcm) // PCM_BYTES_PER_MS
+            return []
+        return [each for frame in self._audio.hear(pcm) for each in self._hear(*frame)]
 
     def _clear_audio(self, _: dict[str, Any]) -> list[Event]:
         self._buffered_ms = 0
@@ -256,7 +273,8 @@ class Conversation:
         return self._commit(self._make_id("item"), self._buffered_ms)
 
     def _numbered(self, events: list[Event]) -> list[Event]:
-        return [{"event_id": self._make_id("event"), **event} for event in events]
+        shaped = [to_beta(event) for event in events] if self._speaks_beta else events
+        return [{"event_id": self._make_id("event"), **event} for event in shaped if event]
 
 
 def _error(refusal: ApiError, event_id: object) -> Event:

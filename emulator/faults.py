@@ -7,10 +7,20 @@ from typing import Any, Final
 
 from emulator.errors import ApiError
 
-OPERATIONS: Final = ("client_secrets", "calls", "hangup", "sideband")
+# The preview's own paths count as client_secrets and calls.
+OPERATIONS: Final = (
+    "client_secrets",
+    "calls",
+    "hangup",
+    "accept",
+    "reject",
+    "refer",
+    "sideband",
+    "websocket",
+)
 # Ways to spoil a good answer, and the operations that they make sense for.
 MALFORMATIONS: Final[Mapping[str, tuple[str, ...]]] = {
-    "garbage": OPERATIONS,  # neither SDP nor JSON; over a sideband a message that is no JSON
+    "garbage": OPERATIONS,  # neither SDP nor JSON; over a socket a message that is no JSON
     "empty": ("client_secrets", "calls"),  # no body
     "no_value": ("client_secrets",),  # JSON without the key
     "no_location": ("calls",),  # 200 and an SDP answer, but no Location
@@ -161,7 +171,8 @@ def spoil_body(malformed: str, body: bytes) -> bytes:
             return b""
         case "no_value":
             value = json.loads(body)
-            del value["value"]
+            # In the preview it is elsewhere.
+            del value["value" if "value" in value else "client_secret"]
             return json.dumps(value).encode()
         case _:
             return GARBAGE.encode()

@@ -75,9 +75,18 @@ def audio_length_ms(audio: object) -> int:
     Raises:
         ApiError: If it is no base64 text.
     """
+    return len(parse_audio(audio)) // PCM_BYTES_PER_MS
+
+
+def parse_audio(audio: object) -> bytes:
+    """Return the samples of base64 audio.
+
+    Raises:
+        ApiError: If it is no base64 text.
+    """
     if not isinstance(audio, str):
         raise errors.invalid_type("audio", "a base64-encoded string")
     try:
-        return len(base64.b64decode(audio, validate=True)) // PCM_BYTES_PER_MS
+        return base64.b64decode(audio, validate=True)
     except ValueError as exc:
         raise errors.invalid_value("audio", "base64-encoded audio") from exc

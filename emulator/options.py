@@ -22,6 +22,7 @@ class Options:
         connect_timeout_s: A call whose client has not connected by then ends.
         ice: Where calls can be reached.
         faults: Faults that are on from the start, by operation.
+        entra_tokens: The bearer tokens that Azure accepts; empty accepts any.
     """
 
     host: str = "127.0.0.1"
@@ -32,3 +33,4 @@ class Options:
     connect_timeout_s: float = 30.0
     ice: IceOptions = field(default_factory=IceOptions)
     faults: Mapping[str, Fault] = field(default_factory=dict)
+    entra_tokens: frozenset[str] = field(default=frozenset(), repr=False)

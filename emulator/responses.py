@@ -1,6 +1,6 @@
 """One response of the emulated model: the events from response.created to response.done. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -10,6 +10,8 @@ from emulator.shapes import Session
 from emulator.usage import Ledger, Tokens, count_model_audio, count_text
 
 Event = dict[str, Any]
+# The base64 audio of an utterance between two times in milliseconds.
+Speak = Callable[[Utterance, int, int], str]
 Status = Literal["completed", "cancelled"]
 Reason = Literal["turn_detected", "client_cancelled"]
 
@@ -71,10 +73,16 @@ class Response:
         utterance: What it says.
         session: The session that it belongs to.
         request: The ``response`` of the ``response.create`` event, checked.
+        speak: Returns the audio of a part of the utterance, where events carry it.
     """
 
     def __init__(
-        self, ids: ResponseIds, utterance: Utterance, session: Session, request: Mapping[str, Any]
+        self,
+        ids: ResponseIds,
+        utterance: Utterance,
+        session: Session,
+        request: Mapping[str, Any],
+        speak: Speak | None = None,
     ) -> None:
         self.ids = ids
         self.utterance = utterance
@@ -82,6 +90,8 @@ class Response:
         self._request = request
         self._modalities = request.get("output_modalities") or session["output_modalities"]
         self._words_done = 0
+        self._spoken_ms = 0
+        self._speak = speak
 
     @property
     def is_spoken(self) -> bool:
@@ -127,6 +137,11 @@ class Response:
             space = " " if self._words_done else ""
             delta = space + self.utterance.words[self._words_done]
             deltas.append({"type": f"response.{kind}.delta", **self._part_place(), "delta": delta})
+            if self.is_spoken and self._speak is not None:
+                audio = self._speak(self.utterance, self._spoken_ms, ends[self._words_done])
+                place = self._part_place()
+                deltas.append({"type": "response.output_audio.delta", **place, "delta": audio})
+            self._spoken_ms = ends[self._words_done]
             self._words_done += 1
         return deltas
 
@@ -138,8 +153,7 @@ class Response:
             status: What it ended as.
             reason: Why it was cancelled.
         """
-        audio_ms = self.utterance.word_ends_ms[self._words_done - 1] if self._words_done else 0
-        audio_tokens = count_model_audio(audio_ms) if self.is_spoken else 0
+        audio_tokens = count_model_audio(self._spoken_ms) if self.is_spoken else 0
         instructions = self._request.get("instructions") or self._session["instructions"] or ""
         usage = ledger.respond(instructions, Tokens(count_text(self.text), audio_tokens))
         item = self.item("completed" if status == "completed" else "incomplete")

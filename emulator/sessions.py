@@ -3,7 +3,7 @@
 import enum
 import secrets
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, Protocol, TypeVar
 
@@ -11,6 +11,8 @@ from emulator import errors
 from emulator.shapes import Session
 
 EPHEMERAL_PREFIX: Final = "ek_"
+# Where calls of `Dialect.AZURE_PREVIEW` are made, on a host of the region.
+PREVIEW_CALLS: Final = "/v1/realtimertc"
 # How many ended calls `Calls.snapshots` still shows.
 _ENDED_CALLS_KEPT: Final = 100
 
@@ -20,6 +22,20 @@ class Dialect(enum.Enum):
 
     OPENAI = "/v1/realtime"
     AZURE = "/openai/v1/realtime"
+    # With ``?api-version=``; LiteLLM and AzureOpenAI clients use it.
+    AZURE_DATED = "/openai/realtime"
+    # With ``?api-version=``, and `PREVIEW_CALLS` for its calls.
+    AZURE_PREVIEW = "/openai/realtimeapi"
+
+    @property
+    def is_azure(self) -> bool:
+        """Whether it is one of Azure's."""
+        return self is not Dialect.OPENAI
+
+    @property
+    def resource(self) -> str:
+        """Who owns keys and calls: what one of Azure's current paths makes, the other knows."""
+        return Dialect.AZURE.name if self is Dialect.AZURE_DATED else self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +69,24 @@ def parse_credential(headers: Mapping[str, str], dialect: Dialect) -> Credential
     scheme, _, value = headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer" and value.strip():
         return Credential(value.strip())
-    if dialect is Dialect.AZURE and headers.get("api-key", "").strip():
+    if dialect.is_azure and headers.get("api-key", "").strip():
         return Credential(headers["api-key"].strip(), api_key_header=True)
     raise errors.missing_key()
+
+
+def check_entra(credential: Credential, accepted: Collection[str]) -> None:
+    """Check that a bearer token is one that Entra ID has issued, if it is known which these are.
+
+    Args:
+        credential: What a request to Azure authenticates with.
+        accepted: The tokens; empty accepts any.
+
+    Raises:
+        ApiError: 401 for another one.
+    """
+    is_token = not credential.api_key_header and not credential.is_ephemeral
+    if is_token and accepted and credential.value not in accepted:
+        raise errors.wrong_entra_token()
 
 
 def check_standard(credential: Credential) -> None:
@@ -70,7 +101,7 @@ def check_standard(credential: Credential) -> None:
 
 @dataclass(frozen=True, slots=True)
 class EphemeralKey:
-    """A minted key: opens calls of one dialect with one session until it expires (Unix seconds)."""
+    """A minted key: opens calls of one resource with one session, until it expires (Unix time)."""
 
     value: str = field(repr=False)
     dialect: Dialect
@@ -97,10 +128,10 @@ class EphemeralKeys:
         """Return the key that a credential is.
 
         Raises:
-            ApiError: 401 if it was not minted here, for the other dialect, or has expired.
+            ApiError: 401 if it was not minted here, for another resource, or has expired.
         """
         key = self._keys.get(credential.value)
-        if key is None or key.dialect is not dialect or key.expires_at <= now:
+        if key is None or key.dialect.resource != dialect.resource or key.expires_at <= now:
             raise errors.incorrect_key(credential.value)
         return key
 
@@ -159,14 +190,14 @@ class Calls(Generic[CallT]):
     def find_running(self, call_id: str, dialect: Dialect, credential: Credential) -> CallT:
         """Return a call that has not ended, for who may control it.
 
-        A long-lived credential controls every call of its dialect, an ephemeral key only those made
-        with it.
+        A long-lived credential controls every call of its resource, an ephemeral key only those
+        made with it.
 
         Raises:
             ApiError: 404 ``call_id_not_found``.
         """
         call = self._running.get(call_id)
-        if call is None or call.has_ended or call.dialect is not dialect:
+        if call is None or call.has_ended or call.dialect.resource != dialect.resource:
             raise errors.call_not_found()
         if credential.is_ephemeral and credential.value != call.credential.value:
             raise errors.call_not_found()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from emulator.history import History
-from emulator.responses import Event, Reason, Response, ResponseIds
+from emulator.responses import Event, Reason, Response, ResponseIds, Speak
 from emulator.script import Utterance
 from emulator.shapes import Session
 
@@ -23,15 +23,24 @@ class Playback:
 
 
 class Speaker:
-    """Generates responses and plays them, one after the other."""
+    """Generates responses and plays them, one after the other.
 
-    def __init__(self, history: History, make_id: Callable[[str], str]) -> None:
+    Args:
+        history: Of the conversation.
+        make_id: Makes ids from prefixes.
+        speak: Puts the audio into events; then nothing is played.
+    """
+
+    def __init__(
+        self, history: History, make_id: Callable[[str], str], speak: Speak | None = None
+    ) -> None:
         self.generating: Response | None = None
         self._generated_ms = 0
         self._queue: deque[Playback] = deque()
         self._history = history
         self._make_id = make_id
         self._conversation_id = make_id("conv")
+        self._speak = speak
 
     @property
     def playback(self) -> Playback | None:
@@ -53,12 +62,14 @@ class Speaker:
             self._conversation_id,
             self._history.last_id,
         )
-        response = Response(ids, utterance, session, request)
+        response = Response(ids, utterance, session, request, self._speak)
         self.generating, self._generated_ms = response, 0
         self._history.put(response.item("in_progress"))
         events = response.start()
         if not response.is_spoken:
             return events + self._generate(utterance.duration_ms)
+        if self._speak is not None:
+            return events
         self._queue.append(Playback(response))
         return events + (_started(self._queue[0]) if len(self._queue) == 1 else [])
 
