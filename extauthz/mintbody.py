@@ -136,6 +136,27 @@ def parse_mint_request(body: bytes) -> MintRequest:
             _printable(unknown),
             "there is no such parameter. Session settings belong into `session`.",
         )
+    return _parse_content(content)
+
+
+def parse_session(session: bytes | None, model: str | None) -> MintRequest:
+    """Parse what a call with a key says of its session.
+
+    Args:
+        session: The form's part ``session``; None if there is none.
+        model: The model that the query names; None if it names none.
+
+    Raises:
+        InvalidBodyError: If a member is wrong; then 400 and nothing upstream.
+    """
+    try:
+        members = parse_object(session) if session is not None else {}
+    except JsonError as error:
+        raise InvalidBodyError("session", f"{error}.") from error
+    return _parse_content({"model": model, "session": members})
+
+
+def _parse_content(content: Mapping[str, Any]) -> MintRequest:
     session = dict(_object(content, "session"))
     root_model, session_model = _model(content, "model"), _model(session, "session.model")
     if root_model and session_model and root_model != session_model:
