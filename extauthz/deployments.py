@@ -55,7 +55,7 @@ class EntraLogin:
         tenant_id: The directory; None where the environment says it.
         client_id: The application or user-assigned identity; None where the environment says it.
         secret: The client secret, or the token itself.
-        authority: Origin of the login service.
+        origin: Where the login service is: Entra ID, or the machine's own for managed identities.
     """
 
     method: EntraMethod
@@ -63,7 +63,7 @@ class EntraLogin:
     tenant_id: str | None = None
     client_id: str | None = None
     secret: Secret | None = None
-    authority: Origin = Origin("https", "login.microsoftonline.com", 443)
+    origin: Origin = Origin("https", "login.microsoftonline.com", 443)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +137,10 @@ class Deployment:
 
     @property
     def origins(self) -> tuple[Origin, ...]:
-        """All that this deployment needs a cluster for: where it mints, and where calls go."""
-        return (self.origin,) if self.calls_origin is None else (self.origin, self.calls_origin)
+        """All that this deployment needs a cluster for: to mint, to take calls, to log in."""
+        login = self.entra if self.entra and self.entra.method != "token" else None
+        found = (self.origin, self.calls_origin, login.origin if login else None)
+        return tuple(origin for origin in found if origin is not None)
 
     @property
     def is_realtime(self) -> bool:
