@@ -1,17 +1,31 @@
 """Who calls, and whether they may: the one way past which every endpoint lets a caller in."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Final
 
-from extauthz.catalogue import Catalogue
+from extauthz.access import (
+    Wanted,
+    check_budgets,
+    check_key,
+    check_model,
+    check_owners,
+    check_route,
+    resolve,
+)
+from extauthz.access.errors import ModelDeniedError
 from extauthz.configuration import Configuration
-from extauthz.decision import RequestFacts, bearer_credential
+from extauthz.credentials import caller_credential
+from extauthz.decision import RequestFacts
 from extauthz.deployments import Deployment
 from extauthz.errors import ModelRequiredError, UnknownModelError
 from extauthz.keys import KeyQuery, VirtualKey, hash_key
-from extauthz.policy import check_key, check_model
+from ringback.contract import CALLS_PATHS, CLIENT_SECRETS_PATHS
 from ringback.tokens.claims import CallClaims
+
+# How old, in seconds, what is known of a token's key may be.
+REVOCATION_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,67 +50,109 @@ class Admission:
     Args:
         configuration: Returns the configuration in force.
         now: The time in seconds since the epoch.
+        revocation_s: How long a token may outlive the right to mint it.
     """
 
     def __init__(
-        self, configuration: Callable[[], Configuration], now: Callable[[], float]
+        self,
+        configuration: Callable[[], Configuration],
+        now: Callable[[], float],
+        revocation_s: float = REVOCATION_S,
     ) -> None:
         self._configuration = configuration
         self._now = now
+        self._revocation_s = revocation_s
 
     async def identify(self, request: RequestFacts) -> VirtualKey:
-        """Return the caller's key, which is known, not blocked and not expired.
+        """Return the caller's key, which may call the path of the request.
+
+        It is known, not blocked, not expired, and neither are those that it belongs to.
 
         Raises:
-            AuthError: If there is none: 401.
+            AuthError: If there is none: 401; if its team is gone: 404; if it may not call the
+                path: 403.
             KeySourceUnavailableError: If nobody can tell: 503.
         """
-        credential = bearer_credential(request.headers)
-        return await self._find(KeyQuery(hash_key(credential), credential))
+        key_header = self._configuration().general.key_header
+        credential = caller_credential(request.headers, key_header)
+        key = await self._find(KeyQuery(hash_key(credential), credential))
+        check_route(key, request.path)
+        check_owners(key)
+        return key
 
-    async def admit(self, key: VirtualKey, model: str | None) -> Admitted:
+    async def admit(
+        self, key: VirtualKey, model: str | None, further: Sequence[str] = ()
+    ) -> Admitted:
         """Return what a key is admitted to when it asks for a model.
 
         Args:
             key: From `identify`.
             model: A group, an alias, or None where the caller leaves it to us.
+            further: Names of other models in the request, which the key must be allowed to use
+                too, whether they are served here or not.
 
         Raises:
             ModelRequiredError: If to choose a model would be a guess: 400.
-            ModelDeniedError: If the key may not use it: 403.
-            UnknownModelError: If the key might use it and nothing serves it: 400.
+            ModelDeniedError: If the key may not use one of the models: 403.
+            BudgetExceededError: If a budget is used up: 422, or 429 by the settings.
+            UnknownModelError: If the key might use the model and nothing serves it: 400.
         """
         catalogue = self._configuration().catalogue
-        name = model or catalogue.only_realtime_group()
+        name = model or catalogue.only_realtime_group(key.team)
         if name is None:
             raise ModelRequiredError
-        group = catalogue.resolve(name)
-        check_model(key, group or name, name)
-        if group is None:
+        wanted = resolve(key, name, catalogue)
+        deployments = check_model(key, wanted)
+        for other in further:
+            check_model(key, resolve(key, other, catalogue))
+        self._check_budgets(key, wanted, deployments)
+        if wanted.group is None:
             raise UnknownModelError
-        return Admitted(key, group, catalogue.deployments(group))
+        return Admitted(key, wanted.group, deployments)
 
     async def readmit(self, claims: CallClaims) -> VirtualKey:
         """Return a token's key if it could still mint it: a token is as good as its key.
 
         Raises:
-            AuthError: If the key is gone, blocked, expired, or not for that model any more.
+            AuthError: If the key is gone, blocked, expired, or not for that model any more, or
+                if its team is.
+            BudgetExceededError: If a budget is used up: 422, or 429 by the settings.
             KeySourceUnavailableError: If nobody can tell: 503.
         """
         key = await self._find(
-            KeyQuery(claims.key_hash, team=claims.team, user=claims.user),
+            KeyQuery(
+                claims.key_hash,
+                team=claims.team,
+                user=claims.user,
+                max_age_s=self._revocation_s,
+            ),
         )
-        check_model(key, claims.model, *_names_of(claims.model, key, self._configuration()))
+        check_route(key, *CLIENT_SECRETS_PATHS, *CALLS_PATHS)
+        check_owners(key)
+        catalogue = self._configuration().catalogue
+        wanted = resolve(key, claims.asked or claims.model, catalogue)
+        if wanted.group != claims.model:
+            # The alias means another model by now.
+            wanted = resolve(key, claims.model, catalogue)
+        deployments = check_model(key, wanted)
+        lost = {deployment.id for deployment in wanted.deployments}
+        lost -= {deployment.id for deployment in deployments}
+        if claims.deployment in lost:
+            raise ModelDeniedError
+        self._check_budgets(key, wanted, deployments)
         return key
 
     async def _find(self, query: KeyQuery) -> VirtualKey:
         key = await self._configuration().keys.find(query)
-        check_key(key, datetime.fromtimestamp(self._now(), UTC))
+        check_key(key, self._time())
         assert key is not None  # noqa: S101  check_key refuses None
         return key
 
+    def _check_budgets(
+        self, key: VirtualKey, wanted: Wanted, deployments: Sequence[Deployment]
+    ) -> None:
+        general = self._configuration().general
+        check_budgets(key, wanted, deployments, self._time(), general)
 
-def _names_of(group: str, key: VirtualKey, configuration: Configuration) -> tuple[str, ...]:
-    """Return the names in a key's list that are aliases of a group."""
-    catalogue: Catalogue = configuration.catalogue
-    return tuple(name for name in key.models if catalogue.resolve(name) == group)
+    def _time(self) -> datetime:
+        return datetime.fromtimestamp(self._now(), UTC)

@@ -1,16 +1,10 @@
 """What extauthz is asked and what it decides, without any message of Envoy."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
 
-from extauthz.errors import MalformedKeyError, MissingKeyError
 from ringback.errors import ApiError
 from ringback.secrets import Secret
-
-# The scheme in any case; a credential of visible ASCII without quotes and commas.
-_BEARER: Final = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] +([!#-+\--~]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +43,7 @@ class Labels:
     deployment: str | None = None
     token_id: str | None = None
     sdp_policy: str | None = None
+    subprotocol: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,21 +83,3 @@ def refuse(error: ApiError, labels: Labels | None = None) -> Answer:
     """
     headers = {"content-type": "application/json", **error.headers}
     return Answer(error.http_status, error.to_body(), labels or Labels(error.code), headers)
-
-
-def bearer_credential(headers: Mapping[str, str]) -> Secret:
-    """Return the credential of an ``Authorization: Bearer`` header (RFC 9110 section 11.4).
-
-    Several Authorization lines arrive joined by a comma and are refused: no credential holds one.
-
-    Raises:
-        MissingKeyError: If there is no such header: 401.
-        MalformedKeyError: If it is something else: 401.
-    """
-    value = headers.get("authorization", "").strip(" \t")
-    if not value:
-        raise MissingKeyError
-    form = _BEARER.fullmatch(value)
-    if form is None:
-        raise MalformedKeyError
-    return Secret(form[1])

@@ -1,13 +1,14 @@
 """Errors of extauthz: what the downstream is told, and files that cannot be used."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from types import MappingProxyType
 
 from ringback.errors import ApiError, StartError
 
 # RFC 9110 section 11.6.1: a 401 names the scheme that would be accepted.
 _CHALLENGE: Mapping[str, str] = MappingProxyType({"www-authenticate": "Bearer"})
+# How a key is best sent.
+KEY_FORM = "Authorization: Bearer sk-..."
 
 
 class AuthError(ApiError):
@@ -19,88 +20,41 @@ class AuthError(ApiError):
     headers: Mapping[str, str] = _CHALLENGE
 
     def __str__(self) -> str:
-        return "This request is not authorized. Send a valid key as `Authorization: Bearer sk-...`."
+        return f"This request is not authorized. Send a valid key as `{KEY_FORM}`."
 
 
 class MissingKeyError(AuthError):
-    """The request carries no key."""
+    """The request carries no key.
+
+    Args:
+        form: The header in which it is expected, as it should be sent.
+    """
 
     code = "key_missing"
 
+    def __init__(self, form: str = KEY_FORM) -> None:
+        self.form = form
+
     def __str__(self) -> str:
-        return "No API key was sent. Send yours as `Authorization: Bearer sk-...`."
+        return f"No API key was sent. Send yours as `{self.form}`."
 
 
 class MalformedKeyError(AuthError):
-    """The credential is no key at all."""
+    """The credential is no key at all.
+
+    Args:
+        form: The header in which it was found, as it should be sent.
+    """
 
     code = "key_malformed"
 
+    def __init__(self, form: str = KEY_FORM) -> None:
+        self.form = form
+
     def __str__(self) -> str:
         return (
-            "The API key cannot be read. Send it as `Authorization: Bearer sk-...`: "
+            f"The API key cannot be read. Send it as `{self.form}`: "
             "one space, the whole key, no quotes."
-        )
-
-
-class UnknownKeyError(AuthError):
-    """No source knows the key."""
-
-    type = "token_not_found_in_db"
-    code = "key_unknown"
-    param = "key"
-
-    def __str__(self) -> str:
-        return (
-            "This API key is not known. Check that you sent the whole key, "
-            "or ask your platform team for a new one."
-        )
-
-
-class KeyBlockedError(AuthError):
-    """The key was blocked by an administrator."""
-
-    code = "key_blocked"
-    param = "key"
-
-    def __str__(self) -> str:
-        return "This API key is blocked. Ask your platform team to unblock it."
-
-
-class KeyExpiredError(AuthError):
-    """The key's time is over.
-
-    Args:
-        expires: The first moment at which the key was no longer valid.
-    """
-
-    type = "expired_key"
-    code = "key_expired"
-    param = "key"
-
-    def __init__(self, expires: datetime) -> None:
-        self.expires = expires
-
-    def __str__(self) -> str:
-        return (
-            f"This API key expired at {self.expires:%Y-%m-%dT%H:%M:%SZ}. "
-            "Ask your platform team for a new one."
-        )
-
-
-class ModelDeniedError(AuthError):
-    """The key is valid but not for this model: 403."""
-
-    http_status = 403
-    type = "key_model_access_denied"
-    code = "model_denied"
-    param = "model"
-    headers: Mapping[str, str] = MappingProxyType({})
-
-    def __str__(self) -> str:
-        return (
-            "This API key may not use the requested model. "
-            "Choose another model, or ask your platform team for access."
         )
 
 

@@ -15,6 +15,7 @@ from typing import Final
 from extauthz.deployments import Deployment
 from extauthz.errors import ConfigError
 from extauthz.fields import MAX_SECRET_CHARS, Field
+from extauthz.generalsettings import NO_SETTINGS, GeneralSettings, parse_general
 from extauthz.modelentry import check_visible
 from extauthz.modellist import ModelList
 from extauthz.yamlfile import read_yaml
@@ -22,15 +23,15 @@ from ringback.secrets import Secret
 
 MAX_FILES: Final = 32
 _MASTER_KEY_VARIABLE: Final = "LITELLM_MASTER_KEY"
-_SECTIONS: Final = frozenset({"general_settings", "router_settings", "environment_variables"})
+_SECTIONS: Final = frozenset(
+    {"general_settings", "litellm_settings", "router_settings", "environment_variables"}
+)
 # Fields that change in LiteLLM who may call or where a request goes, and change nothing here.
 _NOT_USED: Final[tuple[tuple[str, str], ...]] = (
     ("general_settings", "allowed_ips"),
     ("general_settings", "allowed_routes"),
     ("general_settings", "custom_auth"),
-    ("general_settings", "database_url"),
     ("general_settings", "enable_jwt_auth"),
-    ("general_settings", "litellm_key_header_name"),
     ("router_settings", "default_fallbacks"),
     ("router_settings", "fallbacks"),
     ("router_settings", "routing_strategy"),
@@ -45,6 +46,7 @@ class LiteLLMConfig:
         deployments: What ``model_list`` offers of OpenAI and Azure, in its order.
         aliases: Other names of groups: ``router_settings.model_group_alias``.
         master_key: ``general_settings.master_key``, else LITELLM_MASTER_KEY.
+        general: Who may call.
         notes: What was found and is not used, for the operator; no mistakes.
         files: What was read: the file itself and those that it includes.
     """
@@ -54,6 +56,7 @@ class LiteLLMConfig:
     master_key: Secret | None
     notes: tuple[str, ...]
     files: tuple[Path, ...]
+    general: GeneralSettings = NO_SETTINGS
 
 
 def load_config(path: Path, environ: Mapping[str, str]) -> LiteLLMConfig:
@@ -72,7 +75,9 @@ def load_config(path: Path, environ: Mapping[str, str]) -> LiteLLMConfig:
     models = ModelList()
     for entry in files.entries:
         models.add(entry.value, entry.place, variables)
-    master_key = _master_key(files.section("general_settings", variables))
+    general_settings = files.section("general_settings", variables)
+    master_key = _master_key(general_settings)
+    general = parse_general(general_settings, files.section("litellm_settings", variables))
     aliases, alias_notes = _aliases(files.section("router_settings", variables), models)
     problems = [*files.problems, *models.problems]
     if not problems and not models.deployments:
@@ -86,6 +91,7 @@ def load_config(path: Path, environ: Mapping[str, str]) -> LiteLLMConfig:
         master_key=master_key,
         notes=notes,
         files=tuple(files.paths),
+        general=general,
     )
 
 

@@ -153,6 +153,7 @@ class Minter:
             calls_path=provider.calls_path(deployment),
             auth_scheme=provider.CALLS_AUTH_SCHEME,
             model=deployment.model_name,
+            asked=None if request.model == deployment.model_name else request.model,
             key_hash=key.hash,
             key_alias=key.alias,
             team=key.team,

@@ -7,7 +7,8 @@ from typing import Final
 from extauthz.admission import Admission
 from extauthz.calls import TokenRefusedError, allow_call, check_form
 from extauthz.configuration import Configuration
-from extauthz.decision import Decision, RequestFacts, bearer_credential
+from extauthz.credentials import bearer_credential
+from extauthz.decision import Decision, RequestFacts
 from extauthz.errors import AuthError
 from extauthz.metrics import TOKENS_REFUSED
 from ringback.contract import CALLS_PATHS

@@ -23,10 +23,10 @@ from typing import Any, Final
 
 import yaml
 
+from extauthz.access import ALL_MODELS
 from extauthz.errors import ConfigError
 from extauthz.fields import Field
 from extauthz.keys.model import KeyQuery, VirtualKey
-from extauthz.policy import ALL_MODELS
 from extauthz.yamlfile import parse_yaml, read_yaml
 
 _FIELDS: Final = (

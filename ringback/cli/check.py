@@ -116,7 +116,7 @@ def _deployments(config: "LiteLLMConfig") -> str:
 
 def _key_notes(house: _House) -> Iterator[str]:
     """Give what is no mistake and yet rarely meant."""
-    from extauthz.policy import ALL_MODELS
+    from extauthz.access import ALL_MODELS
 
     config = house.config
     if config.master_key is None and not house.keys:

@@ -189,8 +189,8 @@ def _row(key: "VirtualKey", now: datetime) -> tuple[str, ...]:
 
 
 def _status(key: "VirtualKey", now: datetime) -> str:
+    from extauthz.access import check_key
     from extauthz.errors import AuthError
-    from extauthz.policy import check_key
 
     try:
         check_key(key, now)

@@ -22,6 +22,7 @@ _MEMBERS: Final = MappingProxyType(
         "calls_path": "pth",
         "auth_scheme": "sch",
         "model": "mdl",
+        "asked": "ask",
         "key_hash": "key",
         "key_alias": "als",
         "team": "tea",
@@ -39,6 +40,7 @@ _FORMS: Final = MappingProxyType(
         "calls_path": forms.PATH,
         "auth_scheme": re.compile("bearer"),
         "model": forms.TEXT,
+        "asked": forms.TEXT,
         "key_hash": forms.VISIBLE,
         "key_alias": forms.LABEL,
         "team": forms.LABEL,
@@ -47,7 +49,7 @@ _FORMS: Final = MappingProxyType(
         "bound_origin": forms.ORIGIN,
     }
 )
-_OPTIONAL: Final = frozenset({"key_alias", "team", "user", "bound_origin"})
+_OPTIONAL: Final = frozenset({"asked", "key_alias", "team", "user", "bound_origin"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +93,9 @@ class CallClaims:
 
     session_type: str
     """``realtime`` or ``transcription``."""
+
+    asked: str | None = None
+    """The name by which the client asked for the model, if another: an alias."""
 
     key_alias: str | None = None
     team: str | None = None

@@ -1,0 +1,20 @@
+"""What a key may do: LiteLLM's rules, over data that a key source has found. Pure.
+
+Each rule raises its error or says nothing. `extauthz.admission` calls them in order.
+"""
+
+from extauthz.access.budgets import check_budgets
+from extauthz.access.identity import check_key, check_owners
+from extauthz.access.models import ALL_MODELS, Wanted, check_model, resolve
+from extauthz.access.routes import check_route
+
+__all__ = [
+    "ALL_MODELS",
+    "Wanted",
+    "check_budgets",
+    "check_key",
+    "check_model",
+    "check_owners",
+    "check_route",
+    "resolve",
+]

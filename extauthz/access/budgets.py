@@ -1,0 +1,73 @@
+"""Whether there is money left, by LiteLLM's comparisons."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from extauthz.access.errors import BudgetExceededError, Spender
+from extauthz.access.models import Wanted
+from extauthz.deployments import Deployment
+from extauthz.generalsettings import GeneralSettings
+from extauthz.keys.model import Budget, Scope, VirtualKey
+
+
+def check_budgets(
+    key: VirtualKey,
+    wanted: Wanted,
+    deployments: Sequence[Deployment],
+    now: datetime,
+    settings: GeneralSettings,
+) -> None:
+    """Check that no budget of a key and of those it belongs to is used up.
+
+    A budget is used up when the spend reaches it, so that a budget of 0 admits nothing; that of a
+    team and that of the proxy, when the spend exceeds it.
+
+    Args:
+        key: A key that may use the model.
+        wanted: The model.
+        deployments: Those that may serve it; if each of them says that it costs nothing, no
+            budget is looked at.
+        now: The current time, with a time zone.
+        settings: What an operator can change of the rules.
+
+    Raises:
+        BudgetExceededError: If one is used up: 422, or 429 by the settings.
+    """
+    if key.is_master or (deployments and all(deployment.is_free for deployment in deployments)):
+        return
+    for spender, budget in _budgets(key, wanted, settings):
+        if _is_used_up(budget, now, strictly=spender in {"team", "proxy"}):
+            raise BudgetExceededError(spender, settings.budget_status, key.masked)
+
+
+def _budgets(
+    key: VirtualKey, wanted: Wanted, settings: GeneralSettings
+) -> Iterable[tuple[Spender, Budget]]:
+    """Give all budgets that hold, in LiteLLM's order."""
+    has_team = key.team is not None
+    yield from _of("member", key.member)
+    yield "key", key.budget
+    yield from (("window", window.budget) for window in key.windows)
+    yield from (
+        ("model", budget) for name, budget in key.model_budgets.items() if name in wanted.names
+    )
+    yield from _of("project", key.project)
+    yield from _of("team", key.team_scope)
+    yield from _of("organization", key.organization)
+    if not has_team or settings.user_budget_for_team_keys:
+        yield from _of("user", key.user_scope)
+    yield "proxy", Budget(key.proxy_spend or 0.0, settings.max_budget)
+
+
+def _of(spender: Spender, scope: Scope | None) -> Iterable[tuple[Spender, Budget]]:
+    if scope is not None:
+        yield spender, scope.budget
+
+
+def _is_used_up(budget: Budget, now: datetime, *, strictly: bool) -> bool:
+    if budget.limit is None:
+        return False
+    limit = budget.limit
+    if budget.increase_until is not None and now < budget.increase_until:
+        limit += budget.increase
+    return budget.spend > limit if strictly else budget.spend >= limit

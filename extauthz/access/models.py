@@ -1,0 +1,147 @@
+"""Which models a key may use, and at which deployments.
+
+A key, its team, its membership in the team, its user and its project may each have a list of
+models; all of them have to admit the requested one.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from extauthz.access.errors import ModelDeniedError, Refuser
+from extauthz.access.wildcards import matches
+from extauthz.catalogue import Catalogue
+from extauthz.deployments import Deployment
+from extauthz.keys.model import AccessGroup, VirtualKey
+
+# Entries of a list that stand for every model.
+ALL_MODELS: Final = frozenset({"*", "all-proxy-models"})
+# In a key's list: the team's list takes its place. In a team's: every model that is served.
+_ALL_TEAM_MODELS: Final = "all-team-models"
+# In a user's list: nothing for personal keys, whatever else it names.
+_NO_MODELS: Final = "no-default-models"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A model that a caller asks for, and what it stands for.
+
+    Attributes:
+        asked: The name in the request.
+        group: The model group that serves it, or None.
+        names: Those by which lists may admit it: what the key's alias stands for if the name is
+            one, what a team's alias stands for, and the group.
+        deployments: Those of the group that serve the key's team, in the order of the
+            configuration; none if there is no group.
+        is_team_alias: Whether the team has this name for a model, which the lists of its keys and
+            its own need not name.
+    """
+
+    asked: str
+    group: str | None
+    names: frozenset[str]
+    deployments: tuple[Deployment, ...] = ()
+    is_team_alias: bool = False
+
+
+def resolve(key: VirtualKey, asked: str, catalogue: Catalogue) -> Wanted:
+    """Return what a name stands for when a key asks for it.
+
+    Aliases are followed once each: the key's, then the team's, then the router's. Lists see the
+    target of a key's alias only, so that an alias widens nothing.
+
+    Args:
+        key: The caller's.
+        asked: The name in the request.
+        catalogue: Knows the router's aliases, groups and deployments.
+    """
+    name = key.aliases.get(asked, asked)
+    target = key.team_aliases.get(name, name)
+    is_team_alias = name in key.team_aliases
+    found = catalogue.find(target, key.team)
+    if found is None:
+        return Wanted(asked, None, frozenset({name, target}), (), is_team_alias)
+    names = frozenset({name, target, found.name})
+    return Wanted(asked, found.name, names, found.deployments, is_team_alias)
+
+
+def check_model(key: VirtualKey, wanted: Wanted) -> tuple[Deployment, ...]:
+    """Check that a key may use a model, and return the deployments that may serve it.
+
+    A model that no deployment serves is checked too, so that only keys that might use it learn
+    that it does not exist. Where a list names an access group of some of the deployments
+    (``model_info.access_groups``), only those may serve it.
+
+    Args:
+        key: A key that has passed `check_key`.
+        wanted: From `resolve`.
+
+    Raises:
+        ModelDeniedError: If one of the lists refuses: 403.
+    """
+    if key.is_master:
+        return wanted.deployments
+    remaining = wanted.deployments
+    for refuser, models in _lists(key):
+        if refuser == "user" and _NO_MODELS in models:
+            raise ModelDeniedError("key")
+        is_exempt = wanted.is_team_alias and refuser in {"key", "team"}
+        if not is_exempt and not _admits(refuser, models, key, wanted, remaining):
+            raise ModelDeniedError(refuser)
+        remaining = _restricted(remaining, models)
+    return remaining
+
+
+def _lists(key: VirtualKey) -> Iterator[tuple[Refuser, tuple[str, ...]]]:
+    """Give all lists that hold for a key, in LiteLLM's order."""
+    is_teams = _ALL_TEAM_MODELS in key.models and (key.team_scope or key.team is None)
+    team = key.team_scope.models if key.team_scope else ()
+    yield "key", team if is_teams else key.models
+    if key.team_scope is not None:
+        yield "team", team
+    if key.member is not None:
+        yield "member", key.member.models
+    if key.user_scope is not None and key.team is None:
+        yield "user", key.user_scope.models
+    if key.project is not None:
+        yield "project", key.project.models
+
+
+def _admits(
+    refuser: Refuser,
+    models: tuple[str, ...],
+    key: VirtualKey,
+    wanted: Wanted,
+    deployments: Iterable[Deployment],
+) -> bool:
+    if not models or _names(models, wanted):
+        return True
+    if refuser in {"key", "team"} and _ALL_TEAM_MODELS in models and wanted.group is not None:
+        return True
+    if any(group in deployment.access_groups for deployment in deployments for group in models):
+        return True
+    return any(_names(group.models, wanted) for group in _groups(refuser, key))
+
+
+def _names(models: Iterable[str], wanted: Wanted) -> bool:
+    return any(
+        model in ALL_MODELS or any(matches(model, name) for name in wanted.names)
+        for model in models
+    )
+
+
+def _groups(refuser: Refuser, key: VirtualKey) -> Iterator[AccessGroup]:
+    """Give the groups of the access group table that add to a list."""
+    for group in key.access_groups:
+        is_assigned = key.team in group.teams or key.hash in group.keys
+        if (refuser == "key" and group.of_key) or (
+            refuser == "team" and (group.of_team or (group.of_key and is_assigned))
+        ):
+            yield group
+
+
+def _restricted(
+    deployments: tuple[Deployment, ...], models: tuple[str, ...]
+) -> tuple[Deployment, ...]:
+    carrying = tuple(d for d in deployments if not set(models).isdisjoint(d.access_groups))
+    return carrying or deployments
