@@ -12,6 +12,7 @@ from extauthz.endpoints.calls import Calls
 from extauthz.endpoints.clientsecrets import ClientSecrets
 from extauthz.endpoints.ready import Ready
 from extauthz.gate import Gate
+from extauthz.keys.stores import KeyStores
 from extauthz.mint import Minter
 from extauthz.service import ExtAuthz
 from ringback.settings import Settings
@@ -20,14 +21,14 @@ from ringback.worker import main
 
 
 def _build(settings: Settings) -> ExtAuthz:
-    configuration = load_configuration(settings)
+    egress = Egress(settings.upstream.egress_url)
+    stores = KeyStores(settings, egress)
+    configuration = load_configuration(settings, stores)
     sealer = token_sealer(
         settings.token, os.environ, mode=settings.mode, fallback=configuration.master_key
     )
-    origins = configuration.catalogue.origins()
-    discovery = ClusterDiscovery(snapshot_of(origins, settings.upstream))
+    discovery = ClusterDiscovery(snapshot_of(configuration.origins, settings.upstream))
     keeper = ConfigurationKeeper(configuration, settings, discovery)
-    egress = Egress(settings.upstream.egress_url)
     minter = Minter(egress, sealer, settings, time.time)
     admission = Admission(lambda: keeper.current, time.time)
     gate = Gate(
@@ -37,7 +38,7 @@ def _build(settings: Settings) -> ExtAuthz:
             Ready(),
         ]
     )
-    return ExtAuthz(gate, keeper, discovery, egress)
+    return ExtAuthz(gate, keeper, discovery, egress, stores)
 
 
 if __name__ == "__main__":

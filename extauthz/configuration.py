@@ -10,13 +10,16 @@ from extauthz.catalogue import Catalogue
 from extauthz.clusters import snapshot_of
 from extauthz.deployments import Origin
 from extauthz.discovery import ClusterDiscovery
+from extauthz.egress import Egress
 from extauthz.errors import ConfigError
 from extauthz.filewatch import MISSING_S, POLL_S, Fingerprint, fingerprint, watch
-from extauthz.generalsettings import GeneralSettings
-from extauthz.keys import KeySource, KeySources, MasterKeySource
+from extauthz.generalsettings import NO_SETTINGS, GeneralSettings
+from extauthz.keys import KeySources
 from extauthz.keys.keyfile import KeyFileSource
+from extauthz.keys.stores import KeyStores
 from extauthz.litellm import config_files, load_config
 from extauthz.metrics import RELOADS
+from extauthz.services import service_origins
 from ringback.logs import get_logger
 from ringback.secrets import Secret
 from ringback.settings import Settings
@@ -35,6 +38,8 @@ class Configuration:
             they were read.
         key_files: The same of the key file; empty if there is none.
         general: Who may call, as the LiteLLM config says.
+        services: Where services beside the providers listen.
+        stores: What made `keys`, and makes those of the next configuration.
     """
 
     catalogue: Catalogue
@@ -43,17 +48,27 @@ class Configuration:
     key_file: KeyFileSource | None
     files: Fingerprint
     key_files: Fingerprint
-    general: GeneralSettings = GeneralSettings()
+    general: GeneralSettings = NO_SETTINGS
+    services: frozenset[Origin] = frozenset()
+    stores: KeyStores | None = None
+
+    @property
+    def origins(self) -> frozenset[Origin]:
+        """Every origin that Envoy needs a cluster for."""
+        return self.services | frozenset(self.catalogue.origins())
 
 
-def load_configuration(settings: Settings) -> Configuration:
+def load_configuration(settings: Settings, stores: KeyStores | None = None) -> Configuration:
     """Read all files that the settings name.
+
+    Args:
+        settings: The settings.
+        stores: Makes the key sources; started and stopped by the caller, so that one who looks no
+            key up may leave them out.
 
     Raises:
         ConfigError: If any of them cannot be used; lists every mistake.
     """
-    if settings.config_file is None:
-        raise ConfigError(["There is no configuration. Name LiteLLM's file with --config FILE."])
     problems: list[str] = []
     key_file, key_files = None, fingerprint([settings.keys_file] if settings.keys_file else [])
     if settings.keys_file is not None:
@@ -62,7 +77,7 @@ def load_configuration(settings: Settings) -> Configuration:
         except ConfigError as error:
             problems += error.problems
     try:
-        configuration = _load(settings.config_file, key_file, key_files)
+        configuration = _load(settings, stores, key_file, key_files)
     except ConfigError as error:
         raise ConfigError([*error.problems, *problems]) from error
     if problems:
@@ -70,22 +85,28 @@ def load_configuration(settings: Settings) -> Configuration:
     return configuration
 
 
-def _load(path: Path, key_file: KeyFileSource | None, key_files: Fingerprint) -> Configuration:
+def _load(
+    settings: Settings,
+    stores: KeyStores | None,
+    key_file: KeyFileSource | None,
+    key_files: Fingerprint,
+) -> Configuration:
+    if settings.config_file is None:
+        raise ConfigError(["There is no configuration. Name LiteLLM's file with --config FILE."])
+    path = settings.config_file
+    stores = stores or KeyStores(settings, Egress(settings.upstream.egress_url))
     files = fingerprint(config_files(path))
     config = load_config(path, os.environ)
-    sources: list[KeySource] = []
-    if config.master_key is not None:
-        sources.append(MasterKeySource(config.master_key))
-    if key_file is not None:
-        sources.append(key_file)
     return Configuration(
         Catalogue(config),
-        KeySources(*sources),
+        stores.sources(config, key_file),
         config.master_key,
         key_file,
         files,
         key_files,
         config.general,
+        service_origins(settings, config),
+        stores,
     )
 
 
@@ -119,7 +140,7 @@ class ConfigurationKeeper:
         self._discovery = discovery
         self._poll_s = poll_s
         self._missing_s = missing_s
-        self._announced = set(configuration.catalogue.origins())
+        self._announced = set(configuration.origins)
         self._watching: list[asyncio.Task[None]] = []
         self._retiring: asyncio.Task[None] | None = None
         self._log = get_logger()
@@ -164,16 +185,17 @@ class ConfigurationKeeper:
 
     async def _take_up_config(self) -> None:
         old = self._current
-        path = next(iter(old.files))
         try:
-            new = await asyncio.to_thread(_load, path, old.key_file, old.key_files)
+            new = await asyncio.to_thread(
+                _load, self._settings, old.stores, old.key_file, old.key_files
+            )
         except ConfigError as error:
             self._refuse("config", error)
             return
         # First of all: it would take back the clusters that are announced next.
         if self._retiring is not None:
             self._retiring.cancel()
-        self._announce(self._announced | set(new.catalogue.origins()))
+        self._announce(self._announced | set(new.origins))
         await asyncio.sleep(self._settings.reload.settle_s)
         self._current = new
         self._retiring = asyncio.create_task(self._retire())
@@ -182,7 +204,7 @@ class ConfigurationKeeper:
 
     async def _retire(self) -> None:
         await asyncio.sleep(self._settings.reload.drain_s)
-        self._announce(set(self._current.catalogue.origins()))
+        self._announce(set(self._current.origins))
 
     def _refuse(self, file: str, error: ConfigError) -> None:
         RELOADS.labels(file, "refused").inc()

@@ -10,6 +10,7 @@ from extauthz.configuration import ConfigurationKeeper
 from extauthz.discovery import ClusterDiscovery
 from extauthz.egress import Egress
 from extauthz.gate import Gate
+from extauthz.keys.stores import KeyStores
 from extauthz.translate import read_request, write_decision
 from ringback.logs import describe, get_logger
 
@@ -24,17 +25,24 @@ class ExtAuthz(external_auth_pb2_grpc.AuthorizationServicer):
         keeper: Keeps the configuration up to date.
         discovery: Serves the clusters.
         egress: Closed at the end.
+        stores: The key sources, started and stopped with the service.
     """
 
     names: tuple[str, ...] = ("envoy.service.auth.v3.Authorization", *ClusterDiscovery.names)
 
     def __init__(
-        self, gate: Gate, keeper: ConfigurationKeeper, discovery: ClusterDiscovery, egress: Egress
+        self,
+        gate: Gate,
+        keeper: ConfigurationKeeper,
+        discovery: ClusterDiscovery,
+        egress: Egress,
+        stores: KeyStores,
     ) -> None:
         self._gate = gate
         self._keeper = keeper
         self._discovery = discovery
         self._egress = egress
+        self._stores = stores
         self._log = get_logger()
 
     def register(self, server: aio.Server) -> None:
@@ -43,7 +51,8 @@ class ExtAuthz(external_auth_pb2_grpc.AuthorizationServicer):
         cds_pb2_grpc.add_ClusterDiscoveryServiceServicer_to_server(self._discovery, server)
 
     async def start(self) -> None:
-        """Begin to watch the configuration files."""
+        """Connect the key sources and begin to watch the configuration files."""
+        await self._stores.start()
         self._keeper.start()
 
     async def drain(self) -> None:
@@ -51,8 +60,9 @@ class ExtAuthz(external_auth_pb2_grpc.AuthorizationServicer):
         self._discovery.close()
 
     async def stop(self) -> None:
-        """Stop watching and close the connections upstream."""
+        """Stop watching and close all connections."""
         await self._keeper.stop()
+        await self._stores.stop()
         await self._egress.close()
 
     async def Check(self, request: CheckRequest, context: Context) -> CheckResponse:

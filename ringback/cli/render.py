@@ -88,12 +88,15 @@ def _upstreams(config: Path, settings: "Settings") -> "list[Json]":
 
     from extauthz.clusters import build_clusters
     from extauthz.litellm import load_config
+    from extauthz.services import service_origins
     from ringback.cli.plan import find_ca_file
 
     upstream = settings.upstream
     upstream = upstream.model_copy(update={"ca_file": find_ca_file(upstream)})
-    origins = [deployment.origin for deployment in load_config(config, os.environ).deployments]
-    return [cluster.to_dict(casing=Casing.SNAKE) for cluster in build_clusters(origins, upstream)]
+    loaded = load_config(config, os.environ)
+    origins = {deployment.origin for deployment in loaded.deployments}
+    clusters = build_clusters(origins | service_origins(settings, loaded), upstream)
+    return [cluster.to_dict(casing=Casing.SNAKE) for cluster in clusters]
 
 
 def _header(*, is_static: bool) -> str:

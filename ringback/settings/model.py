@@ -13,9 +13,18 @@ from pydantic_settings import (
 )
 
 from ringback.sdppolicy import PolicySettings
+from ringback.settings.keysources import (
+    DEFAULT_KEY_SOURCES,
+    KeyCacheSettings,
+    KeySourceName,
+    LiteLLMSettings,
+)
+from ringback.settings.limits import LimitSettings
 from ringback.settings.origins import check_origin_pattern
+from ringback.settings.passthrough import PassthroughSettings
 from ringback.settings.sections import ReloadSettings, TokenSettings, UpstreamSettings
 from ringback.settings.store import StoreSettings
+from ringback.settings.websocket import WebSocketSettings
 
 PREFIX = "RINGBACK_"
 
@@ -73,6 +82,16 @@ class Settings(BaseSettings):
     upstream: UpstreamSettings = UpstreamSettings()
     reload: ReloadSettings = ReloadSettings()
     store: StoreSettings = StoreSettings()
+    websocket: WebSocketSettings = WebSocketSettings()
+    passthrough: PassthroughSettings = PassthroughSettings()
+    limits: LimitSettings = LimitSettings()
+
+    key_sources: tuple[KeySourceName, ...] = DEFAULT_KEY_SOURCES
+    """Where keys are looked up, in this order, behind the master key; those that nothing else
+    configures are passed over."""
+
+    litellm: LiteLLMSettings = LiteLLMSettings()
+    key_cache: KeyCacheSettings = KeyCacheSettings()
 
     sdp: PolicySettings = PolicySettings()
     """What offers and answers may hold, and for whom."""

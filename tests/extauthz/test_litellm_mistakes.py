@@ -93,7 +93,7 @@ def mistakes(folder: Path, text: str) -> list[str]:
             [
                 (
                     "config.yaml: model_list[1].litellm_params.api_base: "
-                    "remove user and password from the URL; keys belong into api_key"
+                    "remove user and password from the URL; keys have fields of their own"
                 ),
                 f"config.yaml: model_list[1].litellm_params.api_key: {PRINTABLE}",
                 "config.yaml: model_list[1].litellm_params.timeout: expected a number above 0",

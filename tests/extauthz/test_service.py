@@ -24,6 +24,7 @@ from extauthz.deployments import Deployment
 from extauthz.discovery import ClusterDiscovery
 from extauthz.egress import Egress
 from extauthz.keys import KeyQuery, KeySources, MasterKeySource, VirtualKey
+from extauthz.keys.stores import KeyStores
 from extauthz.mint import Minter
 from extauthz.service import ExtAuthz
 from helpers.authz import EPHEMERAL_KEY, OPENAI, Clock, Config, gate, sealer, settings, write_config
@@ -56,14 +57,15 @@ class Service:
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[aio.Channel]:
         """Run the service as a worker does, and connect to it."""
-        configuration = load_configuration(self.settings)
-        origins = configuration.catalogue.origins()
-        discovery = ClusterDiscovery(snapshot_of(origins, self.settings.upstream))
-        keeper = ConfigurationKeeper(configuration, self.settings, discovery)
         egress, seal = Egress(self.listener.url), sealer()
+        stores = KeyStores(self.settings, egress)
+        configuration = load_configuration(self.settings, stores)
+        discovery = ClusterDiscovery(snapshot_of(configuration.origins, self.settings.upstream))
+        keeper = ConfigurationKeeper(configuration, self.settings, discovery)
         minter = Minter(egress, seal, self.settings, self.clock, self.choose)
         current = self.configuration or (lambda: keeper.current)
-        service = ExtAuthz(gate(current, minter, seal, self.clock), keeper, discovery, egress)
+        decider = gate(current, minter, seal, self.clock)
+        service = ExtAuthz(decider, keeper, discovery, egress, stores)
         server = aio.server()
         service.register(server)
         port = server.add_insecure_port("127.0.0.1:0")
