@@ -28,6 +28,9 @@ OUTCOME: Final = "outcome"
 OUTCOME_CALL: Final = "call"
 OUTCOME_KEY_CALL: Final = "key_call"
 OUTCOME_READY: Final = "ready"
+# And those with which it goes on as a WebSocket, without sdpfilter.
+OUTCOME_WEBSOCKET: Final = "websocket"
+OUTCOME_SIDEBAND: Final = "sideband"
 KEY_ALIAS: Final = "key_alias"
 KEY_HASH: Final = "key_hash"
 TEAM: Final = "team"
@@ -35,6 +38,8 @@ USER: Final = "user"
 MODEL: Final = "model"
 DEPLOYMENT: Final = "deployment"
 TOKEN_ID: Final = "token_id"
+# The subprotocol of a WebSocket that the downstream is answered with.
+SUBPROTOCOL: Final = "subprotocol"
 # The SDP policy that the caller's key names, for sdpfilter.
 SDP_POLICY: Final = "sdp_policy"
 # Rules by which sdpfilter changed the offer and the answer, joined by commas, for access logs.
@@ -46,6 +51,9 @@ ANSWER_EDITS: Final = "answer_edits"
 INTERNAL_HEADER_PREFIX: Final = "x-ringback-"
 # Names the cluster of the upstream; routes use it as their cluster_header.
 CLUSTER_HEADER: Final = "x-ringback-cluster"
+# Tells routes what a request that goes upstream is; without it, a call.
+ROUTE_HEADER: Final = "x-ringback-route"
+ROUTE_WEBSOCKET: Final = "websocket"
 # On answers that the egress listener makes itself, because an upstream cannot be reached.
 EGRESS_MARK_HEADER: Final = "x-ringback-egress"
 
@@ -60,6 +68,7 @@ TRANSCRIPTION_SESSIONS_PATHS: Final = frozenset(
     prefix + TRANSCRIPTION_SESSIONS for prefix in API_PREFIXES
 )
 CALLS_PATHS: Final = frozenset(prefix + CALLS for prefix in API_PREFIXES)
+WEBSOCKET_PATHS: Final = frozenset(API_PREFIXES)
 # Location of a call as the downstream sees it, whatever prefix it used.
 CALL_LOCATION_PREFIX: Final = "/v1/realtime/calls/"
 READY_PATH: Final = "/readyz"

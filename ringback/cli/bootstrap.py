@@ -4,7 +4,6 @@ Parts are found by name, never by position, and everything else stays as it was 
 """
 
 import importlib
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ import yaml
 
 from ringback.contract import EGRESS_LISTENER, INGRESS_LISTENER
 from ringback.errors import StartError
+from ringback.settings.origins import origin_regex
 
 # A message as its JSON form: https://protobuf.dev/programming-guides/json/
 Json = dict[str, Any]
@@ -23,10 +23,6 @@ _VIRTUAL_HOST: Final = "ringback"
 _RUNTIME_LAYER: Final = "ringback"
 _CORS_FILTER: Final = "envoy.filters.http.cors"
 _ORIGIN_FILTER: Final = "envoy.filters.http.header_to_metadata"
-# A label of a host name as browsers write it: lower case, or Punycode.
-_ANY_LABEL: Final = "[a-z0-9_-]+"
-# Origins leave the port out where it is the scheme's own.
-_ANY_PORT: Final = "(:[0-9]{1,5})?"
 
 
 class BootstrapError(StartError):
@@ -115,21 +111,6 @@ def adapt_bootstrap(bootstrap: Json, changes: Changes) -> Json:
         adapted.pop("dynamic_resources", None)
         adapted["static_resources"]["clusters"] += changes.upstreams
     return adapted
-
-
-def origin_regex(pattern: str) -> str:
-    """Return what an Origin header has to match in full (RE2) to be one of a pattern.
-
-    Args:
-        pattern: ``scheme://host[:port]``, checked by `ringback.settings.check_origin_pattern`;
-            ``*`` as a label of the host stands for any one label, as port for any port.
-    """
-    scheme, _, rest = pattern.partition("://")
-    # The colons of an IPv6 address are inside of brackets.
-    host, separator, port = rest.rpartition(":") if re.search(r":[^]]*$", rest) else (rest, "", "")
-    labels = (_ANY_LABEL if label == "*" else re.escape(label) for label in host.split("."))
-    port_regex = _ANY_PORT if port == "*" else re.escape(separator + port)
-    return f"{scheme}://{re.escape('.').join(labels)}{port_regex}"
 
 
 def check_types(bootstrap: Json) -> None:

@@ -22,8 +22,10 @@ from ringback.settings.keysources import (
 from ringback.settings.limits import LimitSettings
 from ringback.settings.origins import check_origin_pattern
 from ringback.settings.passthrough import PassthroughSettings
+from ringback.settings.passthrough import PassthroughSettings
 from ringback.settings.sections import ReloadSettings, TokenSettings, UpstreamSettings
 from ringback.settings.store import StoreSettings
+from ringback.settings.websocket import WebSocketSettings
 from ringback.settings.websocket import WebSocketSettings
 
 PREFIX = "RINGBACK_"
@@ -82,6 +84,8 @@ class Settings(BaseSettings):
     upstream: UpstreamSettings = UpstreamSettings()
     reload: ReloadSettings = ReloadSettings()
     store: StoreSettings = StoreSettings()
+    websocket: WebSocketSettings = WebSocketSettings()
+    passthrough: PassthroughSettings = PassthroughSettings()
     websocket: WebSocketSettings = WebSocketSettings()
     passthrough: PassthroughSettings = PassthroughSettings()
     limits: LimitSettings = LimitSettings()

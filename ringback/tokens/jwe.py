@@ -64,12 +64,13 @@ class Sealer:
             raise TokenError("length")
         return self._prefix + sealed
 
-    def open(self, text: str, now: float) -> dict[str, Any]:
+    def open(self, text: str, now: float, *, grace_s: int = 0) -> dict[str, Any]:
         """Return the claims in a sealed text.
 
         Args:
             text: What `seal` returned, or whatever a client sends instead.
             now: Seconds since the epoch.
+            grace_s: For how many seconds after its expiry it opens all the same.
 
         Raises:
             TokenError: If the text is not ours, was changed, has expired or is from the future.
@@ -86,15 +87,15 @@ class Sealer:
         except JoseError:
             raise TokenError("decrypt") from None
         claims = _parse_claims(plaintext)
-        self._check_times(claims, now)
+        self._check_times(claims, now, grace_s)
         return claims
 
-    def _check_times(self, claims: Mapping[str, object], now: float) -> None:
+    def _check_times(self, claims: Mapping[str, object], now: float, grace_s: int = 0) -> None:
         issued_at, expires_at = claims.get("iat"), claims.get("exp")
         # Not isinstance: True is an int too.
         if type(issued_at) is not int or type(expires_at) is not int:
             raise TokenError("claims")
-        if now >= expires_at:
+        if now >= expires_at + grace_s:
             raise TokenError("expired")
         if issued_at > now + self._keyring.leeway_s:
             raise TokenError("not_yet")

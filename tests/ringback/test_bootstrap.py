@@ -12,11 +12,11 @@ from ringback.cli.bootstrap import (
     Json,
     adapt_bootstrap,
     check_types,
-    origin_regex,
     read_bootstrap,
 )
 from ringback.paths import envoy_dir
 from ringback.settings import check_origin_pattern
+from ringback.settings.origins import origin_regex
 
 MANAGER = "envoy.filters.network.http_connection_manager"
 PAGE = Path("/somewhere/playground.html")
