@@ -1,0 +1,81 @@
+"""Which counters a request takes: those of its key and of everyone that the key belongs to.
+
+As in LiteLLM: each may allow so many requests in a minute, in all and for one model.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import quote
+
+from extauthz.keys.model import Limits, VirtualKey
+
+WINDOW_S: Final = 60
+"""A window begins with the first request and ends after this many seconds, whatever comes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """Something that is counted and has a limit.
+
+    Attributes:
+        holder: Whose it is: ``key``, ``team``, ``member``, ``user``, ``organization`` or
+            ``project``.
+        name: Tells it from all others; no two ids make the same one.
+        limit: How many there may be.
+        is_of_model: Whether only requests for one model count.
+    """
+
+    holder: str
+    name: str
+    limit: int
+    is_of_model: bool = False
+
+
+def rate_counters(key: VirtualKey, group: str, *names: str) -> tuple[Counter, ...]:
+    """Return what a request counts for in a window of `WINDOW_S` seconds.
+
+    Args:
+        key: The caller's; the master key counts for nothing.
+        group: The model group.
+        names: Other names that the request used for it; the lowest limit of all of them counts.
+    """
+    found = []
+    for holder, ids, limits in _holders(key):
+        if limits.rpm is not None:
+            found.append(Counter(holder, _join(holder, *ids), limits.rpm))
+        of_model = [limits.model_rpm[name] for name in (group, *names) if name in limits.model_rpm]
+        if of_model:
+            name = _join(f"{holder}_model", *ids, group)
+            found.append(Counter(holder, name, min(of_model), is_of_model=True))
+    return tuple(found)
+
+
+def parallel_counters(key: VirtualKey) -> tuple[Counter, ...]:
+    """Return what a request counts for while it lasts (``max_parallel_requests``)."""
+    return tuple(
+        Counter(holder, _join(holder, *ids), limits.parallel)
+        for holder, ids, limits in _holders(key)
+        if limits.parallel is not None
+    )
+
+
+def _holders(key: VirtualKey) -> Iterator[tuple[str, tuple[str, ...], Limits]]:
+    if key.is_master:
+        return
+    yield "key", (key.hash,), key.limits
+    if key.team_scope is not None:
+        yield "team", (key.team_scope.id,), key.team_scope.limits
+    if key.member is not None:
+        # Its own id joins the two with a colon, which either of them may hold.
+        yield "member", (key.user or "", key.team or ""), key.member.limits
+    if key.user_scope is not None:
+        yield "user", (key.user_scope.id,), key.user_scope.limits
+    if key.organization is not None:
+        yield "organization", (key.organization.id,), key.organization.limits
+    if key.project is not None:
+        yield "project", (key.project.id,), key.project.limits
+
+
+def _join(*parts: str) -> str:
+    return ":".join(quote(part, safe="") for part in parts)
