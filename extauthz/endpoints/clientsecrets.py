@@ -5,7 +5,7 @@ from typing import Final
 
 from extauthz.admission import Admission
 from extauthz.decision import Decision, Labels, RequestFacts, refuse
-from extauthz.mint import SAFETY_IDENTIFIER, Minter
+from extauthz.mint import SAFETY_IDENTIFIER, Minter, MintFailedError
 from extauthz.mintbody import parse_mint_request
 from ringback.contract import CLIENT_SECRETS_PATHS
 from ringback.errors import ApiError
@@ -36,9 +36,10 @@ class ClientSecrets:
         try:
             wanted = parse_mint_request(request.body)
             admitted = await self._admission.admit(key, wanted.model)
-            (*others, last) = admitted.deployments
-            minter = None if others else last.id
-            labels = replace(labels, model=admitted.group, deployment=minter)
+            labels = replace(labels, model=admitted.group)
             return await self._minter.mint(wanted, admitted, request.headers.get(SAFETY_IDENTIFIER))
+        except MintFailedError as error:
+            labels = replace(labels, deployment=error.deployment, outcome=error.code)
+            return refuse(error, labels)
         except ApiError as error:
             return refuse(error, replace(labels, outcome=error.code))
