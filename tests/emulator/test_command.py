@@ -37,6 +37,11 @@ from emulator.options import Options
             Options(port=8090, faults={"calls": Fault(503), "hangup": Fault(delay_s=1)}),
             id="faults",
         ),
+        pytest.param(
+            ["--entra-token=a", "--entra-token=b"],
+            Options(port=8090, entra_tokens=frozenset("ab")),
+            id="entra",
+        ),
     ],
 )
 def test_options_are_read(arguments: list[str], options: Options) -> None:

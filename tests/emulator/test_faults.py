@@ -20,6 +20,7 @@ from emulator.faults import (
         # Realistic
         pytest.param("calls:status=503,times=2", "calls", Fault(503, times=2), id="twice-503"),
         pytest.param("hangup:delay_s=0.5", "hangup", Fault(delay_s=0.5), id="slow"),
+        pytest.param("websocket:status=503", "websocket", Fault(503), id="socket"),
         pytest.param(
             "client_secrets:malformed=no_value",
             "client_secrets",
