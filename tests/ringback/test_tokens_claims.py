@@ -20,6 +20,7 @@ FULL = CallClaims(
     calls_path="/openai/v1/realtime/calls?webrtcfilter=on",
     auth_scheme="bearer",
     model="gpt-realtime",
+    asked="voice",
     key_hash="5b6a" * 16,
     key_alias="phone app",
     team="team-7",
@@ -37,6 +38,7 @@ WIRE = {
     "pth": "/openai/v1/realtime/calls?webrtcfilter=on",
     "sch": "bearer",
     "mdl": "gpt-realtime",
+    "ask": "voice",
     "key": "5b6a" * 16,
     "als": "phone app",
     "tea": "team-7",
@@ -44,7 +46,7 @@ WIRE = {
     "ses": "realtime",
     "bnd": "https://app.example.com",
 }
-OPTIONAL = {"als", "tea", "usr", "bnd"}
+OPTIONAL = {"ask", "als", "tea", "usr", "bnd"}
 
 
 def test_claims_go_over_the_wire_under_short_names() -> None:
@@ -55,7 +57,7 @@ def test_claims_go_over_the_wire_under_short_names() -> None:
 
 def test_what_is_not_known_stays_out() -> None:
     """Optional values that are None have no member, and come back as None."""
-    bare = replace(FULL, key_alias=None, team=None, user=None, bound_origin=None)
+    bare = replace(FULL, asked=None, key_alias=None, team=None, user=None, bound_origin=None)
     assert bare.to_claims().keys() == WIRE.keys() - OPTIONAL
     assert CallClaims.from_claims(bare.to_claims()) == bare
 

@@ -3,19 +3,23 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from extauthz.errors import (
-    AuthError,
+from extauthz.access import check_key, check_owners
+from extauthz.access.errors import (
     KeyBlockedError,
     KeyExpiredError,
-    ModelDeniedError,
+    ProjectBlockedError,
+    TeamBlockedError,
+    TeamUnknownError,
     UnknownKeyError,
+    UserInactiveError,
 )
-from extauthz.keys import VirtualKey
-from extauthz.policy import check_key, check_model
+from extauthz.errors import AuthError
+from extauthz.keys import Scope, VirtualKey
 
 EXPIRES = datetime(2027, 1, 31, tzinfo=UTC)
 MOMENT = timedelta(microseconds=1)
 KEY = VirtualKey("ab" * 32, "web")
+INACTIVE = Scope("u", blocked=True)
 
 
 @pytest.mark.parametrize(
@@ -46,13 +50,31 @@ KEY = VirtualKey("ab" * 32, "web")
             KeyBlockedError,
             id="blocked-before-expired",
         ),
+        pytest.param(
+            replace(KEY, user_scope=INACTIVE), EXPIRES, UserInactiveError, id="user-inactive"
+        ),
+        pytest.param(
+            replace(KEY, user_scope=INACTIVE, blocked=True),
+            EXPIRES,
+            KeyBlockedError,
+            id="blocked-before-inactive",
+        ),
+        pytest.param(
+            replace(KEY, user_scope=INACTIVE, expires=EXPIRES),
+            EXPIRES,
+            UserInactiveError,
+            id="inactive-before-expired",
+        ),
+        pytest.param(
+            replace(KEY, user_scope=Scope("u", exists=False)), EXPIRES, None, id="user-unknown"
+        ),
         pytest.param(replace(KEY, is_master=True), EXPIRES, None, id="master"),
     ],
 )
 def test_a_key_is_valid_or_refused(
     key: VirtualKey | None, now: datetime, error: type[AuthError] | None
 ) -> None:
-    """A key is valid if it is known, not blocked, and its time is not over."""
+    """A key is valid if it is known, not blocked, of an active user, and its time is not over."""
     if error is None:
         check_key(key, now)
     else:
@@ -61,33 +83,42 @@ def test_a_key_is_valid_or_refused(
 
 
 @pytest.mark.parametrize(
-    ("models", "names", "admitted"),
+    ("key", "error"),
     [
         # Realistic
-        pytest.param((), ("voice",), True, id="no-list"),
-        pytest.param(("*",), ("voice",), True, id="star"),
-        pytest.param(("all-proxy-models",), ("voice",), True, id="all-proxy-models"),
-        pytest.param(("chat", "voice"), ("voice",), True, id="exact"),
-        pytest.param(("chat",), ("voice",), False, id="not-listed"),
-        pytest.param(("fast",), ("voice", "fast"), True, id="alias-listed"),
-        pytest.param(("voice",), ("voice", "fast"), True, id="target-listed"),
-        pytest.param(("chat",), ("voice", "fast"), False, id="neither-listed"),
-        # Pathological
-        pytest.param(("voice-*",), ("voice-2",), False, id="no-wildcards"),
-        pytest.param(("Voice",), ("voice",), False, id="case"),
-        pytest.param(("",), ("voice",), False, id="empty-entry"),
-        pytest.param(("no-default-models",), ("voice",), False, id="no-default-models"),
-        pytest.param(("all-team-models",), ("voice",), False, id="all-team-models"),
+        pytest.param(KEY, None, id="personal"),
+        pytest.param(replace(KEY, team="t", team_scope=Scope("t")), None, id="team"),
+        pytest.param(
+            replace(KEY, team_scope=Scope("t", exists=False)), TeamUnknownError, id="team-gone"
+        ),
+        pytest.param(
+            replace(KEY, team_scope=Scope("t", blocked=True)), TeamBlockedError, id="team-blocked"
+        ),
+        pytest.param(
+            replace(KEY, project=Scope("p", blocked=True)), ProjectBlockedError, id="project"
+        ),
+        # Synthetic
+        pytest.param(
+            replace(KEY, team_scope=Scope("t", blocked=True), project=Scope("p", blocked=True)),
+            TeamBlockedError,
+            id="team-before-project",
+        ),
+        pytest.param(
+            replace(KEY, team_scope=Scope("t", blocked=True, exists=False)),
+            TeamUnknownError,
+            id="gone-before-blocked",
+        ),
+        pytest.param(replace(KEY, team="t"), None, id="a-source-without-teams"),
+        pytest.param(replace(KEY, project=Scope("p", exists=False)), None, id="project-gone"),
+        pytest.param(replace(KEY, organization=Scope("o", blocked=True)), None, id="organization"),
     ],
 )
-def test_a_list_admits_models(
-    models: tuple[str, ...], names: tuple[str, ...], admitted: bool
+def test_a_key_is_as_good_as_its_team_and_project(
+    key: VirtualKey, error: type[AuthError] | None
 ) -> None:
-    """An empty list and its words for all admit everything, any other list what it names."""
-    key = replace(KEY, models=models)
-    check_model(replace(key, is_master=True), *names)
-    if admitted:
-        check_model(key, *names)
+    """A key falls with its team, and with its project where that is blocked."""
+    if error is None:
+        check_owners(key)
     else:
-        with pytest.raises(ModelDeniedError):
-            check_model(key, *names)
+        with pytest.raises(error):
+            check_owners(key)
