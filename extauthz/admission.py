@@ -1,6 +1,7 @@
 """Who calls, and whether they may: the one way past which every endpoint lets a caller in."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -21,6 +22,8 @@ from extauthz.decision import RequestFacts
 from extauthz.deployments import Deployment
 from extauthz.errors import ModelRequiredError, UnknownModelError
 from extauthz.keys import KeyQuery, VirtualKey, hash_key
+from extauthz.limits.limiter import Limiter
+from extauthz.limits.memory import MemoryStore
 from ringback.contract import CALLS_PATHS, CLIENT_SECRETS_PATHS
 from ringback.tokens.claims import CallClaims
 
@@ -51,6 +54,7 @@ class Admission:
         configuration: Returns the configuration in force.
         now: The time in seconds since the epoch.
         revocation_s: How long a token may outlive the right to mint it.
+        limiter: Counts those that it lets in; in this process alone by default.
     """
 
     def __init__(
@@ -58,10 +62,12 @@ class Admission:
         configuration: Callable[[], Configuration],
         now: Callable[[], float],
         revocation_s: float = REVOCATION_S,
+        limiter: Limiter | None = None,
     ) -> None:
         self._configuration = configuration
         self._now = now
         self._revocation_s = revocation_s
+        self._limiter = limiter or Limiter(MemoryStore())
 
     async def identify(self, request: RequestFacts) -> VirtualKey:
         """Return the caller's key, which may call the path of the request.
@@ -96,6 +102,9 @@ class Admission:
             ModelDeniedError: If the key may not use one of the models: 403.
             BudgetExceededError: If a budget is used up: 422, or 429 by the settings.
             UnknownModelError: If the key might use the model and nothing serves it: 400.
+            RateLimitedError: If the key has asked as often as it may: 429.
+            TooManyAtOnceError: If as many of its requests as may be are being answered: 429.
+            LimitsUnavailableError: If nobody can tell: 503.
         """
         catalogue = self._configuration().catalogue
         name = model or catalogue.only_realtime_group(key.team)
@@ -108,7 +117,16 @@ class Admission:
         self._check_budgets(key, wanted, deployments)
         if wanted.group is None:
             raise UnknownModelError
+        await self._limiter.take(key, wanted.group, wanted.asked, *wanted.names)
         return Admitted(key, wanted.group, deployments)
+
+    def in_flight(self, key: VirtualKey) -> AbstractContextManager[None]:
+        """Return a block around the work for an admitted request (``max_parallel_requests``).
+
+        Raises:
+            TooManyAtOnceError: On entry, if as many as may be are being answered: 429.
+        """
+        return self._limiter.in_flight(key)
 
     async def readmit(self, claims: CallClaims) -> VirtualKey:
         """Return a token's key if it could still mint it: a token is as good as its key.
@@ -117,7 +135,8 @@ class Admission:
             AuthError: If the key is gone, blocked, expired, or not for that model any more, or
                 if its team is.
             BudgetExceededError: If a budget is used up: 422, or 429 by the settings.
-            KeySourceUnavailableError: If nobody can tell: 503.
+            RateLimitedError, TooManyAtOnceError: As `admit`: a call is a request like any other.
+            KeySourceUnavailableError, LimitsUnavailableError: If nobody can tell: 503.
         """
         key = await self._find(
             KeyQuery(
@@ -140,6 +159,7 @@ class Admission:
         if claims.deployment in lost:
             raise ModelDeniedError
         self._check_budgets(key, wanted, deployments)
+        await self._limiter.take(key, claims.model, wanted.asked, *wanted.names)
         return key
 
     async def _find(self, query: KeyQuery) -> VirtualKey:

@@ -37,7 +37,9 @@ class ClientSecrets:
             wanted = parse_mint_request(request.body)
             admitted = await self._admission.admit(key, wanted.model)
             labels = replace(labels, model=admitted.group)
-            return await self._minter.mint(wanted, admitted, request.headers.get(SAFETY_IDENTIFIER))
+            identifier = request.headers.get(SAFETY_IDENTIFIER)
+            with self._admission.in_flight(key):
+                return await self._minter.mint(wanted, admitted, identifier)
         except MintFailedError as error:
             labels = replace(labels, deployment=error.deployment, outcome=error.code)
             return refuse(error, labels)
