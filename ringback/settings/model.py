@@ -22,10 +22,9 @@ from ringback.settings.keysources import (
 from ringback.settings.limits import LimitSettings
 from ringback.settings.origins import check_origin_pattern
 from ringback.settings.passthrough import PassthroughSettings
-from ringback.settings.passthrough import PassthroughSettings
+from ringback.settings.safety import SafetyIdentifier
 from ringback.settings.sections import ReloadSettings, TokenSettings, UpstreamSettings
 from ringback.settings.store import StoreSettings
-from ringback.settings.websocket import WebSocketSettings
 from ringback.settings.websocket import WebSocketSettings
 
 PREFIX = "RINGBACK_"
@@ -86,9 +85,11 @@ class Settings(BaseSettings):
     store: StoreSettings = StoreSettings()
     websocket: WebSocketSettings = WebSocketSettings()
     passthrough: PassthroughSettings = PassthroughSettings()
-    websocket: WebSocketSettings = WebSocketSettings()
-    passthrough: PassthroughSettings = PassthroughSettings()
     limits: LimitSettings = LimitSettings()
+
+    safety_identifier: SafetyIdentifier = "off"
+    """What providers get as ``OpenAI-Safety-Identifier`` where the caller sends none: nothing, or a
+    keyed hash of the key's user or of the key."""
 
     key_sources: tuple[KeySourceName, ...] = DEFAULT_KEY_SOURCES
     """Where keys are looked up, in this order, behind the master key; those that nothing else

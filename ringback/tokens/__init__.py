@@ -8,7 +8,14 @@ from ringback.secrets import Secret
 from ringback.settings import MIN_SECRET_CHARS, TokenSettings
 from ringback.tokens.errors import MissingSecretError, WeakSecretError
 from ringback.tokens.jwe import Sealer
-from ringback.tokens.keys import HANDLE_PURPOSE, TOKEN_PURPOSE, KeyRing
+from ringback.tokens.keys import (
+    HANDLE_PURPOSE,
+    PSEUDONYM_PURPOSE,
+    TOKEN_PURPOSE,
+    KeyRing,
+    lasting_key,
+)
+from ringback.tokens.pseudonyms import Pseudonyms
 
 Mode = Literal["production", "development"]
 
@@ -50,6 +57,18 @@ def handle_sealer(
     return Sealer(ring, prefix=CALL_ID_PREFIX)
 
 
+def pseudonyms(
+    settings: TokenSettings,
+    environ: Mapping[str, str],
+    *,
+    mode: Mode = "production",
+    fallback: Secret | None = None,
+) -> Pseudonyms:
+    """Return what names users for providers; everything else as in `token_sealer`."""
+    material = settings.jwk_set_file or _find_secret(settings, environ, mode, fallback)
+    return Pseudonyms(lasting_key(material, PSEUDONYM_PURPOSE))
+
+
 def _find_keys(
     settings: TokenSettings,
     environ: Mapping[str, str],
@@ -59,6 +78,13 @@ def _find_keys(
 ) -> KeyRing:
     if settings.jwk_set_file is not None:
         return KeyRing.from_jwk_set(settings.jwk_set_file, purpose, leeway_s=settings.leeway_s)
+    secret = _find_secret(settings, environ, mode, fallback)
+    return KeyRing.from_secret(secret, purpose, leeway_s=settings.leeway_s)
+
+
+def _find_secret(
+    settings: TokenSettings, environ: Mapping[str, str], mode: Mode, fallback: Secret | None
+) -> Secret:
     candidates = (
         ("RINGBACK_TOKEN__SECRET", settings.secret),
         ("LITELLM_SALT_KEY", Secret(environ.get("LITELLM_SALT_KEY", ""))),
@@ -69,5 +95,5 @@ def _find_keys(
         if secret:
             if mode == "production" and len(secret) < MIN_SECRET_CHARS:
                 raise WeakSecretError(source, MIN_SECRET_CHARS)
-            return KeyRing.from_secret(secret, purpose, leeway_s=settings.leeway_s)
+            return secret
     raise MissingSecretError

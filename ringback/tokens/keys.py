@@ -20,6 +20,7 @@ from ringback.tokens.errors import KeyFileError, TokenError
 # What a key is for is part of its derivation: a token never opens as a handle, nor the reverse.
 TOKEN_PURPOSE: Final = "token"
 HANDLE_PURPOSE: Final = "handle"
+PSEUDONYM_PURPOSE: Final = "pseudonym"
 
 _KEY_BYTES: Final = 32
 _DAY_S: Final = 86_400
@@ -85,6 +86,23 @@ class KeyRing(ABC):
         return _FixedKeys(keys, leeway_s=leeway_s)
 
 
+def lasting_key(material: Secret | Path, purpose: str) -> Secret:
+    """Return a key that no day ends, in hexadecimal digits.
+
+    Args:
+        material: A secret, or a JWK set, whose first key then counts.
+        purpose: What the key is for.
+
+    Raises:
+        KeyFileError: If the file cannot be used; lists everything that is wrong.
+    """
+    if isinstance(material, Path):
+        start = next(iter(_read_jwk_set(material).values()))
+    else:
+        start = material.to_bytes()
+    return Secret(_derive(start, f"ringback {purpose} lasting").hex())
+
+
 class _DailyKeys(KeyRing):
     def __init__(self, secret: Secret, purpose: str, *, leeway_s: int) -> None:
         super().__init__(leeway_s=leeway_s)
@@ -127,9 +145,14 @@ class _FixedKeys(KeyRing):
 
 
 def _derive_key(material: bytes, info: str) -> OctKey:
-    """Derive a key by HKDF-SHA256 (RFC 5869), whose ``info`` keeps uses of one secret apart."""
-    derived = HKDF(algorithm=SHA256(), length=_KEY_BYTES, salt=None, info=info.encode())
-    return OctKey.import_key(derived.derive(material))
+    return OctKey.import_key(_derive(material, info))
+
+
+def _derive(material: bytes, info: str) -> bytes:
+    """Derive bytes by HKDF-SHA256 (RFC 5869), whose ``info`` keeps uses of one secret apart."""
+    return HKDF(algorithm=SHA256(), length=_KEY_BYTES, salt=None, info=info.encode()).derive(
+        material
+    )
 
 
 def _read_jwk_set(path: Path) -> dict[str, bytes]:
