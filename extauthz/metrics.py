@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 DECISIONS: Final = Counter(
     "ringback_authz_decisions", "Requests decided, by endpoint and outcome", ["endpoint", "outcome"]
@@ -20,4 +20,16 @@ CDS_PUSHES: Final = Counter("ringback_cds_pushes", "Sets of clusters sent to Env
 CDS_NACKS: Final = Counter("ringback_cds_nacks", "Sets of clusters that Envoy refused")
 RELOADS: Final = Counter(
     "ringback_config_reloads", "Changes of files, by what became of them", ["file", "result"]
+)
+KEY_CACHE: Final = Counter(
+    "ringback_key_cache_requests", "Keys asked for, by what became of it", ["source", "outcome"]
+)
+KEY_CACHE_ENTRIES: Final = Gauge(
+    "ringback_key_cache_entries", "Keys that are remembered", ["source", "kind"]
+)
+KEY_CACHE_BYTES: Final = Gauge(
+    "ringback_key_cache_bytes", "What the known ones of them take", ["source"]
+)
+KEY_LOOKUPS: Final = Counter(
+    "ringback_key_lookups", "Questions to a source, by its answer", ["source", "outcome"]
 )

@@ -22,6 +22,18 @@ class KeySource(Protocol):
         ...
 
 
+class RemoteSource(KeySource, Protocol):
+    """A source with connections or tasks of its own."""
+
+    async def start(self) -> None:
+        """Begin; a remote that is down is no reason to fail."""
+        ...
+
+    async def stop(self) -> None:
+        """End all tasks and close all connections."""
+        ...
+
+
 class MasterKeySource:
     """Knows the master key and nothing else.
 

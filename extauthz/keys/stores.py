@@ -1,29 +1,11 @@
 """The key sources that the settings name, and those of them that outlive a configuration."""
 
 from collections.abc import Mapping
-from typing import Protocol
 
 from extauthz.egress import Egress
-from extauthz.keys.model import KeyQuery, VirtualKey
-from extauthz.keys.sources import KeySource, KeySources, MasterKeySource
+from extauthz.keys.sources import KeySource, KeySources, MasterKeySource, RemoteSource
 from extauthz.litellm import LiteLLMConfig
 from ringback.settings import Settings
-
-
-class RemoteSource(Protocol):
-    """A source with connections or tasks of its own."""
-
-    async def start(self) -> None:
-        """Begin; a remote that is down is no reason to fail."""
-        ...
-
-    async def stop(self) -> None:
-        """End all tasks and close all connections."""
-        ...
-
-    async def find(self, query: KeyQuery) -> VirtualKey | None:
-        """Return the key, as `KeySource.find`."""
-        ...
 
 
 class KeyStores:

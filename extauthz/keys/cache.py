@@ -1,0 +1,184 @@
+"""A source's answers, remembered: one lookup for many requests, and none while it is down."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from extauthz.errors import KeySourceUnavailableError
+from extauthz.keys.memory import KeyMemory, Lifetimes, Remembered
+from extauthz.keys.model import KeyQuery, VirtualKey
+from extauthz.keys.sources import RemoteSource
+from extauthz.metrics import KEY_CACHE, KEY_CACHE_BYTES, KEY_CACHE_ENTRIES, KEY_LOOKUPS
+from ringback.logs import describe, get_logger
+
+# Between two questions to a source that is down.
+PROBE_S: Final = 1.0
+
+
+class KeyNotAskableError(KeySourceUnavailableError):
+    """The source could be asked only with the key itself, which a token does not hold: 503."""
+
+    code = "key_not_askable"
+
+    def __str__(self) -> str:
+        return (
+            "The key of this token cannot be checked again here. Mint a new token and use it at "
+            "once; if that does not help, tell the operator."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Lookup:
+    """A question that is under way."""
+
+    asked_at: float
+    task: "asyncio.Task[VirtualKey | None]"
+
+
+class CachedSource:
+    """Asks a source of LiteLLM keys once per key and lifetime, whatever many requests want to know.
+
+    While the source is down, keys that it knew keep working for a bounded time, and nobody waits
+    for them; what it did not know then is 503.
+
+    Args:
+        name: Of the source, for logs and metrics.
+        source: Started and stopped with this one; every lookup of it ends in bounded time.
+        memory: Where answers are kept.
+        lifetimes: How long they are used.
+        now: A monotonic time in seconds.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        source: RemoteSource,
+        memory: KeyMemory,
+        lifetimes: Lifetimes,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.lifetimes = lifetimes
+        """Another configuration may set others."""
+        self._name = name
+        self._source = source
+        self._memory = memory
+        self._now = now
+        self._lookups: dict[tuple[str, bool], _Lookup] = {}
+        self._running: set[asyncio.Task[VirtualKey | None]] = set()
+        self._is_down = False
+        self._probe_at = 0.0
+        self._log = get_logger()
+
+    async def start(self) -> None:
+        """Start the source."""
+        await self._source.start()
+
+    async def stop(self) -> None:
+        """End all lookups and stop the source."""
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+        await self._source.stop()
+
+    def forget(self, key_hash: str) -> None:
+        """Ask again for a key from now on, by whatever hash it is found."""
+        self._memory.forget(key_hash, self._now())
+        self._measure()
+
+    def forget_all(self) -> None:
+        """Ask again for every key from now on."""
+        self._memory.forget_all(self._now())
+        self._measure()
+
+    async def find(self, query: KeyQuery) -> VirtualKey | None:
+        """Return the key, valid or not, or None if the source does not know it.
+
+        Raises:
+            KeySourceUnavailableError: If the source is down and did not know the key lately: 503.
+        """
+        # LiteLLM has no key that begins otherwise.
+        if query.secret is not None and not query.secret.reveal().startswith("sk-"):
+            return None
+        now = self._now()
+        answer = self._memory.get(query.hash)
+        if answer is not None and self.lifetimes.is_fresh(answer, now, query.max_age_s):
+            self._count("hit" if answer.key else "hit_unknown")
+            return answer.key
+        if self._is_down and answer is not None and self.lifetimes.is_usable(answer, now):
+            if now >= self._probe_at:
+                self._probe_at = now + PROBE_S
+                self._look_up(query)
+            self._count("stale")
+            return answer.key
+        try:
+            # One waiter that goes away takes nothing from the others.
+            key = await asyncio.shield(self._look_up(query))
+        except KeySourceUnavailableError:
+            answer = self._memory.get(query.hash)
+            if answer is None or not self.lifetimes.is_usable(answer, self._now()):
+                self._count("unavailable")
+                raise
+            self._count("stale")
+            return answer.key
+        self._count("miss")
+        return key
+
+    def _look_up(self, query: KeyQuery) -> "asyncio.Task[VirtualKey | None]":
+        """Return the lookup that is under way for a key, else a new one."""
+        # Some sources cannot answer without the key itself: one must not wait for the other.
+        place = (query.hash, query.secret is None)
+        now = self._now()
+        running = self._lookups.get(place)
+        if running is not None and self._may_join(running, query, now):
+            return running.task
+        lookup = _Lookup(now, asyncio.create_task(self._ask(query, now)))
+        self._lookups[place] = lookup
+        self._running.add(lookup.task)
+
+        def end(task: "asyncio.Task[VirtualKey | None]") -> None:
+            self._running.discard(task)
+            if self._lookups.get(place) is lookup:
+                del self._lookups[place]
+            # Whoever waited may be gone.
+            if not task.cancelled():
+                task.exception()
+
+        lookup.task.add_done_callback(end)
+        return lookup.task
+
+    def _may_join(self, lookup: _Lookup, query: KeyQuery, now: float) -> bool:
+        if self._memory.is_outdated(query.hash, lookup.asked_at):
+            return False
+        return query.max_age_s is None or now - lookup.asked_at <= query.max_age_s
+
+    async def _ask(self, query: KeyQuery, now: float) -> VirtualKey | None:
+        try:
+            key = await self._source.find(query)
+        except KeyNotAskableError:
+            raise
+        except KeySourceUnavailableError as error:
+            KEY_LOOKUPS.labels(self._name, "unavailable").inc()
+            if not self._is_down:
+                self._log.error(
+                    "key_source_down", source=self._name, **describe(error.__cause__ or error)
+                )
+            self._is_down = True
+            self._probe_at = self._now() + PROBE_S
+            raise
+        KEY_LOOKUPS.labels(self._name, "found" if key else "unknown").inc()
+        if self._is_down:
+            self._log.info("key_source_up", source=self._name)
+        self._is_down = False
+        self._memory.put(query.hash, Remembered(key, now))
+        self._measure()
+        return key
+
+    def _count(self, outcome: str) -> None:
+        KEY_CACHE.labels(self._name, outcome).inc()
+
+    def _measure(self) -> None:
+        KEY_CACHE_ENTRIES.labels(self._name, "known").set(len(self._memory))
+        KEY_CACHE_ENTRIES.labels(self._name, "unknown").set(self._memory.unknown)
+        KEY_CACHE_BYTES.labels(self._name).set(self._memory.size_bytes)
