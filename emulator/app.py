@@ -23,7 +23,7 @@ _CORS_HEADERS: Final = {
     "openai-safety-identifier",
     "Access-Control-Expose-Headers": "location, x-request-id",
 }
-_WITH_SOCKETS: Final = (Dialect.OPENAI, Dialect.AZURE)
+_WITH_SOCKETS: Final = (Dialect.OPENAI, Dialect.AZURE, Dialect.AZURE_DATED)
 
 
 @web.middleware

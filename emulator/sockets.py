@@ -128,9 +128,10 @@ class Upgrades:
         is_sideband = "call_id" in request.query
         fault = self.api.faults.take("sideband" if is_sideband else "websocket")
         await suffer(fault)
-        if self.api.dialect.is_azure and "api-version" in request.query:
+        is_dated = self.api.dialect is Dialect.AZURE_DATED
+        if self.api.dialect is Dialect.AZURE and "api-version" in request.query:
             raise errors.missing_key()
-        if is_sideband:
+        if is_sideband and not is_dated:
             return await self._listen_in(request, fault)
         return await self._converse(request, fault)
 
@@ -167,13 +168,14 @@ class Upgrades:
         conversation = Conversation(
             shapes.make_session(session, random_id("sess"), expires_at=ends_at),
             greet=False,
+            speaks_beta=self._speaks_beta,
             audio=SocketAudio(),
         )
         socket = web.WebSocketResponse(
             heartbeat=_HEARTBEAT_S, max_msg_size=_MAX_MESSAGE_BYTES, protocols=("realtime",)
         )
         await socket.prepare(request)
-        if _BETA in request.headers.get("OpenAI-Beta", ""):
+        if _BETA in request.headers.get("OpenAI-Beta", "") and not self._speaks_beta:
             refused = errors.beta_disabled()
             await socket.send_json({"type": "error", "error": refused.error()})
             await socket.close(
@@ -188,15 +190,21 @@ class Upgrades:
 
     def _wanted_session(self, request: web.Request) -> shapes.Session:
         """Return what a key was minted for, or what the query asks for."""
-        model = request.query.get("model")
+        name = "deployment" if self._speaks_beta else "model"
+        model = request.query.get(name)
         credential = self.api.authenticate(_with_key_header(request))
         if credential.is_ephemeral and not credential.api_key_header:
             return self.api.keys.find(credential, self.api.dialect, now=int(time.time())).session
         if request.query.get("intent") == "transcription":
             return {"type": "transcription"}
         if not model:
-            raise errors.missing_parameter("model")
+            raise errors.missing_parameter(name)
         return {"type": "realtime", "model": model}
+
+    @property
+    def _speaks_beta(self) -> bool:
+        """Whether it is the path of Azure's preview, which has the beta's shapes."""
+        return self.api.dialect is Dialect.AZURE_DATED
 
 
 def _with_key_header(request: web.Request) -> web.Request:

@@ -18,6 +18,7 @@ from emulator.server import Emulator
 from emulator.voice import synthesize
 from helpers.appbackend import AZURE, OPENAI, STANDARD, AppBackend
 
+DATED: Final = "/openai/realtime"
 MODEL: Final = "?model=gpt-realtime"
 
 
@@ -155,6 +156,20 @@ async def test_the_beta_is_refused(http: aiohttp.ClientSession, emulator: Emulat
     assert closed.extra == "invalid_request_error.beta_api_shape_disabled"
 
 
+async def test_azures_dated_path_speaks_the_beta(
+    http: aiohttp.ClientSession, emulator: Emulator
+) -> None:
+    """The deployment is in the query, sessions are flat, and the beta's header does no harm."""
+    url = f"{emulator.url}{DATED}?api-version=2025-04-01-preview&deployment=voice"
+    headers = {"api-key": "0123", "OpenAI-Beta": "realtime=v1"}
+    async with http.ws_connect(url, headers=headers) as socket:
+        created = json.loads(await socket.receive_str(timeout=5))["session"]
+        assert (created["model"], created["voice"]) == ("voice", "alloy")
+        await socket.send_json({"type": "response.create"})
+        types = [event["type"] for event in await read_until(socket, "response.done")]
+    assert {"response.audio.delta", "response.audio_transcript.done"} <= set(types)
+
+
 @pytest.mark.parametrize(
     ("path", "headers", "status", "message"),
     [
@@ -164,6 +179,11 @@ async def test_the_beta_is_refused(http: aiohttp.ClientSession, emulator: Emulat
         ),
         pytest.param(OPENAI, STANDARD, 400, "'model'", id="no-model"),
         pytest.param(f"{AZURE}{MODEL}&api-version=1", STANDARD, 401, "provide", id="api-version"),
+        pytest.param(DATED, STANDARD, 404, "Resource not found", id="dated-without-version"),
+        pytest.param(f"{DATED}?api-version=1", STANDARD, 400, "'deployment'", id="no-deployment"),
+        pytest.param(
+            f"{DATED}?api-version=1&call_id=rtc_1", STANDARD, 400, "'deployment'", id="dated-call"
+        ),
         pytest.param(f"{OPENAI}{MODEL}", STANDARD, 400, "Invalid URL", id="no-upgrade"),
     ],
 )
