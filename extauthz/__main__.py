@@ -13,8 +13,10 @@ from extauthz.endpoints.clientsecrets import ClientSecrets
 from extauthz.endpoints.ready import Ready
 from extauthz.gate import Gate
 from extauthz.keys.stores import KeyStores
+from extauthz.limits.limiter import make_limiter
 from extauthz.mint import Minter
 from extauthz.service import ExtAuthz
+from extauthz.valkey import Valkey
 from ringback.settings import Settings
 from ringback.tokens import token_sealer
 from ringback.worker import main
@@ -22,6 +24,7 @@ from ringback.worker import main
 
 def _build(settings: Settings) -> ExtAuthz:
     egress = Egress(settings.upstream.egress_url)
+    valkey = Valkey(settings.store) if settings.store.url else None
     stores = KeyStores(settings, egress)
     configuration = load_configuration(settings, stores)
     sealer = token_sealer(
@@ -30,7 +33,8 @@ def _build(settings: Settings) -> ExtAuthz:
     discovery = ClusterDiscovery(snapshot_of(configuration.origins, settings.upstream))
     keeper = ConfigurationKeeper(configuration, settings, discovery)
     minter = Minter(egress, sealer, settings, time.time)
-    admission = Admission(lambda: keeper.current, time.time)
+    limiter = make_limiter(valkey, settings.limits)
+    admission = Admission(lambda: keeper.current, time.time, limiter=limiter)
     gate = Gate(
         [
             Calls(lambda: keeper.current, admission, sealer, time.time),
@@ -38,7 +42,7 @@ def _build(settings: Settings) -> ExtAuthz:
             Ready(),
         ]
     )
-    return ExtAuthz(gate, keeper, discovery, egress, stores)
+    return ExtAuthz(gate, keeper, discovery, egress, stores, valkey)
 
 
 if __name__ == "__main__":

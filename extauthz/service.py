@@ -12,6 +12,7 @@ from extauthz.egress import Egress
 from extauthz.gate import Gate
 from extauthz.keys.stores import KeyStores
 from extauthz.translate import read_request, write_decision
+from extauthz.valkey import Valkey
 from ringback.logs import describe, get_logger
 
 Context = aio.ServicerContext[CheckRequest, CheckResponse]
@@ -26,6 +27,7 @@ class ExtAuthz(external_auth_pb2_grpc.AuthorizationServicer):
         discovery: Serves the clusters.
         egress: Closed at the end.
         stores: The key sources, started and stopped with the service.
+        valkey: The shared store, closed at the end.
     """
 
     names: tuple[str, ...] = ("envoy.service.auth.v3.Authorization", *ClusterDiscovery.names)
@@ -37,12 +39,14 @@ class ExtAuthz(external_auth_pb2_grpc.AuthorizationServicer):
         discovery: ClusterDiscovery,
         egress: Egress,
         stores: KeyStores,
+        valkey: Valkey | None = None,
     ) -> None:
         self._gate = gate
         self._keeper = keeper
         self._discovery = discovery
         self._egress = egress
         self._stores = stores
+        self._valkey = valkey
         self._log = get_logger()
 
     def register(self, server: aio.Server) -> None:
@@ -64,6 +68,8 @@ class ExtAuthz(external_auth_pb2_grpc.AuthorizationServicer):
         await self._keeper.stop()
         await self._stores.stop()
         await self._egress.close()
+        if self._valkey is not None:
+            await self._valkey.close()
 
     async def Check(self, request: CheckRequest, context: Context) -> CheckResponse:
         """Decide one request.
