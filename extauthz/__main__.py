@@ -42,7 +42,7 @@ def _build(settings: Settings) -> ExtAuthz:
             Ready(),
         ]
     )
-    return ExtAuthz(gate, keeper, discovery, egress, stores, valkey)
+    return ExtAuthz(gate, keeper, discovery, egress, stores, valkey=valkey)
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ class ExtAuthz(external_auth_pb2_grpc.AuthorizationServicer):
         discovery: ClusterDiscovery,
         egress: Egress,
         stores: KeyStores,
+        *,
         valkey: Valkey | None = None,
     ) -> None:
         self._gate = gate
