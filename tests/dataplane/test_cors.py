@@ -35,7 +35,8 @@ async def test_preflight_is_answered(gateway: Gateway, path: str) -> None:
     check_readable(answer)
     assert "POST" in str(answer.header("access-control-allow-methods")).split(", ")
     allowed = str(answer.header("access-control-allow-headers")).split(", ")
-    assert {"authorization", "content-type", "x-openai-agents-sdk"} <= set(allowed)
+    assert {"content-type", "x-openai-agents-sdk", "openai-safety-identifier"} <= set(allowed)
+    assert {"authorization", "x-litellm-api-key", "api-key", "x-api-key"} <= set(allowed)
     assert "access-control-allow-credentials" not in answer.names
     assert gateway.received == []
 

@@ -45,7 +45,7 @@ def body_of(**members: object) -> bytes:
         pytest.param([bearer("sk-key-that-expired")], b"{}", 401, "key_expired", id="expired-key"),
         pytest.param([bearer(OPENAI_KEY)], b"{}", 401, "key_unknown", id="key-of-the-operator"),
         pytest.param(
-            [("authorization", "Basic c2stdGVhbQ==")], b"{}", 401, "key_malformed", id="basic"
+            [("authorization", "Basic c2stdGVhbQ==")], b"{}", 401, "key_unknown", id="basic"
         ),
         pytest.param([("authorization", KEY)], b"{}", 401, "key_malformed", id="no-scheme"),
         pytest.param(
