@@ -5,9 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
-from extauthz.deployments import Deployment, Origin
+from extauthz.deployments import WILDCARD, Deployment, Origin
 
-WILDCARD: Final = "*"
 # A name that goes upstream in place of a wildcard: what models are called, no path and no URL.
 _WORD: Final = r"[A-Za-z0-9][A-Za-z0-9._:@+-]*"
 _UPSTREAM_NAME: Final = re.compile(rf"{_WORD}(/{_WORD})*")

@@ -12,6 +12,8 @@ ProviderName = Literal["openai", "azure"]
 EntraMethod = Literal["client_secret", "workload_identity", "managed_identity", "token"]
 DialectName = Literal["openai", "azure", "azure-dated", "azure-preview"]
 REALTIME_MODE = "realtime"
+# In a `model_name`: any name of that form; in the upstream's model: what it stood for.
+WILDCARD = "*"
 DEFAULT_PORTS: Mapping[str, int] = MappingProxyType({"http": 80, "https": 443})
 
 

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 _REFERENCE: Final = "os.environ/"
@@ -111,6 +111,26 @@ class Field:
 
     def positive_number(self) -> float | None:
         """Return this number above zero, also if an environment variable holds it as text."""
+        return self._number(lambda number: number > 0, "expected a number above 0")
+
+    def amount(self) -> float | None:
+        """Return this number from zero on, also if an environment variable holds it as text."""
+        return self._number(lambda number: number >= 0, "expected a number from 0 on")
+
+    def count(self) -> int | None:
+        """Return this whole number from zero on, also if a variable holds it as text."""
+        number = self._number(
+            lambda number: number >= 0 and number.is_integer(), "expected a whole number from 0 on"
+        )
+        return None if number is None else int(number)
+
+    def flag(self) -> bool:
+        """Return this truth value; absent is false."""
+        if not isinstance(self.value, bool | None):
+            self.problem("expected true or false")
+        return self.value is True
+
+    def _number(self, is_fit: Callable[[float], bool], expectation: str) -> float | None:
         text = self.text(numbers=True)
         if text is None:
             return None
@@ -118,16 +138,10 @@ class Field:
             number = float(text)
         except ValueError:
             number = math.nan
-        if not 0 < number < math.inf:
-            self.problem("expected a number above 0")
+        if not (math.isfinite(number) and is_fit(number)):
+            self.problem(expectation)
             return None
         return number
-
-    def flag(self) -> bool:
-        """Return this truth value; absent is false."""
-        if not isinstance(self.value, bool | None):
-            self.problem("expected true or false")
-        return self.value is True
 
     def _variable(self, name: str, environ: Mapping[str, str]) -> str | None:
         if not _VARIABLE.fullmatch(name):

@@ -9,7 +9,6 @@ from collections import ChainMap, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Final
 
 from extauthz.deployments import Deployment
@@ -18,6 +17,7 @@ from extauthz.fields import MAX_SECRET_CHARS, Field
 from extauthz.generalsettings import NO_SETTINGS, GeneralSettings, parse_general
 from extauthz.modelentry import check_visible
 from extauthz.modellist import ModelList
+from extauthz.routersettings import Names, RouterSettings, parse_router
 from extauthz.yamlfile import read_yaml
 from ringback.secrets import Secret
 
@@ -32,9 +32,6 @@ _NOT_USED: Final[tuple[tuple[str, str], ...]] = (
     ("general_settings", "allowed_routes"),
     ("general_settings", "custom_auth"),
     ("general_settings", "enable_jwt_auth"),
-    ("router_settings", "default_fallbacks"),
-    ("router_settings", "fallbacks"),
-    ("router_settings", "routing_strategy"),
 )
 
 
@@ -44,7 +41,7 @@ class LiteLLMConfig:
 
     Attributes:
         deployments: What ``model_list`` offers of OpenAI and Azure, in its order.
-        aliases: Other names of groups: ``router_settings.model_group_alias``.
+        router: How deployments are chosen.
         master_key: ``general_settings.master_key``, else LITELLM_MASTER_KEY.
         general: Who may call.
         notes: What was found and is not used, for the operator; no mistakes.
@@ -52,11 +49,16 @@ class LiteLLMConfig:
     """
 
     deployments: tuple[Deployment, ...]
-    aliases: Mapping[str, str]
+    router: RouterSettings
     master_key: Secret | None
     notes: tuple[str, ...]
     files: tuple[Path, ...]
     general: GeneralSettings = NO_SETTINGS
+
+    @property
+    def aliases(self) -> Mapping[str, str]:
+        """Other names of groups: ``router_settings.model_group_alias``."""
+        return self.router.aliases
 
 
 def load_config(path: Path, environ: Mapping[str, str]) -> LiteLLMConfig:
@@ -78,16 +80,21 @@ def load_config(path: Path, environ: Mapping[str, str]) -> LiteLLMConfig:
     general_settings = files.section("general_settings", variables)
     master_key = _master_key(general_settings)
     general = parse_general(general_settings, files.section("litellm_settings", variables))
-    aliases, alias_notes = _aliases(files.section("router_settings", variables), models)
+    served = {deployment.model_name for deployment in models.deployments}
+    router, router_notes = parse_router(
+        files.section("router_settings", variables),
+        files.section("litellm_settings", variables),
+        Names(served, models.group_names),
+    )
     problems = [*files.problems, *models.problems]
     if not problems and not models.deployments:
         problems.append(f"{path}: model_list: has no usable entry; add one of openai/ or azure/")
     if problems:
         raise ConfigError(problems)
-    notes = (*files.notes, *files.not_used(), *models.notes, *alias_notes)
+    notes = (*files.notes, *files.not_used(), *models.notes, *router_notes)
     return LiteLLMConfig(
         deployments=tuple(models.deployments),
-        aliases=MappingProxyType(aliases),
+        router=router,
         master_key=master_key,
         notes=notes,
         files=tuple(files.paths),
@@ -177,24 +184,3 @@ def _master_key(general_settings: Field) -> Secret | None:
         return None
     check_visible(field, text)
     return Secret(text)
-
-
-def _aliases(router_settings: Field, models: ModelList) -> tuple[dict[str, str], list[str]]:
-    router_settings.entries()
-    served = {deployment.model_name for deployment in models.deployments}
-    aliases: dict[str, str] = {}
-    notes: list[str] = []
-    for alias, field in router_settings.child("model_group_alias").entries().items():
-        target = field.child("model") if isinstance(field.value, dict) else field
-        group = target.required_text("write the model_name that it stands for")
-        if not group:
-            continue
-        if group in served:
-            aliases[alias] = group
-            if alias in served:
-                notes.append(f"{field.place}: hides the model_name of the same name, as in LiteLLM")
-        elif group in models.group_names or any("*" in name for name in models.group_names):
-            notes.append(f"{field.place}: not used: what it stands for is not served here")
-        else:
-            target.problem("is the model_name of no entry in model_list; correct it")
-    return aliases, notes

@@ -222,7 +222,7 @@ class Minter:
             calls_path=provider.calls_path(deployment),
             auth_scheme=provider.CALLS_AUTH_SCHEME,
             model=admitted.group,
-            asked=None if request.model == deployment.model_name else request.model,
+            asked=None if request.model == admitted.group else request.model,
             key_hash=key.hash,
             key_alias=key.alias,
             team=key.team,

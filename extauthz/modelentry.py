@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Final
 
 from extauthz.apibase import parse_api_base
-from extauthz.deployments import Deployment, Origin, ProviderName
+from extauthz.deployments import WILDCARD, Deployment, Origin, ProviderName
 from extauthz.fields import MAX_SECRET_CHARS, Field
 from ringback.secrets import Secret
 
@@ -35,8 +35,7 @@ _OWN_HEADER: Final = re.compile(
     r"|te"  # codespell:ignore te
 )
 # Restrictions that this version cannot keep, so that it does not serve the deployment.
-_RESTRICTIONS: Final = ("blocked", "team_id", "access_windows")
-_NOT_USED_PARAMS: Final = ("weight", "order", "rpm", "tpm")
+_RESTRICTIONS: Final = ("access_windows",)
 
 
 def split_model(model: str) -> tuple[ProviderName | None, str]:
@@ -57,8 +56,8 @@ def reason_to_skip(
         return None
     if provider is None:
         return "its model begins with neither openai/ nor azure/"
-    if "*" in group or "*" in upstream_model:
-        return "this version serves no wildcards"
+    if group.count(WILDCARD) > 1 or upstream_model.count(WILDCARD) > 1:
+        return "its names may hold one * each"
     info = entry.child("model_info")
     kept_back = next((name for name in _RESTRICTIONS if info.child(name).value), None)
     return kept_back and f"model_info.{kept_back} restricts it, which this version cannot keep"
@@ -79,6 +78,8 @@ def parse_entry(
     info.entries()
     if not upstream_model:
         params.child("model").problem(f"has no name after the slash; {MODEL_HINT}")
+    if WILDCARD in upstream_model and WILDCARD not in group:
+        params.child("model").problem("holds a * for which model_name has none; name the model")
     base = _api_base(params.child("api_base"), provider)
     api_key = params.child("api_key").required_text(
         f"set it to os.environ/NAME, or set {_KEY_VARIABLES[provider][0]}",
@@ -159,11 +160,7 @@ def _extra_headers(field: Field) -> Mapping[str, Secret]:
 def unused_fields(entry: Field, provider: ProviderName | None) -> list[str]:
     """Return a note for each field that an operator might count on in vain."""
     params = entry.child("litellm_params")
-    notes = [
-        f"{field.place}: not used by this version"
-        for field in map(params.child, _NOT_USED_PARAMS)
-        if field.value is not None
-    ]
+    notes: list[str] = []
     version = params.child("api_version")
     if provider == "azure" and version.value not in _CURRENT_VERSIONS:
         notes.append(f"{version.place}: not used: Azure's current API (v1) has no versions")

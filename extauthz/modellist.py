@@ -10,6 +10,7 @@ from typing import Any
 from extauthz.deployments import REALTIME_MODE, Deployment, Origin
 from extauthz.fields import Field
 from extauthz.modelentry import MODEL_HINT, parse_entry, reason_to_skip, split_model, unused_fields
+from extauthz.routingentry import parse_group, parse_routing, unused_routing
 
 
 class ModelList:
@@ -41,7 +42,7 @@ class ModelList:
         """
         entry = Field(value, place, [], environ)
         entry.entries()
-        group = entry.child("model_name").required_text("write the name that callers shall use")
+        group = parse_group(entry)
         model = entry.child("litellm_params").child("model")
         provider, upstream_model = split_model(model.required_text(MODEL_HINT))
         self.group_names.add(group)
@@ -49,11 +50,12 @@ class ModelList:
             self.notes.append(f"{place}: not used: {reason}")
             return
         if provider is not None:
+            routing = parse_routing(entry)
             deployment = parse_entry(entry, group, provider, upstream_model)
             if deployment is not None:
-                self._join(deployment, entry)
+                self._join(replace(deployment, **routing), entry)
         self._note_mistakes(entry, upstream_model)
-        self.notes += unused_fields(entry, provider)
+        self.notes += [*unused_fields(entry, provider), *unused_routing(entry)]
 
     def _join(self, deployment: Deployment, entry: Field) -> None:
         if not deployment.id:

@@ -227,13 +227,13 @@ def test_files_are_included(tmp_path: Path) -> None:
         # Realistic
         pytest.param(
             "- {model_name: z, litellm_params: {model: azure/d, api_base: https://r.test, "
-            "api_key: k, api_version: 2025-08-28, weight: 2}}",
+            "api_key: k, api_version: 2025-08-28, max_parallel_requests: 2}}",
             [
-                "model_list[1].litellm_params.weight: not used by this version",
                 (
                     "model_list[1].litellm_params.api_version: not used: "
                     "Azure's current API (v1) has no versions"
                 ),
+                "model_list[1].litellm_params.max_parallel_requests: not used by this version",
             ],
             id="dated-azure",
         ),
@@ -244,29 +244,20 @@ def test_files_are_included(tmp_path: Path) -> None:
             id="current-azure",
         ),
         pytest.param(
-            "- {model_name: openai/*, litellm_params: {model: openai/*}}",
-            ["model_list[1]: not used: this version serves no wildcards"],
-            id="wildcard",
+            "- {model_name: '*/*', litellm_params: {model: openai/*}}",
+            ["model_list[1]: not used: its names may hold one * each"],
+            id="two-wildcards",
         ),
         pytest.param(
-            "- {model_name: z, litellm_params: {model: openai/z}, model_info: {blocked: true}}",
+            "- {model_name: z, litellm_params: {model: openai/z}, "
+            "model_info: {access_windows: [1]}}",
             [
                 (
-                    "model_list[1]: not used: model_info.blocked restricts it, "
+                    "model_list[1]: not used: model_info.access_windows restricts it, "
                     "which this version cannot keep"
                 )
             ],
-            id="paused",
-        ),
-        pytest.param(
-            "- {model_name: z, litellm_params: {model: openai/z}, model_info: {team_id: t}}",
-            [
-                (
-                    "model_list[1]: not used: model_info.team_id restricts it, "
-                    "which this version cannot keep"
-                )
-            ],
-            id="of-a-team",
+            id="reserved",
         ),
         pytest.param(
             "- {model_name: z, litellm_params: {model: azure/gpt-4o}, model_info: {mode: chat}}",
@@ -284,16 +275,16 @@ def test_files_are_included(tmp_path: Path) -> None:
             id="chat-without-key",
         ),
         pytest.param(
-            "router_settings: {model_group_alias: {m: m}, fallbacks: [{m: [n]}]}\n"
+            "router_settings: {model_group_alias: {m: m}, retry_policy: {x: 1}}\n"
             "general_settings: {allowed_ips: [127.0.0.1], custom_auth: a.b}",
             [
                 "general_settings.allowed_ips: not used by this version",
                 "general_settings.custom_auth: not used by this version",
-                "router_settings.fallbacks: not used by this version",
                 (
                     "router_settings.model_group_alias.m: hides the model_name of the same name, "
                     "as in LiteLLM"
                 ),
+                "router_settings.retry_policy: not used by this version",
             ],
             id="settings",
         ),
@@ -319,7 +310,7 @@ def test_aliases_of_what_is_not_served_are_notes(tmp_path: Path) -> None:
         assert dict(config.aliases) == {}
         assert config.notes[-1] == (
             f"{tmp_path}/config.yaml: router_settings.model_group_alias.fast: not used: "
-            "what it stands for is not served here"
+            "that model is not served here"
         )
 
 
