@@ -9,6 +9,7 @@ from ringback.secrets import Secret
 
 # RFC 9110 section 5.1.
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_ZERO: Final = re.compile(r"0+(\.0*)?")
 _DATABASE_VARIABLE: Final = "DATABASE_URL"
 # LiteLLM's default since it tells a budget from a rate limit.
 BUDGET_STATUS: Final = 422
@@ -69,7 +70,7 @@ def parse_general(general_settings: Field, litellm_settings: Field) -> GeneralSe
 def _number(field: Field) -> float | None:
     """Return a number from 0 on."""
     text = field.text(numbers=True)
-    if text is not None and text.strip("0.") == "":
+    if text is not None and _ZERO.fullmatch(text):
         return 0.0
     return field.positive_number()
 

@@ -70,4 +70,6 @@ def _is_used_up(budget: Budget, now: datetime, *, strictly: bool) -> bool:
     limit = budget.limit
     if budget.increase_until is not None and now < budget.increase_until:
         limit += budget.increase
-    return budget.spend > limit if strictly else budget.spend >= limit
+    # What is no number is in no budget.
+    is_left = budget.spend <= limit if strictly else budget.spend < limit
+    return not is_left

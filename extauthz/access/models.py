@@ -18,7 +18,7 @@ from extauthz.keys.model import AccessGroup, VirtualKey
 ALL_MODELS: Final = frozenset({"*", "all-proxy-models"})
 # In a key's list: the team's list takes its place. In a team's: every model that is served.
 _ALL_TEAM_MODELS: Final = "all-team-models"
-# In a user's list: nothing for personal keys, whatever else it names.
+# The name of no model. In a user's list: nothing for personal keys, whatever else it names.
 _NO_MODELS: Final = "no-default-models"
 
 
@@ -94,17 +94,24 @@ def check_model(key: VirtualKey, wanted: Wanted) -> tuple[Deployment, ...]:
 
 def _lists(key: VirtualKey) -> Iterator[tuple[Refuser, tuple[str, ...]]]:
     """Give all lists that hold for a key, in LiteLLM's order."""
-    is_teams = _ALL_TEAM_MODELS in key.models and (key.team_scope or key.team is None)
-    team = key.team_scope.models if key.team_scope else ()
-    yield "key", team if is_teams else key.models
+    yield "key", _list_of_key(key)
     if key.team_scope is not None:
-        yield "team", team
+        yield "team", key.team_scope.models
     if key.member is not None:
         yield "member", key.member.models
     if key.user_scope is not None and key.team is None:
         yield "user", key.user_scope.models
     if key.project is not None:
         yield "project", key.project.models
+
+
+def _list_of_key(key: VirtualKey) -> tuple[str, ...]:
+    if _ALL_TEAM_MODELS not in key.models:
+        return key.models
+    if key.team_scope is not None:
+        return key.team_scope.models
+    # A source that does not know the team cannot say what the team may use.
+    return () if key.team is None else (_NO_MODELS,)
 
 
 def _admits(
