@@ -8,17 +8,24 @@ from extauthz.clusters import snapshot_of
 from extauthz.configuration import ConfigurationKeeper, load_configuration
 from extauthz.discovery import ClusterDiscovery
 from extauthz.egress import Egress
+from extauthz.endpoints.callcontrol import CallControl
 from extauthz.endpoints.calls import Calls
 from extauthz.endpoints.clientsecrets import ClientSecrets
 from extauthz.endpoints.ready import Ready
+from extauthz.endpoints.sideband import Sideband
+from extauthz.endpoints.unified import UnifiedCalls
+from extauthz.endpoints.websocket import WebSockets
+from extauthz.entra import EntraTokens, log_in_through
 from extauthz.gate import Gate
 from extauthz.keys.stores import KeyStores
 from extauthz.limits.limiter import make_limiter
 from extauthz.mint import Minter
+from extauthz.ownership import Callers
+from extauthz.safety import SafetyIdentifiers
 from extauthz.service import ExtAuthz
 from extauthz.valkey import Valkey
 from ringback.settings import Settings
-from ringback.tokens import token_sealer
+from ringback.tokens import handle_sealer, pseudonyms, token_sealer
 from ringback.worker import main
 
 
@@ -34,9 +41,29 @@ def _build(settings: Settings) -> ExtAuthz:
     keeper = ConfigurationKeeper(configuration, settings, discovery)
     minter = Minter(egress, sealer, settings, time.time)
     limiter = make_limiter(valkey, settings.limits)
-    admission = Admission(lambda: keeper.current, time.time, limiter=limiter)
+    admission = Admission(
+        lambda: keeper.current, time.time, settings.key_cache.revocation_s, limiter
+    )
+    entra = EntraTokens(log_in_through(egress), time.time)
+    master_key, mode = configuration.master_key, settings.mode
+    handles = handle_sealer(settings.token, os.environ, mode=mode, fallback=master_key)
+    callers = Callers(lambda: keeper.current, admission, sealer, handles, time.time)
+    names = pseudonyms(settings.token, os.environ, mode=mode, fallback=master_key)
+    websockets, origins = settings.websocket, settings.websocket.origins
+    origins = settings.cors_origins if origins is None else origins
     gate = Gate(
         [
+            CallControl(callers, entra.key_headers, egress, settings.upstream.mint_timeout_s),
+            Sideband(callers, entra.key_headers, origins, websockets.sideband_with_token),
+            WebSockets(
+                lambda: keeper.current,
+                callers,
+                admission=admission,
+                key_headers=entra.key_headers,
+                origins=origins,
+                safety=SafetyIdentifiers(settings.safety_identifier, names),
+            ),
+            UnifiedCalls(admission, minter),
             Calls(lambda: keeper.current, admission, sealer, time.time),
             ClientSecrets(admission, minter),
             Ready(),

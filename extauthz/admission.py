@@ -17,7 +17,7 @@ from extauthz.access import (
 )
 from extauthz.access.errors import ModelDeniedError
 from extauthz.configuration import Configuration
-from extauthz.credentials import caller_credential
+from extauthz.credentials import caller_credential, has_credential
 from extauthz.decision import RequestFacts
 from extauthz.deployments import Deployment
 from extauthz.errors import ModelRequiredError, UnknownModelError
@@ -68,6 +68,10 @@ class Admission:
         self._now = now
         self._revocation_s = revocation_s
         self._limiter = limiter or Limiter(MemoryStore())
+
+    def shows_key(self, request: RequestFacts) -> bool:
+        """Tell whether a caller shows anything as a key, good or bad."""
+        return has_credential(request.headers, self._configuration().general.key_header)
 
     async def identify(self, request: RequestFacts) -> VirtualKey:
         """Return the caller's key, which may call the path of the request.

@@ -47,6 +47,17 @@ def caller_credential(headers: Mapping[str, str], key_header: str | None = None)
     return _read(headers, name, forms.get(name, _RAW))
 
 
+def has_credential(headers: Mapping[str, str], key_header: str | None = None) -> bool:
+    """Tell whether a caller shows anything as a key, good or bad.
+
+    Args:
+        headers: As in `caller_credential`.
+        key_header: As in `caller_credential`.
+    """
+    names = KEY_HEADERS if key_header is None else (key_header,)
+    return any(_value(headers, name) for name in names)
+
+
 def bearer_credential(headers: Mapping[str, str]) -> Secret:
     """Return the credential of an ``Authorization: Bearer`` header (RFC 9110 section 11.4).
 

@@ -14,6 +14,7 @@ from extauthz.deployments import Deployment, Origin
 from extauthz.endpoints.calls import Calls
 from extauthz.endpoints.clientsecrets import ClientSecrets
 from extauthz.endpoints.ready import Ready
+from extauthz.endpoints.unified import UnifiedCalls
 from extauthz.gate import Gate
 from extauthz.keys import KeySource, KeySources
 from extauthz.mint import Minter
@@ -84,7 +85,14 @@ def gate(
 ) -> Gate:
     """Return a gate before all endpoints."""
     admission = Admission(current, now)
-    return Gate([Calls(current, admission, sealer, now), ClientSecrets(admission, minter), Ready()])
+    return Gate(
+        [
+            UnifiedCalls(admission, minter),
+            Calls(current, admission, sealer, now),
+            ClientSecrets(admission, minter),
+            Ready(),
+        ]
+    )
 
 
 def settings(**values: Any) -> Settings:
