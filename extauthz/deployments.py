@@ -57,6 +57,7 @@ class EntraLogin:
         tenant_id: The directory; None where the environment says it.
         client_id: The application or user-assigned identity; None where the environment says it.
         secret: The client secret, or the token itself.
+        token_file: The token that Kubernetes gives a pod; of ``workload_identity``.
         origin: Where the login service is: Entra ID, or the machine's own for managed identities.
     """
 
@@ -65,6 +66,7 @@ class EntraLogin:
     tenant_id: str | None = None
     client_id: str | None = None
     secret: Secret | None = None
+    token_file: str | None = None
     origin: Origin = Origin("https", "login.microsoftonline.com", 443)
 
 
@@ -98,13 +100,15 @@ class Deployment:
         blocked: Whether it is paused: it neither mints nor takes calls.
         is_free: Whether input and output cost nothing, by explicit zeros; budgets then do not
             count, as in LiteLLM.
-        dialect: Paths and bodies that the upstream wants; None: those of `provider` today.
+        dialect: Paths and bodies that the upstream wants; None: those of `provider`
+            as it documents them today.
         api_version: ``api-version`` of the dialects of Azure that have one.
         calls_origin: Where offers go if not to `origin`: the preview's regional host.
         calls_base_path: What `base_path` is, for `calls_origin`.
         webrtcfilter: Whether every call asks Azure to keep most events from the browser.
         entra: How to log in at Entra ID; None: `api_key` opens the upstream.
-        session: Session fields that callers get unless they send their own.
+        session: Session fields that win over the caller's when a token is minted.
+        session_defaults: Session fields for callers that do not send their own.
     """
 
     id: str
@@ -136,6 +140,7 @@ class Deployment:
     webrtcfilter: bool = False
     entra: EntraLogin | None = None
     session: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    session_defaults: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
     def origins(self) -> tuple[Origin, ...]:

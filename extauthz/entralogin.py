@@ -127,6 +127,7 @@ def _credential(login: EntraLogin, transport: EgressTransport) -> AsyncSupportsT
         return WorkloadIdentityCredential(
             tenant_id=login.tenant_id,
             client_id=login.client_id,
+            token_file_path=login.token_file,
             authority=str(login.origin),
             transport=transport,
             **_RETRIES,

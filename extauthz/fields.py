@@ -95,6 +95,10 @@ class Field:
             value = self._variable(value.removeprefix(_REFERENCE), self._environ)
         return None if value is None else self._printable(value, max_chars)
 
+    def variable(self, name: str) -> str | None:
+        """Return a variable of the environment that has a say here; None if unset or empty."""
+        return (self._environ or _NO_VARIABLES).get(name) or None
+
     def required_text(self, hint: str, *variables: str, max_chars: int = MAX_NAME_CHARS) -> str:
         """Return this text, or ``""`` after noting why there is none.
 

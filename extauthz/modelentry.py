@@ -6,8 +6,11 @@ from types import MappingProxyType
 from typing import Final
 
 from extauthz.apibase import parse_api_base
-from extauthz.deployments import WILDCARD, Deployment, Origin, ProviderName
+from extauthz.azureentry import check_own_settings, dialect_notes, find_dialect
+from extauthz.deployments import REALTIME_MODE, WILDCARD, Deployment, Origin, ProviderName
+from extauthz.entraentry import find_login, login_notes
 from extauthz.fields import MAX_SECRET_CHARS, Field
+from extauthz.ownsettings import parse_own_settings
 from ringback.secrets import Secret
 
 # Stand-ins for absent values, as in LiteLLM, best first.
@@ -23,8 +26,6 @@ _OPENAI_BASE: Final = "https://api.openai.com"
 MODEL_HINT: Final = "write openai/NAME or azure/NAME"
 # OpenAI's own models, which LiteLLM accepts without `openai/`.
 _OPENAI_MODEL: Final = re.compile(r"gpt-[^/]+")
-# Values of api_version that ask for the API that has none.
-_CURRENT_VERSIONS: Final = (None, "v1", "preview", "latest")
 _VISIBLE: Final = re.compile(r"[\x21-\x7e]+")
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
 _HEADER_VALUE: Final = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")
@@ -38,13 +39,25 @@ _OWN_HEADER: Final = re.compile(
 _RESTRICTIONS: Final = ("access_windows",)
 
 
-def split_model(model: str) -> tuple[ProviderName | None, str]:
-    """Return whose model ``litellm_params.model`` names, None if not ours, and its name there."""
+def split_model(entry: Field) -> tuple[ProviderName | None, str]:
+    """Return whose API an entry wants, None if not one of ours, and the model's name there.
+
+    As in LiteLLM, any provider but Azure is spoken to as OpenAI at its ``api_base``; but only where
+    the entry is for voice, since other models of theirs are no business of ours.
+    """
+    params, info = entry.child("litellm_params"), entry.child("model_info")
+    model = params.child("model").required_text(MODEL_HINT)
     prefix, _, name = model.partition("/")
+    dialect = info.child("ringback").child("dialect").value
+    if isinstance(dialect, str) and name:
+        return "openai" if dialect == "openai" else "azure", name
     if prefix == "openai":
         return "openai", name
     if prefix == "azure":
         return "azure", name
+    is_voice = info.child("mode").value == REALTIME_MODE or REALTIME_MODE in name.lower()
+    if name and is_voice and params.child("api_base").value:
+        return "openai", name
     return ("openai" if _OPENAI_MODEL.fullmatch(model) else None), model
 
 
@@ -55,7 +68,7 @@ def reason_to_skip(
     if not upstream_model:
         return None
     if provider is None:
-        return "its model begins with neither openai/ nor azure/"
+        return "its model begins with neither openai/ nor azure/, nor is it realtime at an api_base"
     if group.count(WILDCARD) > 1 or upstream_model.count(WILDCARD) > 1:
         return "its names may hold one * each"
     info = entry.child("model_info")
@@ -80,13 +93,13 @@ def parse_entry(
         params.child("model").problem(f"has no name after the slash; {MODEL_HINT}")
     if WILDCARD in upstream_model and WILDCARD not in group:
         params.child("model").problem("holds a * for which model_name has none; name the model")
+    place = info.child("ringback")
+    own = parse_own_settings(place)
     base = _api_base(params.child("api_base"), provider)
-    api_key = params.child("api_key").required_text(
-        f"set it to os.environ/NAME, or set {_KEY_VARIABLES[provider][0]}",
-        *_KEY_VARIABLES[provider],
-        max_chars=MAX_SECRET_CHARS,
-    )
-    check_visible(params.child("api_key"), api_key)
+    dialect, api_version = find_dialect(params, provider, own)
+    check_own_settings(dialect, own, place)
+    login = find_login(params, own, place) if provider == "azure" else None
+    api_key = "" if login else _api_key(params.child("api_key"), provider)
     deployment_id = _visible_text(info.child("id"))
     organization = _visible_text(params.child("organization"))
     project = _visible_text(params.child("project"))
@@ -108,7 +121,23 @@ def parse_entry(
         extra_headers=extra_headers,
         timeout_s=timeout_s,
         mode=mode,
+        dialect=None if dialect == provider else dialect,
+        api_version=api_version,
+        calls_origin=own.calls_base[0] if own.calls_base else None,
+        calls_base_path=own.calls_base[1] if own.calls_base else "",
+        webrtcfilter=own.webrtcfilter,
+        entra=login,
+        session=own.session,
+        session_defaults=own.session_defaults,
     )
+
+
+def _api_key(field: Field, provider: ProviderName) -> str:
+    variables = _KEY_VARIABLES[provider]
+    hint = f"set it to os.environ/NAME, or set {variables[0]}"
+    api_key = field.required_text(hint, *variables, max_chars=MAX_SECRET_CHARS)
+    check_visible(field, api_key)
+    return api_key
 
 
 def _api_base(field: Field, provider: ProviderName) -> tuple[Origin, str] | None:
@@ -157,11 +186,12 @@ def _extra_headers(field: Field) -> Mapping[str, Secret]:
     return MappingProxyType(headers)
 
 
-def unused_fields(entry: Field, provider: ProviderName | None) -> list[str]:
-    """Return a note for each field that an operator might count on in vain."""
+def notes_of(entry: Field, deployment: Deployment) -> list[str]:
+    """Return a note for each field on which an operator might count in vain.
+
+    Args:
+        entry: As in `parse_entry`.
+        deployment: What it became.
+    """
     params = entry.child("litellm_params")
-    notes: list[str] = []
-    version = params.child("api_version")
-    if provider == "azure" and version.value not in _CURRENT_VERSIONS:
-        notes.append(f"{version.place}: not used: Azure's current API (v1) has no versions")
-    return notes
+    return [*dialect_notes(params, deployment), *login_notes(params, deployment)]

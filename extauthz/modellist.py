@@ -9,7 +9,7 @@ from typing import Any
 
 from extauthz.deployments import REALTIME_MODE, Deployment, Origin
 from extauthz.fields import Field
-from extauthz.modelentry import MODEL_HINT, parse_entry, reason_to_skip, split_model, unused_fields
+from extauthz.modelentry import notes_of, parse_entry, reason_to_skip, split_model
 from extauthz.routingentry import parse_group, parse_routing, unused_routing
 
 
@@ -43,8 +43,7 @@ class ModelList:
         entry = Field(value, place, [], environ)
         entry.entries()
         group = parse_group(entry)
-        model = entry.child("litellm_params").child("model")
-        provider, upstream_model = split_model(model.required_text(MODEL_HINT))
+        provider, upstream_model = split_model(entry)
         self.group_names.add(group)
         if reason := reason_to_skip(entry, group, provider, upstream_model):
             self.notes.append(f"{place}: not used: {reason}")
@@ -54,8 +53,9 @@ class ModelList:
             deployment = parse_entry(entry, group, provider, upstream_model)
             if deployment is not None:
                 self._join(replace(deployment, **routing), entry)
+                self.notes += notes_of(entry, deployment)
         self._note_mistakes(entry, upstream_model)
-        self.notes += [*unused_fields(entry, provider), *unused_routing(entry)]
+        self.notes += unused_routing(entry)
 
     def _join(self, deployment: Deployment, entry: Field) -> None:
         if not deployment.id:
@@ -66,8 +66,7 @@ class ModelList:
             deployment = replace(deployment, id=f"d-{fingerprint}{suffix}")
         if deployment.id in self._ids:
             entry.child("model_info").child("id").problem("another deployment has this id")
-        origin = deployment.origin
-        if self._clusters.setdefault(origin.cluster, origin) != origin:
+        if any(self._clusters.setdefault(o.cluster, o) != o for o in deployment.origins):
             entry.child("litellm_params").child("api_base").problem(
                 "its host differs from another deployment's only in punctuation, which Envoy's "
                 "cluster names do not keep; rename one of the hosts"

@@ -97,13 +97,13 @@ def _load(
 
 
 def _deployments(config: "LiteLLMConfig") -> str:
-    from extauthz.providers import provider_of
+    from extauthz.providers import dialect_of, provider_of
 
-    header = ("GROUP", "PROVIDER", "MODEL", "ORIGIN", "PATH", "CLUSTER")
+    header = ("GROUP", "DIALECT", "MODEL", "ORIGIN", "PATH", "CLUSTER")
     rows = [
         (
             deployment.model_name,
-            deployment.provider,
+            dialect_of(deployment),
             deployment.upstream_model,
             str(deployment.origin),
             provider_of(deployment).calls_path(deployment),

@@ -230,8 +230,9 @@ def test_files_are_included(tmp_path: Path) -> None:
             "api_key: k, api_version: 2025-08-28, max_parallel_requests: 2}}",
             [
                 (
-                    "model_list[1].litellm_params.api_version: not used: "
-                    "Azure's current API (v1) has no versions"
+                    "model_list[1].litellm_params.api_version: means the dated paths that LiteLLM "
+                    "uses; Microsoft documents WebRTC without versions, so remove it if the "
+                    "resource is a current one"
                 ),
                 "model_list[1].litellm_params.max_parallel_requests: not used by this version",
             ],
