@@ -13,6 +13,7 @@ import typer
 from ringback.cli.table import format_table
 
 if TYPE_CHECKING:
+    from extauthz.deployments import Deployment
     from extauthz.keys import VirtualKey
     from extauthz.litellm import LiteLLMConfig
     from ringback.settings import Settings
@@ -97,21 +98,30 @@ def _load(
 
 
 def _deployments(config: "LiteLLMConfig") -> str:
-    from extauthz.providers import dialect_of, provider_of
+    from extauthz.providers import dialect_of
 
-    header = ("GROUP", "DIALECT", "MODEL", "ORIGIN", "PATH", "CLUSTER")
+    header = ("GROUP", "DIALECT", "MODEL", "ORIGIN", "CALLS", "CLUSTER")
     rows = [
         (
             deployment.model_name,
             dialect_of(deployment),
             deployment.upstream_model,
             str(deployment.origin),
-            provider_of(deployment).calls_path(deployment),
+            _calls(deployment),
             deployment.origin.cluster,
         )
         for deployment in config.deployments
     ]
     return format_table(header, rows)
+
+
+def _calls(deployment: "Deployment") -> str:
+    """Return where offers go; with the origin where it is not the one that mints."""
+    from extauthz.providers import provider_of
+
+    provider = provider_of(deployment)
+    origin, path = provider.calls_origin(deployment), provider.calls_path(deployment)
+    return path if origin == deployment.origin else f"{origin}{path}"
 
 
 def _key_notes(house: _House) -> Iterator[str]:

@@ -24,12 +24,13 @@ router_settings: {model_group_alias: {fast: voice}}
 general_settings: {master_key: sk-marker-0123456789}
 """
 TABLE = """\
-GROUP     PROVIDER  MODEL         ORIGIN                      PATH                       CLUSTER
-voice     openai    gpt-realtime  https://api.openai.com      /v1/realtime/calls         \
+GROUP     DIALECT  MODEL         ORIGIN                      CALLS                      CLUSTER
+voice     openai   gpt-realtime  https://api.openai.com      /v1/realtime/calls         \
 upstream_https_api_openai_com_443
-voice-eu  azure     rt            https://r.openai.azure.com  /openai/v1/realtime/calls  \
+voice-eu  azure    rt            https://r.openai.azure.com  /openai/v1/realtime/calls  \
 upstream_https_r_openai_azure_com_443
-note: config.yaml: model_list[2]: not used: its model begins with neither openai/ nor azure/
+note: config.yaml: model_list[2]: not used: its model begins with neither openai/ nor azure/, \
+nor is it realtime at an api_base
 """
 
 
