@@ -21,6 +21,7 @@ from extauthz.keys.stores import KeyStores
 from extauthz.limits.limiter import make_limiter
 from extauthz.mint import Minter
 from extauthz.ownership import Callers
+from extauthz.routing import Router
 from extauthz.safety import SafetyIdentifiers
 from extauthz.service import ExtAuthz
 from extauthz.valkey import Valkey
@@ -39,7 +40,8 @@ def _build(settings: Settings) -> ExtAuthz:
     )
     discovery = ClusterDiscovery(snapshot_of(configuration.origins, settings.upstream))
     keeper = ConfigurationKeeper(configuration, settings, discovery)
-    minter = Minter(egress, sealer, settings, time.time)
+    router = Router(lambda: keeper.current)
+    minter = Minter(egress, sealer, settings, time.time, router=router)
     limiter = make_limiter(valkey, settings.limits)
     admission = Admission(
         lambda: keeper.current, time.time, settings.key_cache.revocation_s, limiter

@@ -19,6 +19,7 @@ from extauthz.keys.keyfile import KeyFileSource
 from extauthz.keys.stores import KeyStores
 from extauthz.litellm import config_files, load_config
 from extauthz.metrics import RELOADS
+from extauthz.routersettings import DEFAULT_ROUTER, RouterSettings
 from extauthz.services import service_origins
 from ringback.logs import get_logger
 from ringback.secrets import Secret
@@ -40,6 +41,7 @@ class Configuration:
         general: Who may call, as the LiteLLM config says.
         services: Where services beside the providers listen.
         stores: What made `keys`, and makes those of the next configuration.
+        router: How deployments are chosen, as the LiteLLM config says.
     """
 
     catalogue: Catalogue
@@ -51,6 +53,7 @@ class Configuration:
     general: GeneralSettings = NO_SETTINGS
     services: frozenset[Origin] = frozenset()
     stores: KeyStores | None = None
+    router: RouterSettings = DEFAULT_ROUTER
 
     @property
     def origins(self) -> frozenset[Origin]:
@@ -107,6 +110,7 @@ def _load(
         config.general,
         service_origins(settings, config),
         stores,
+        config.router,
     )
 
 

@@ -13,6 +13,21 @@ MINT_SECONDS: Final = Histogram(
     ["deployment"],
     buckets=(0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4),
 )
+MINT_ATTEMPTS: Final = Counter(
+    "ringback_mint_attempts",
+    "Requests for an ephemeral key, by deployment and result: minted, or the code of an error",
+    ["deployment", "result"],
+)
+DEPLOYMENTS_COOLED: Final = Counter(
+    "ringback_deployment_cooldowns",
+    "Cooldowns of deployments that began, by what failed",
+    ["deployment", "reason"],
+)
+COOLED: Final = Gauge(
+    "ringback_deployment_cooled",
+    "Whether a deployment is left alone after failures (1) or not (0)",
+    ["deployment"],
+)
 TOKENS_REFUSED: Final = Counter(
     "ringback_tokens_refused", "Tokens that were not accepted at calls, by reason", ["reason"]
 )

@@ -1,19 +1,23 @@
 """``client_secrets``: mints an ephemeral key upstream and hands out a sealed token instead."""
 
-import random
 import re
-import secrets
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
 from extauthz.admission import Admitted
+from extauthz.catalogue import Group
 from extauthz.decision import Answer, Labels
 from extauthz.deployments import Deployment
 from extauthz.egress import Egress
-from extauthz.metrics import MINT_SECONDS
+from extauthz.metrics import MINT_ATTEMPTS, MINT_SECONDS
 from extauthz.mintbody import Minted, MintRequest, parse_minted
+from extauthz.mintclaims import claims_of
 from extauthz.providers import provider_of
+from extauthz.routing import Router
+from extauthz.routing.failover import Attempt
+from extauthz.routing.failures import is_failure, most_useful
 from ringback.errors import ApiError
 from ringback.secrets import Secret
 from ringback.settings import Settings
@@ -90,7 +94,8 @@ class Minter:
         sealer: From `ringback.tokens.token_sealer`.
         settings: Lifetimes and timeouts.
         now: The time in seconds since the epoch.
-        choose: Which of several deployments mints.
+        router: Says which deployments are asked, and learns how they answer.
+        clock: Seconds that never go back.
     """
 
     def __init__(
@@ -99,13 +104,16 @@ class Minter:
         sealer: Sealer,
         settings: Settings,
         now: Callable[[], float],
-        choose: Callable[[Sequence[Deployment]], Deployment] = random.choice,
+        *,
+        router: Router | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._egress = egress
         self._sealer = sealer
         self._settings = settings
         self._now = now
-        self._choose = choose
+        self._router = router or Router()
+        self._clock = clock
 
     async def mint(
         self,
@@ -129,11 +137,9 @@ class Minter:
         try:
             token = self._sealer.seal(claims.to_claims(), claims.iat)
             body = made.minted.downstream_body(token, claims.exp)
-        except (ValueError, TokenError) as error:
+        except (ValueError, TokenError, UpstreamFailedError) as error:
             # What is minted cannot be sealed, an ephemeral key of 4 kB for example.
             raise MintFailedError(UpstreamFailedError(), made.deployment.id) from error
-        except UpstreamFailedError as error:
-            raise MintFailedError(error, made.deployment.id) from error
         labels = Labels(
             "minted",
             key_alias=claims.key_alias,
@@ -163,19 +169,46 @@ class Minter:
         """
         if safety_identifier and not _IDENTIFIER.fullmatch(safety_identifier):
             raise InvalidSafetyIdentifierError
-        deployment = self._choose(admitted.deployments)
-        timeout_s = min(
-            deployment.timeout_s or self._settings.upstream.mint_timeout_s,
-            self._settings.upstream.mint_timeout_s,
+        group = Group(admitted.group, admitted.deployments)
+        plan = self._router.plan(group, admitted.key.team)
+        deadline = self._clock() + self._settings.upstream.mint_timeout_s
+        failures: list[ApiError] = []
+        last: str | None = None
+        while (left_s := deadline - self._clock()) > 0 and (attempt := plan.next()) is not None:
+            last = attempt.deployment.id
+            timeout_s = attempt.timeout_s(left_s, self._router.settings)
+            try:
+                with self._router.watch(attempt):
+                    return await self._try(attempt, request, admitted, safety_identifier, timeout_s)
+            except ApiError as error:
+                MINT_ATTEMPTS.labels(last, error.code).inc()
+                if not is_failure(error):
+                    raise MintFailedError(error, last) from error
+                failures.append(error)
+        if not failures:
+            raise MintFailedError(self._router.nobody(group.deployments), None)
+        raise MintFailedError(most_useful(failures), last) from failures[-1]
+
+    async def _try(
+        self,
+        attempt: Attempt,
+        request: MintRequest,
+        admitted: Admitted,
+        safety_identifier: str | None,
+        timeout_s: float,
+    ) -> MintedAt:
+        deployment = attempt.deployment
+        minted = await self._ask(deployment, request, safety_identifier, timeout_s)
+        claims = claims_of(
+            minted,
+            request,
+            deployment,
+            admitted,
+            now=int(self._now()),
+            max_lifetime_s=self._settings.token.max_lifetime_s,
         )
-        try:
-            minted = await self._ask(deployment, request, safety_identifier, timeout_s)
-            return MintedAt(deployment, minted, self._claims(minted, request, deployment, admitted))
-        except ApiError as error:
-            raise MintFailedError(error, deployment.id) from error
-        except ValueError as error:
-            # What a claim cannot hold.
-            raise MintFailedError(UpstreamFailedError(), deployment.id) from error
+        MINT_ATTEMPTS.labels(deployment.id, "minted").inc()
+        return MintedAt(deployment, minted, claims)
 
     async def _ask(
         self,
@@ -197,35 +230,3 @@ class Minter:
             is_safe = deployment.api_key.to_bytes() not in answer.body
             raise error_of(answer.status, answer.headers, answer.body if is_safe else b"")
         return parse_minted(answer.body)
-
-    def _claims(
-        self,
-        minted: Minted,
-        request: MintRequest,
-        deployment: Deployment,
-        admitted: Admitted,
-    ) -> CallClaims:
-        now = int(self._now())
-        key, provider = admitted.key, provider_of(deployment)
-        latest = now + self._settings.token.max_lifetime_s
-        expires_at = min(minted.expires_at or latest, latest)
-        if expires_at <= now:
-            # It expired before it arrived: our clock or theirs is wrong.
-            raise UpstreamFailedError
-        return CallClaims(
-            jti=secrets.token_urlsafe(12),
-            iat=now,
-            exp=expires_at,
-            ek=minted.ephemeral_key,
-            deployment=deployment.id,
-            origin=str(provider.calls_origin(deployment)),
-            calls_path=provider.calls_path(deployment),
-            auth_scheme=provider.CALLS_AUTH_SCHEME,
-            model=admitted.group,
-            asked=None if request.model == admitted.group else request.model,
-            key_hash=key.hash,
-            key_alias=key.alias,
-            team=key.team,
-            user=key.user,
-            session_type=request.session_type,
-        )

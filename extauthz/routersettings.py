@@ -86,7 +86,7 @@ class Names:
         return name in self.written or any(map(is_wildcard, self.written))
 
 
-NO_SETTINGS: Final = RouterSettings()
+DEFAULT_ROUTER: Final = RouterSettings()
 
 
 def parse_router(

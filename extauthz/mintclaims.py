@@ -1,0 +1,63 @@
+"""What a token says about the ephemeral key in it."""
+
+import secrets
+
+from extauthz.admission import Admitted
+from extauthz.deployments import Deployment
+from extauthz.mintbody import Minted, MintRequest
+from extauthz.providers import provider_of
+from ringback.tokens.claims import CallClaims
+from ringback.upstream import UpstreamFailedError
+
+
+def claims_of(
+    minted: Minted,
+    request: MintRequest,
+    deployment: Deployment,
+    admitted: Admitted,
+    *,
+    now: int,
+    max_lifetime_s: int,
+) -> CallClaims:
+    """Return the claims of a token for what a deployment has minted.
+
+    The model is the group that the caller asked for, also where a fallback's deployment minted:
+    by it the key is looked at again, and SDP policies, limits and logs go by it.
+
+    Args:
+        minted: What the provider answered.
+        request: What the caller asked for.
+        deployment: Which minted.
+        admitted: Who asked.
+        now: In seconds since the epoch.
+        max_lifetime_s: The longest life of a token.
+
+    Raises:
+        UpstreamFailedError: If no token could hold what the provider answered: 502.
+    """
+    key, provider = admitted.key, provider_of(deployment)
+    latest = now + max_lifetime_s
+    expires_at = min(minted.expires_at or latest, latest)
+    if expires_at <= now:
+        # It expired before it arrived: our clock or theirs is wrong.
+        raise UpstreamFailedError
+    try:
+        return CallClaims(
+            jti=secrets.token_urlsafe(12),
+            iat=now,
+            exp=expires_at,
+            ek=minted.ephemeral_key,
+            deployment=deployment.id,
+            origin=str(provider.calls_origin(deployment)),
+            calls_path=provider.calls_path(deployment),
+            auth_scheme=provider.CALLS_AUTH_SCHEME,
+            model=admitted.group,
+            asked=None if request.model == admitted.group else request.model,
+            key_hash=key.hash,
+            key_alias=key.alias,
+            team=key.team,
+            user=key.user,
+            session_type=request.session_type,
+        )
+    except ValueError as error:
+        raise UpstreamFailedError from error

@@ -1,0 +1,66 @@
+"""Which of several healthy deployments comes first: LiteLLM's routing strategies."""
+
+import math
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Final
+
+from extauthz.deployments import Deployment
+from extauthz.routersettings import Strategy
+from extauthz.routing.health import Health
+
+_WEIGHTS: Final[tuple[Callable[[Deployment], float | None], ...]] = (
+    lambda deployment: deployment.weight,
+    lambda deployment: deployment.rpm,
+    lambda deployment: deployment.tpm,
+)
+
+
+def choose(
+    candidates: Sequence[Deployment], strategy: Strategy, health: Health, random: Random
+) -> Deployment:
+    """Return the deployment that comes first.
+
+    Args:
+        candidates: Healthy deployments of one group, at least one. Of several orders only the
+            lowest counts; a deployment without one comes after those that have one.
+        strategy: ``simple-shuffle`` draws by `weights`; the others take the least busy or the
+            fastest one, and draw among equals.
+        health: What the others go by.
+        random: Draws.
+    """
+    lowest = min(map(_order, candidates))
+    first = [candidate for candidate in candidates if _order(candidate) == lowest]
+    match strategy:
+        case "least-busy":
+            first = _least(first, lambda candidate: health.busy(candidate.id))
+        case "latency-based-routing":
+            first = _least(first, lambda candidate: health.latency_s(candidate.id))
+        case "simple-shuffle":
+            pass
+    (chosen,) = random.choices(first, weights(first))
+    return chosen
+
+
+def weights(candidates: Sequence[Deployment]) -> list[float]:
+    """Return the weights by which deployments are drawn.
+
+    Those of the first of ``weight``, ``rpm`` and ``tpm`` that any of them has; whoever lacks it
+    weighs nothing, as in LiteLLM. Without any weight all weigh the same.
+    """
+    for weight_of in _WEIGHTS:
+        given = [weight_of(candidate) or 0.0 for candidate in candidates]
+        if sum(given) > 0:
+            return given
+    return [1.0] * len(candidates)
+
+
+def _order(deployment: Deployment) -> float:
+    return math.inf if deployment.order is None else deployment.order
+
+
+def _least(
+    candidates: Sequence[Deployment], measure: Callable[[Deployment], float]
+) -> list[Deployment]:
+    least = min(map(measure, candidates))
+    return [candidate for candidate in candidates if measure(candidate) == least]

@@ -1,0 +1,99 @@
+"""The plan of a mint: one deployment after another, then those of fallback groups, in one time."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from extauthz.catalogue import Group
+from extauthz.deployments import Deployment
+from extauthz.routersettings import RouterSettings
+
+# Of what is left of the deadline, while there is another deployment to try.
+_SHARE: Final = 0.5
+# Providers mint in less; with less than that a healthy one would seem to hang.
+_MIN_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One request to one deployment.
+
+    Attributes:
+        deployment: Whom to ask.
+        is_alone: Whether its group has no other.
+        is_last: Whether there is nobody else to ask if it fails.
+    """
+
+    deployment: Deployment
+    is_alone: bool
+    is_last: bool
+
+    def timeout_s(self, left_s: float, settings: RouterSettings) -> float:
+        """Return how long the request may take.
+
+        Args:
+            left_s: Until the deadline of the whole plan. Of it an attempt gets half, or a second,
+                as long as there is somebody else to ask, so that a deployment that hangs leaves
+                time for one that does not.
+            settings: Its timeout stands in for the deployment's own.
+        """
+        share = left_s if self.is_last else min(left_s, max(left_s * _SHARE, _MIN_S))
+        own = self.deployment.timeout_s or settings.timeout_s
+        return share if own is None else min(own, share)
+
+
+class Plan:
+    """Gives attempts until there is nobody left to ask.
+
+    Nobody is asked twice, and nobody who is left alone.
+
+    Args:
+        groups: The one that the caller asked for, then its fallbacks.
+        settings: How many deployments of a group are tried.
+        is_healthy: Tells of a deployment's id whether it may be asked.
+        choose: Which of several deployments comes first.
+    """
+
+    def __init__(
+        self,
+        groups: Sequence[Group],
+        settings: RouterSettings,
+        is_healthy: Callable[[str], bool],
+        choose: Callable[[Sequence[Deployment]], Deployment],
+    ) -> None:
+        self._groups = list(groups)
+        self._settings = settings
+        self._is_healthy = is_healthy
+        self._choose = choose
+        self._tried: set[str] = set()
+        # Tries that are left in the first group; None: no limit, or nobody of it was asked yet.
+        self._tries: int | None = None
+
+    def next(self) -> Attempt | None:
+        """Return whom to ask next, or None."""
+        while self._groups:
+            group = self._groups[0]
+            if self._tries != 0 and (candidates := self._candidates(group)):
+                return self._attempt(group, self._choose(candidates))
+            self._groups.pop(0)
+            self._tries = None
+        return None
+
+    def _attempt(self, group: Group, deployment: Deployment) -> Attempt:
+        is_first = self._tried.isdisjoint(member.id for member in group.deployments)
+        self._tried.add(deployment.id)
+        if self._tries is not None:
+            self._tries -= 1
+        elif is_first:
+            own = deployment.num_retries
+            self._tries = self._settings.num_retries if own is None else own
+        in_group = self._tries != 0 and bool(self._candidates(group))
+        is_last = not in_group and not any(map(self._candidates, self._groups[1:]))
+        return Attempt(deployment, len(group.deployments) == 1, is_last)
+
+    def _candidates(self, group: Group) -> list[Deployment]:
+        return [
+            member
+            for member in group.deployments
+            if member.id not in self._tried and self._is_healthy(member.id)
+        ]

@@ -1,0 +1,138 @@
+"""What is known of all deployments, and the plans that are made of it."""
+
+import math
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+from extauthz.catalogue import Catalogue, Group
+from extauthz.deployments import Deployment
+from extauthz.routersettings import DEFAULT_ROUTER, RouterSettings
+from extauthz.routing.choice import choose
+from extauthz.routing.cooldown import Cooldowns
+from extauthz.routing.errors import DeploymentsCoolingError
+from extauthz.routing.failover import Attempt, Plan
+from extauthz.routing.failures import FailureKind, is_failure, kind_of, retry_after_s
+from extauthz.routing.health import Health
+from ringback.errors import ApiError
+from ringback.upstream import UpstreamTimeoutError
+
+OnCooled = Callable[[str, float, FailureKind], None]
+
+
+class Routed(Protocol):
+    """The part of a configuration that routing goes by."""
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """Finds fallback groups."""
+        ...
+
+    @property
+    def router(self) -> RouterSettings:
+        """How deployments are chosen."""
+        ...
+
+
+class Router:
+    """Plans mints, and learns from how they end. One for each worker; reloads leave it as it is.
+
+    Attributes:
+        cooldowns: Which deployments are left alone.
+
+    Args:
+        current: Returns the configuration in force; None: no fallbacks, default settings.
+        on_cooled: Is told when a deployment begins to be left alone: its id, for how many
+            seconds, and why.
+        clock: Seconds that never go back.
+        draw: Draws among deployments.
+    """
+
+    def __init__(
+        self,
+        current: Callable[[], Routed] | None = None,
+        *,
+        on_cooled: OnCooled = lambda *_: None,
+        clock: Callable[[], float] = time.monotonic,
+        draw: random.Random | None = None,
+    ) -> None:
+        self.cooldowns = Cooldowns(clock)
+        self._current = current
+        self._on_cooled = on_cooled
+        self._clock = clock
+        self._health = Health(clock)
+        self._draw = draw or random.Random()  # noqa: S311  no secret depends on it
+
+    @property
+    def settings(self) -> RouterSettings:
+        """Those in force."""
+        return DEFAULT_ROUTER if self._current is None else self._current().router
+
+    def plan(self, group: Group, team: str | None) -> Plan:
+        """Return whom to ask, one after another.
+
+        Args:
+            group: What the caller was admitted to.
+            team: The team of the caller's key, whose own deployments are among the fallbacks. A
+                key need not be admitted to a fallback group itself, as in LiteLLM: whoever
+                configures it says that it stands in for the other.
+        """
+        settings = self.settings
+        return Plan(
+            [group, *self._fallbacks(group.name, team)],
+            settings,
+            lambda deployment_id: not self.cooldowns.left_s(deployment_id),
+            lambda candidates: choose(candidates, settings.strategy, self._health, self._draw),
+        )
+
+    def nobody(self, deployments: Sequence[Deployment]) -> DeploymentsCoolingError:
+        """Return the error for a plan without any attempt, since all are left alone.
+
+        Args:
+            deployments: Those of the group that the caller asked for.
+        """
+        waits = [self.cooldowns.left_s(deployment.id) for deployment in deployments]
+        kinds = {self.cooldowns.kind(deployment.id) for deployment in deployments}
+        return DeploymentsCoolingError(
+            min(waits, default=math.inf), are_limited=kinds == {"rate_limited"}
+        )
+
+    @contextmanager
+    def watch(self, attempt: Attempt) -> Iterator[None]:
+        """Learn from how an attempt ends: a success, a failure of the deployment, or neither.
+
+        Neither is a caller's own mistake, and a caller that gives up.
+        """
+        deployment_id, begin = attempt.deployment.id, self._clock()
+        seconds: float | None = None
+        self._health.begin(deployment_id)
+        try:
+            yield
+            seconds = self._clock() - begin
+            self.cooldowns.succeed(deployment_id)
+        except ApiError as error:
+            # Other failures come fast and say nothing about how fast a success would be.
+            if isinstance(error, UpstreamTimeoutError):
+                seconds = self._clock() - begin
+            if is_failure(error):
+                self._fail(attempt, error)
+            raise
+        finally:
+            self._health.end(deployment_id, seconds)
+
+    def _fail(self, attempt: Attempt, error: ApiError) -> None:
+        deployment, kind = attempt.deployment, kind_of(error)
+        cooled_s = self.cooldowns.fail(
+            deployment, kind, retry_after_s(error), self.settings, is_alone=attempt.is_alone
+        )
+        if cooled_s:
+            self._on_cooled(deployment.id, cooled_s, kind)
+
+    def _fallbacks(self, group: str, team: str | None) -> list[Group]:
+        if self._current is None:
+            return []
+        current = self._current()
+        found = (current.catalogue.find(name, team) for name in current.router.fallbacks_of(group))
+        return [group for group in found if group is not None]
