@@ -86,20 +86,22 @@ class Policies:
             model: The model group.
             team: The team's id.
             key_alias: The virtual key's alias.
-            named: What the metadata of the key or the team ask for.
+            named: What the metadata of the key and the team ask for; several names are separated
+                by commas.
 
         Raises:
-            NoSuchPolicyError: If ``named`` is not defined.
+            NoSuchPolicyError: If a name in ``named`` is not defined.
             PolicyConflictError: If what applies contradicts itself, which the start finds out for
                 any two of the settings' own, but not for three, nor for ``named``.
         """
-        if named is not None and named not in self._by_name:
+        asked = [] if named is None else sorted(set(named.split(",")))
+        if not self._by_name.keys() >= set(asked):
             raise NoSuchPolicyError(self.names)
         names = (
             self._models.get(model or ""),
             self._teams.get(team or ""),
             self._keys.get(key_alias or ""),
-            named,
+            *asked,
         )
         merged = self._merged.get(names)
         if merged is None:

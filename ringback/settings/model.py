@@ -13,6 +13,7 @@ from pydantic_settings import (
 )
 
 from ringback.sdppolicy import PolicySettings
+from ringback.settings.database import DatabaseSettings
 from ringback.settings.keysources import (
     DEFAULT_KEY_SOURCES,
     KeyCacheSettings,
@@ -95,6 +96,7 @@ class Settings(BaseSettings):
     """Where keys are looked up, in this order, behind the master key; those that nothing else
     configures are passed over."""
 
+    database: DatabaseSettings = DatabaseSettings()
     litellm: LiteLLMSettings = LiteLLMSettings()
     key_cache: KeyCacheSettings = KeyCacheSettings()
 
