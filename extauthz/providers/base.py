@@ -78,12 +78,15 @@ def path_segment(text: str) -> str:
 
 
 def with_query(path: str, **parameters: str | None) -> str:
-    """Return a path with a query of those parameters that are not None, ``_`` standing for ``-``.
+    """Return a path with a query of those parameters that are not None.
 
-    Spaces become ``%20``, which every server reads alike.
+    ``api_version`` is spelt with a hyphen there, and nothing else. Spaces become ``%20``, which
+    every server reads alike.
     """
     pairs = [
-        (name.replace("_", "-"), text) for name, text in parameters.items() if text is not None
+        ("api-version" if name == "api_version" else name, text)
+        for name, text in parameters.items()
+        if text is not None
     ]
     query = urlencode(pairs, quote_via=quote, safe="")
     return f"{path}?{query}" if query else path

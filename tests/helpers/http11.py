@@ -101,7 +101,7 @@ def request_bytes(
 async def read_message(
     reader: asyncio.StreamReader, *, is_answer: bool = False, to_head: bool = False
 ) -> Message:
-    """Read one message; answers of 1xx are passed over.
+    """Read one message; answers of 1xx are passed over, but not 101.
 
     Args:
         reader: Must have a limit of at least 256 KiB.
@@ -114,11 +114,11 @@ async def read_message(
     while True:
         head = await reader.readuntil(b"\r\n\r\n")
         start_line, *lines = head[:-4].decode("latin-1").split("\r\n")
-        if not (is_answer and start_line.split(" ")[1].startswith("1")):
+        if not is_answer or start_line.split(" ")[1] == "101" or start_line[9:10] != "1":
             break
     headers = tuple(_parse_line(line) for line in lines)
     fields = {name.lower(): value for name, value in headers}
-    if to_head or start_line.split(" ")[1] in {"204", "304"}:
+    if to_head or start_line.split(" ")[1] in {"101", "204", "304"}:
         body = raw = b""
     elif "chunked" in fields.get("transfer-encoding", ""):
         body, raw = await _read_chunks(reader)

@@ -12,6 +12,7 @@ from typing import Final, Self
 
 from helpers.descriptions import ANSWERS
 from helpers.http11 import Header, Message, read_message
+from helpers.wsserver import serve_websocket
 
 # Paths end so at OpenAI and at Azure.
 CLIENT_SECRETS: Final = "client_secrets"
@@ -57,7 +58,8 @@ def error_reply(status: int, error: object, *headers: Header) -> Reply:
 class RecordingUpstream:
     """OpenAI and Azure in shape, on 127.0.0.1, on a port that the kernel chooses.
 
-    Without a script it mints ``ek_upstream_N`` and answers every offer with a captured answer.
+    Without a script it mints ``ek_upstream_N``, answers every offer with a captured answer, and
+    echoes on WebSockets.
 
     Attributes:
         tls: Serve https with this context.
@@ -125,6 +127,9 @@ class RecordingUpstream:
                 while True:
                     request = await read_message(reader)
                     self.received.append(request)
+                    if request.header("upgrade") and ending_of(request) not in self.script:
+                        await serve_websocket(request, reader, writer)
+                        return
                     reply = self._reply_to(request)
                     await asyncio.sleep(reply.delay_s)
                     if reply.hangs_up:
@@ -139,7 +144,7 @@ class RecordingUpstream:
             writer.transport.abort()
 
     def _reply_to(self, request: Message) -> Reply:
-        ending = request.target.rpartition("/")[2]
+        ending = ending_of(request)
         if ending in self.script:
             return self.script[ending]
         if ending == CLIENT_SECRETS:
@@ -147,6 +152,11 @@ class RecordingUpstream:
         if ending == CALLS:
             return call_reply(f"rtc_upstream_{next(self._numbers):08d}")
         return error_reply(404, {"message": "no such path", "type": "invalid_request_error"})
+
+
+def ending_of(request: Message) -> str:
+    """Return the last part of a request's path."""
+    return request.target.partition("?")[0].rpartition("/")[2]
 
 
 def minted_reply(ephemeral_key: str, *headers: Header, lifetime_s: int = 600) -> Reply:

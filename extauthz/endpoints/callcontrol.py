@@ -1,0 +1,98 @@
+"""``POST calls/{handle}/hangup|accept|reject|refer``: commands for a call, for its owner only.
+
+The request upstream is made here and not by Envoy's route: it is small, and what the provider
+answers about the gateway's own key can be kept from the caller.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+from extauthz.callcontrol import (
+    HANGUP_GRACE_S,
+    NoSuchCallError,
+    UnsupportedByProviderError,
+    control_body,
+    parse_control_path,
+)
+from extauthz.decision import Answer, Decision, RequestFacts, refuse
+from extauthz.deployments import Deployment
+from extauthz.egress import Egress, UpstreamAnswer
+from extauthz.ownership import Callers, OwnCall
+from extauthz.providers import provider_of
+from extauthz.providers.base import Verb, json_post
+from ringback.errors import ApiError
+from ringback.secrets import Secret
+from ringback.upstream import error_of
+
+KeyHeaders = Callable[[Deployment], Awaitable[Mapping[str, Secret]]]
+
+
+class CallControl:
+    """Commands calls.
+
+    Args:
+        callers: Finds calls of callers.
+        key_headers: Returns the headers that open a deployment.
+        egress: Sends requests upstream.
+        timeout_s: For one command, in seconds.
+    """
+
+    name: Final = "call_control"
+
+    def __init__(
+        self, callers: Callers, key_headers: KeyHeaders, egress: Egress, timeout_s: float
+    ) -> None:
+        self._callers = callers
+        self._key_headers = key_headers
+        self._egress = egress
+        self._timeout_s = timeout_s
+
+    def serves(self, request: RequestFacts) -> bool:
+        """Tell whether a request is for this endpoint."""
+        return request.method == "POST" and parse_control_path(request.path) is not None
+
+    async def decide(self, request: RequestFacts) -> Decision:
+        """Return the answer: 200 without a body, or why the command was not obeyed."""
+        target = parse_control_path(request.path)
+        assert target is not None  # noqa: S101  serves() has seen to it
+        handle, verb = target
+        grace_s = HANGUP_GRACE_S if verb == "hangup" else 0
+        call = self._callers.find_call(
+            await self._callers.identify(request, grace_s=grace_s), handle
+        )
+        try:
+            answer = await self._send(call, verb, request.body)
+            _check(answer, call, verb)
+        except ApiError as error:
+            return refuse(error, call.labels(error.code))
+        return Answer(200, b"", call.labels(verb))
+
+    async def _send(self, call: OwnCall, verb: Verb, body: bytes) -> UpstreamAnswer:
+        deployment = call.deployment
+        path = provider_of(deployment).control_path(deployment, call.handle.call_id, verb)
+        if path is None:
+            raise UnsupportedByProviderError
+        return await self._egress.post(
+            json_post(deployment, path, await self._key_headers(deployment)),
+            control_body(verb, body, deployment),
+            timeout_s=min(deployment.timeout_s or self._timeout_s, self._timeout_s),
+        )
+
+
+def _check(answer: UpstreamAnswer, call: OwnCall, verb: Verb) -> None:
+    """Check that a command was obeyed.
+
+    Raises:
+        ApiError: If it was not.
+    """
+    if 200 <= answer.status < 300:
+        return
+    if answer.status == 404:
+        if verb == "hangup":
+            # It has ended, which is what was asked for.
+            return
+        raise NoSuchCallError
+    # A provider may quote our key, or the call's id, which is not the one that downstreams know.
+    secrets = (call.deployment.api_key.to_bytes(), call.handle.call_id.encode())
+    is_safe = not any(secret in answer.body for secret in secrets)
+    raise error_of(answer.status, answer.headers, answer.body if is_safe else b"")

@@ -1,0 +1,145 @@
+"""``GET /v1/realtime?model=...`` as a WebSocket: a conversation that goes through the gateway."""
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+from extauthz.admission import Admission
+from extauthz.calls import TokenRefusedError
+from extauthz.catalogue import Catalogue
+from extauthz.configuration import Configuration
+from extauthz.decision import Decision, Labels, RequestFacts, refuse
+from extauthz.deployments import Deployment
+from extauthz.endpoints.callcontrol import KeyHeaders
+from extauthz.errors import ModelRequiredError
+from extauthz.keys import VirtualKey
+from extauthz.ownership import Caller, Callers, labels_of
+from extauthz.providers import provider_of
+from extauthz.providers.base import credential
+from extauthz.safety import SAFETY_IDENTIFIER, SafetyIdentifiers
+from extauthz.websocket import (
+    TRANSCRIPTION,
+    InvalidQueryError,
+    WebSocketModelRequiredError,
+    WebSocketQuery,
+    allow_websocket,
+    check_origin,
+    is_sideband,
+    is_websocket,
+    parse_query,
+    with_credential,
+)
+from ringback.contract import OUTCOME_WEBSOCKET
+from ringback.errors import ApiError
+from ringback.secrets import Secret
+from ringback.tokens.claims import CallClaims
+
+
+class WebSockets:
+    """Opens conversations, with a virtual key or with a token.
+
+    A deployment is chosen once: what has become a WebSocket cannot be tried elsewhere.
+
+    Args:
+        configuration: Returns the configuration in force.
+        callers: Tells who calls.
+        admission: Lets keys in.
+        key_headers: Returns the headers that open a deployment.
+        origins: Whose pages may, as in the setting ``websocket.origins``.
+        safety: What the provider is told of who calls.
+        choose: Which of several deployments it is.
+    """
+
+    name: Final = "websocket"
+
+    def __init__(
+        self,
+        configuration: Callable[[], Configuration],
+        callers: Callers,
+        *,
+        admission: Admission,
+        key_headers: KeyHeaders,
+        origins: Sequence[str],
+        safety: SafetyIdentifiers,
+        choose: Callable[[Sequence[Deployment]], Deployment] = random.choice,
+    ) -> None:
+        self._configuration = configuration
+        self._callers = callers
+        self._admission = admission
+        self._key_headers = key_headers
+        self._origins = tuple(origins)
+        self._safety = safety
+        self._choose = choose
+
+    def serves(self, request: RequestFacts) -> bool:
+        """Tell whether a request is for this endpoint."""
+        return is_websocket(request) and not is_sideband(request)
+
+    async def decide(self, request: RequestFacts) -> Decision:
+        """Return how the handshake changes."""
+        check_origin(request.headers, self._origins)
+        caller = await self._callers.identify(with_credential(request))
+        labels = labels_of(caller, OUTCOME_WEBSOCKET)
+        try:
+            wanted = parse_query(request.query)
+            deployment, path, credentials = await self._open(caller, wanted)
+            labels = replace(labels, model=deployment.model_name, deployment=deployment.id)
+            told = self._told(request, labels)
+        except ApiError as error:
+            return refuse(error, replace(labels, outcome=error.code))
+        return allow_websocket(request, deployment.origin, path, {**credentials, **told}, labels)
+
+    async def _open(
+        self, caller: Caller, wanted: WebSocketQuery
+    ) -> tuple[Deployment, str, Mapping[str, Secret]]:
+        """Return where a conversation goes: the deployment, the path there, and what opens it."""
+        if isinstance(caller, CallClaims):
+            deployment = _deployment_of(caller, wanted, self._configuration().catalogue)
+            intent = TRANSCRIPTION if caller.session_type == TRANSCRIPTION else None
+            name, value = credential(caller.auth_scheme, caller.ek)
+            credentials: Mapping[str, Secret] = {**deployment.extra_headers, name: value}
+        else:
+            deployment, intent = await self._admit(caller, wanted), wanted.intent
+            credentials = await self._key_headers(deployment)
+        return (
+            deployment,
+            provider_of(deployment).websocket_path(deployment, intent=intent),
+            credentials,
+        )
+
+    async def _admit(self, key: VirtualKey, wanted: WebSocketQuery) -> Deployment:
+        try:
+            admitted = await self._admission.admit(key, wanted.model)
+        except ModelRequiredError:
+            raise WebSocketModelRequiredError from None
+        return self._choose(admitted.deployments)
+
+    def _told(self, request: RequestFacts, labels: Labels) -> Mapping[str, Secret]:
+        given = request.headers.get(SAFETY_IDENTIFIER)
+        told = self._safety.of(given, key_hash=labels.key_hash or "", user=labels.user)
+        return {} if told is None else {SAFETY_IDENTIFIER: told}
+
+
+def _deployment_of(claims: CallClaims, wanted: WebSocketQuery, catalogue: Catalogue) -> Deployment:
+    """Return the deployment that minted a token.
+
+    Raises:
+        InvalidQueryError: If the query names another model: 400.
+        TokenRefusedError: If the deployment is gone or has moved: 401.
+    """
+    if wanted.model not in {None, claims.model, claims.asked} and (
+        catalogue.resolve(str(wanted.model), claims.team) != claims.model
+    ):
+        raise InvalidQueryError("model", "The token was made for another model. Leave it out.")
+    # Not by its id: one that a wildcard found has the name of the model only here.
+    group = catalogue.find(claims.asked or claims.model, claims.team)
+    for deployment in group.deployments if group else ():
+        if deployment.id == claims.deployment and _is_where(claims, deployment):
+            return deployment
+    raise TokenRefusedError
+
+
+def _is_where(claims: CallClaims, deployment: Deployment) -> bool:
+    # Another origin has no business with the ephemeral key.
+    return claims.origin == str(provider_of(deployment).calls_origin(deployment))
