@@ -6,6 +6,7 @@ import time
 from extauthz.admission import Admission
 from extauthz.clusters import snapshot_of
 from extauthz.configuration import ConfigurationKeeper, load_configuration
+from extauthz.cooldownkeeper import CooldownKeeper
 from extauthz.discovery import ClusterDiscovery
 from extauthz.egress import Egress
 from extauthz.endpoints.callcontrol import CallControl
@@ -22,6 +23,7 @@ from extauthz.limits.limiter import make_limiter
 from extauthz.mint import Minter
 from extauthz.ownership import Callers
 from extauthz.routing import Router
+from extauthz.routing.cooldown import Cooldowns
 from extauthz.safety import SafetyIdentifiers
 from extauthz.service import ExtAuthz
 from extauthz.valkey import Valkey
@@ -40,7 +42,9 @@ def _build(settings: Settings) -> ExtAuthz:
     )
     discovery = ClusterDiscovery(snapshot_of(configuration.origins, settings.upstream))
     keeper = ConfigurationKeeper(configuration, settings, discovery)
-    router = Router(lambda: keeper.current)
+    cooldowns = Cooldowns(time.monotonic)
+    cooling = CooldownKeeper(cooldowns, valkey)
+    router = Router(lambda: keeper.current, cooldowns=cooldowns, on_cooled=cooling.tell)
     minter = Minter(egress, sealer, settings, time.time, router=router)
     limiter = make_limiter(valkey, settings.limits)
     admission = Admission(
@@ -71,7 +75,7 @@ def _build(settings: Settings) -> ExtAuthz:
             Ready(),
         ]
     )
-    return ExtAuthz(gate, keeper, discovery, egress, stores, valkey=valkey)
+    return ExtAuthz(gate, keeper, discovery, egress, stores, valkey=valkey, cooling=cooling)
 
 
 if __name__ == "__main__":

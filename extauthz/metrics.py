@@ -18,7 +18,7 @@ MINT_ATTEMPTS: Final = Counter(
     "Requests for an ephemeral key, by deployment and result: minted, or the code of an error",
     ["deployment", "result"],
 )
-DEPLOYMENTS_COOLED: Final = Counter(
+COOLDOWNS: Final = Counter(
     "ringback_deployment_cooldowns",
     "Cooldowns of deployments that began, by what failed",
     ["deployment", "reason"],

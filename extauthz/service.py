@@ -7,6 +7,7 @@ from envoyapi.service.auth.v3 import external_auth_pb2_grpc
 from envoyapi.service.auth.v3.external_auth_pb2 import CheckRequest, CheckResponse
 from envoyapi.service.cluster.v3 import cds_pb2_grpc
 from extauthz.configuration import ConfigurationKeeper
+from extauthz.cooldownkeeper import CooldownKeeper
 from extauthz.discovery import ClusterDiscovery
 from extauthz.egress import Egress
 from extauthz.gate import Gate
@@ -28,6 +29,7 @@ class ExtAuthz(external_auth_pb2_grpc.AuthorizationServicer):
         egress: Closed at the end.
         stores: The key sources, started and stopped with the service.
         valkey: The shared store, closed at the end.
+        cooling: Shares cooldowns of deployments.
     """
 
     names: tuple[str, ...] = ("envoy.service.auth.v3.Authorization", *ClusterDiscovery.names)
@@ -41,6 +43,7 @@ class ExtAuthz(external_auth_pb2_grpc.AuthorizationServicer):
         stores: KeyStores,
         *,
         valkey: Valkey | None = None,
+        cooling: CooldownKeeper | None = None,
     ) -> None:
         self._gate = gate
         self._keeper = keeper
@@ -48,6 +51,7 @@ class ExtAuthz(external_auth_pb2_grpc.AuthorizationServicer):
         self._egress = egress
         self._stores = stores
         self._valkey = valkey
+        self._cooling = cooling
         self._log = get_logger()
 
     def register(self, server: aio.Server) -> None:
@@ -59,6 +63,8 @@ class ExtAuthz(external_auth_pb2_grpc.AuthorizationServicer):
         """Connect the key sources and begin to watch the configuration files."""
         await self._stores.start()
         self._keeper.start()
+        if self._cooling is not None:
+            self._cooling.start()
 
     async def drain(self) -> None:
         """Let Envoy ask another worker for its clusters."""
@@ -68,6 +74,8 @@ class ExtAuthz(external_auth_pb2_grpc.AuthorizationServicer):
         """Stop watching and close all connections."""
         await self._keeper.stop()
         await self._stores.stop()
+        if self._cooling is not None:
+            await self._cooling.stop()
         await self._egress.close()
         if self._valkey is not None:
             await self._valkey.close()

@@ -5,12 +5,13 @@ A caller's own mistake, which another deployment would refuse just as well, is n
 
 import math
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Final, Literal, TypeGuard, get_args
 
 from ringback.errors import ApiError
 from ringback.upstream import UpstreamAnswerError, UpstreamFailedError
 
 FailureKind = Literal["rate_limited", "refused", "failed"]
+_KINDS: Final[frozenset[str]] = frozenset(get_args(FailureKind))
 # Refusals of a provider that tell of itself and not of the request.
 _CONFLICT: Final = 409
 _TOO_MANY: Final = 429
@@ -32,6 +33,11 @@ def is_failure(error: ApiError) -> bool:
     if isinstance(error, UpstreamAnswerError):
         return error.http_status in {_CONFLICT, _TOO_MANY}
     return True
+
+
+def is_kind(text: str) -> TypeGuard[FailureKind]:
+    """Tell whether a text is one of the kinds of failures."""
+    return text in _KINDS
 
 
 def kind_of(error: ApiError) -> FailureKind:

@@ -39,11 +39,9 @@ class Routed(Protocol):
 class Router:
     """Plans mints, and learns from how they end. One for each worker; reloads leave it as it is.
 
-    Attributes:
-        cooldowns: Which deployments are left alone.
-
     Args:
         current: Returns the configuration in force; None: no fallbacks, default settings.
+        cooldowns: Which deployments are left alone.
         on_cooled: Is told when a deployment begins to be left alone: its id, for how many
             seconds, and why.
         clock: Seconds that never go back.
@@ -54,11 +52,12 @@ class Router:
         self,
         current: Callable[[], Routed] | None = None,
         *,
+        cooldowns: Cooldowns | None = None,
         on_cooled: OnCooled = lambda *_: None,
         clock: Callable[[], float] = time.monotonic,
         draw: random.Random | None = None,
     ) -> None:
-        self.cooldowns = Cooldowns(clock)
+        self._cooldowns = cooldowns or Cooldowns(clock)
         self._current = current
         self._on_cooled = on_cooled
         self._clock = clock
@@ -83,7 +82,7 @@ class Router:
         return Plan(
             [group, *self._fallbacks(group.name, team)],
             settings,
-            lambda deployment_id: not self.cooldowns.left_s(deployment_id),
+            lambda deployment_id: not self._cooldowns.left_s(deployment_id),
             lambda candidates: choose(candidates, settings.strategy, self._health, self._draw),
         )
 
@@ -93,8 +92,8 @@ class Router:
         Args:
             deployments: Those of the group that the caller asked for.
         """
-        waits = [self.cooldowns.left_s(deployment.id) for deployment in deployments]
-        kinds = {self.cooldowns.kind(deployment.id) for deployment in deployments}
+        waits = [self._cooldowns.left_s(deployment.id) for deployment in deployments]
+        kinds = {self._cooldowns.kind(deployment.id) for deployment in deployments}
         return DeploymentsCoolingError(
             min(waits, default=math.inf), are_limited=kinds == {"rate_limited"}
         )
@@ -111,7 +110,7 @@ class Router:
         try:
             yield
             seconds = self._clock() - begin
-            self.cooldowns.succeed(deployment_id)
+            self._cooldowns.succeed(deployment_id)
         except ApiError as error:
             # Other failures come fast and say nothing about how fast a success would be.
             if isinstance(error, UpstreamTimeoutError):
@@ -124,7 +123,7 @@ class Router:
 
     def _fail(self, attempt: Attempt, error: ApiError) -> None:
         deployment, kind = attempt.deployment, kind_of(error)
-        cooled_s = self.cooldowns.fail(
+        cooled_s = self._cooldowns.fail(
             deployment, kind, retry_after_s(error), self.settings, is_alone=attempt.is_alone
         )
         if cooled_s:
