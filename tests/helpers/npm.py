@@ -1,0 +1,59 @@
+"""Packages of npm, installed once into pytest's cache."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+_INSTALL_TIMEOUT_S: Final = 240
+_INSTALLED: Final = "installed"
+
+
+def find_node(name: str = "node") -> str:
+    """Return the path of ``node`` or ``npm``; without it the test is skipped, or fails in CI."""
+    found = shutil.which(name)
+    if found is None:
+        _give_up(f"needs Node.js 20 or newer: no {name} on PATH")
+    assert found is not None
+    return found
+
+
+def install(folder: Path, cache: pytest.Cache) -> Path:
+    """Return a copy of a folder with the packages that its lock file names.
+
+    What cannot be installed skips the test, or fails it in CI.
+
+    Args:
+        folder: Has ``package.json``, ``package-lock.json`` and scripts.
+        cache: Keeps the copy; another lock file gets another one.
+    """
+    npm = find_node("npm")
+    digest = hashlib.sha256((folder / "package-lock.json").read_bytes()).hexdigest()[:16]
+    copy = cache.mkdir(f"npm-{digest}")
+    # Scripts are found beside the packages, and may have changed.
+    shutil.copytree(folder, copy, dirs_exist_ok=True)
+    if not (copy / _INSTALLED).exists():
+        try:
+            done = subprocess.run(
+                [npm, "ci"],
+                cwd=copy,
+                capture_output=True,
+                text=True,
+                timeout=_INSTALL_TIMEOUT_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            _give_up(f"npm ci took more than {_INSTALL_TIMEOUT_S} s")
+        if done.returncode:
+            _give_up(f"npm ci failed:\n{done.stderr[-2000:]}")
+        (copy / _INSTALLED).touch()
+    return copy
+
+
+def _give_up(why: str) -> None:
+    verdict = pytest.fail if os.environ.get("CI") else pytest.skip
+    verdict(why)

@@ -1,0 +1,134 @@
+"""openai-python as it is published, through the gateway."""
+
+from typing import Final
+
+import pytest
+from openai import AsyncAzureOpenAI, AsyncOpenAI, AuthenticationError, NotFoundError
+
+from helpers.sdkgateway import Provided
+from helpers.voiceclient import VoiceClient
+
+pytestmark = [pytest.mark.dataplane, pytest.mark.asyncio(loop_scope="session")]
+
+UPSTREAM_NAMES: Final = {"gpt-realtime": "gpt-realtime", "azure-realtime": "voice"}
+EVERY_MODEL = pytest.mark.parametrize("model", UPSTREAM_NAMES)
+
+
+def client(gateway: Provided, key: str, prefix: str = "/v1") -> AsyncOpenAI:
+    """Return the SDK's client, pointed at the gateway."""
+    return AsyncOpenAI(api_key=key, base_url=gateway.url + prefix, max_retries=0)
+
+
+@EVERY_MODEL
+async def test_a_backend_mints_and_a_client_calls(gateway: Provided, model: str) -> None:
+    """client_secrets.create with the key, calls.create with the token, hangup with the call id."""
+    async with client(gateway, gateway.key) as backend, VoiceClient() as voice:
+        minted = await backend.realtime.client_secrets.create(
+            expires_after={"anchor": "created_at", "seconds": 60},
+            session={"type": "realtime", "model": model, "instructions": "Sing."},
+        )
+        assert minted.value.startswith("ek_")
+        async with client(gateway, minted.value) as browser:
+            answer = await browser.realtime.calls.create(sdp=await voice.offer())
+        await voice.accept(answer.text)
+        assert (await voice.wait_for("session.created"))["session"]["instructions"] == "Sing."
+        call_id = answer.response.headers["Location"].rpartition("/")[2]
+        assert call_id.startswith("rtc_")
+        await backend.realtime.calls.hangup(call_id)
+        await voice.is_closed.wait()
+        # Nothing is left to do, and that is no error.
+        await backend.realtime.calls.hangup(call_id)
+        with pytest.raises(NotFoundError) as refused:
+            await backend.realtime.calls.hangup("rtc_of-somebody-else")
+        assert refused.value.code == "call_id_not_found"
+
+
+@EVERY_MODEL
+async def test_a_backend_relays_an_offer(gateway: Provided, model: str) -> None:
+    """calls.create with an offer, a session and the key: the unified interface."""
+    async with client(gateway, gateway.key) as backend, VoiceClient() as voice:
+        answer = await backend.realtime.calls.create(
+            sdp=await voice.offer(),
+            session={"type": "realtime", "model": model, "instructions": "Hum."},
+        )
+        await voice.accept(answer.text)
+        assert (await voice.wait_for("session.created"))["session"]["instructions"] == "Hum."
+        call_id = answer.response.headers["Location"].rpartition("/")[2]
+        await backend.realtime.calls.hangup(call_id)
+        await voice.is_closed.wait()
+
+
+async def test_azures_client_mints_and_calls(gateway: Provided) -> None:
+    """AzureOpenAI with a base URL: api-key at the mint, the token as a bearer token at calls."""
+    base = f"{gateway.url}/openai/v1"
+    async with (
+        AsyncAzureOpenAI(api_key=gateway.key, base_url=base, api_version="preview") as backend,
+        VoiceClient() as voice,
+    ):
+        minted = await backend.realtime.client_secrets.create(
+            session={"type": "realtime", "model": "azure-realtime"}
+        )
+        async with AsyncAzureOpenAI(
+            azure_ad_token=minted.value, base_url=base, api_version="preview"
+        ) as browser:
+            answer = await browser.realtime.calls.create(sdp=await voice.offer())
+        await voice.accept(answer.text)
+        await voice.wait_for("session.created")
+        call_id = answer.response.headers["Location"].rpartition("/")[2]
+        await backend.realtime.calls.hangup(call_id)
+        await voice.is_closed.wait()
+
+
+@EVERY_MODEL
+async def test_a_websocket_converses(gateway: Provided, model: str) -> None:
+    """connect(model=) takes the key; words, audio and usage come back."""
+    heard, spoken = 0, None
+    async with (
+        client(gateway, gateway.key) as backend,
+        backend.realtime.connect(model=model) as connection,
+    ):
+        await connection.conversation.item.create(
+            item={
+                "type": "message",
+                "role": "user",
+                "content": [{"type": "input_text", "text": "Is anybody there?"}],
+            }
+        )
+        await connection.response.create()
+        async for event in connection:
+            if event.type == "response.output_audio.delta":
+                heard += len(event.delta)
+            if event.type == "response.done":
+                spoken = event.response.usage
+                break
+    assert heard > 10_000
+    assert spoken
+    assert spoken.output_token_details
+    assert spoken.output_token_details.audio_tokens
+    assert (await gateway.sockets())[-1]["model"] == UPSTREAM_NAMES[model]
+
+
+@EVERY_MODEL
+async def test_a_backend_joins_the_call_of_a_client(gateway: Provided, model: str) -> None:
+    """connect(call_id=) with the id from Location: the backend steers what the client hears."""
+    async with client(gateway, gateway.key) as backend, VoiceClient() as voice:
+        call_id = await gateway.call(voice, model)
+        async with backend.realtime.connect(call_id=call_id) as connection:
+            await connection.session.update(
+                session={"type": "realtime", "instructions": "Whisper."}
+            )
+            async for event in connection:
+                if event.type == "session.updated":
+                    break
+        assert (await voice.wait_for("session.updated"))["session"]["instructions"] == "Whisper."
+        await backend.realtime.calls.hangup(call_id)
+        await voice.is_closed.wait()
+
+
+async def test_refusals_are_the_sdks_errors(gateway: Provided) -> None:
+    """A wrong key is an AuthenticationError with the gateway's words, and reaches nobody."""
+    async with client(gateway, "sk-nobody-knows-this-one") as stranger:
+        with pytest.raises(AuthenticationError, match="This API key is not known"):
+            await stranger.realtime.client_secrets.create(
+                session={"type": "realtime", "model": "gpt-realtime"}
+            )
