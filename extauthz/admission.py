@@ -1,8 +1,8 @@
 """Who calls, and whether they may: the one way past which every endpoint lets a caller in."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
@@ -40,11 +40,13 @@ class Admitted:
         group: The model group.
         deployments: Those of the group that the key may use, in the order of the configuration;
             at least one.
+        further: What serves the other models that the request names, by name.
     """
 
     key: VirtualKey
     group: str
     deployments: tuple[Deployment, ...]
+    further: Mapping[str, tuple[Deployment, ...]] = field(default_factory=dict)
 
 
 class Admission:
@@ -116,13 +118,12 @@ class Admission:
             raise ModelRequiredError
         wanted = resolve(key, name, catalogue)
         deployments = check_model(key, wanted)
-        for other in further:
-            check_model(key, resolve(key, other, catalogue))
+        others = {other: check_model(key, resolve(key, other, catalogue)) for other in further}
         self._check_budgets(key, wanted, deployments)
         if wanted.group is None:
             raise UnknownModelError
         await self._limiter.take(key, wanted.group, wanted.asked, *wanted.names)
-        return Admitted(key, wanted.group, deployments)
+        return Admitted(key, wanted.group, deployments, others)
 
     def in_flight(self, key: VirtualKey) -> AbstractContextManager[None]:
         """Return a block around the work for an admitted request (``max_parallel_requests``).

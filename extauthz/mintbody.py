@@ -5,7 +5,7 @@ name of the deployment as ``session.model``.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,7 +17,12 @@ from ringback.upstream import UpstreamFailedError
 # Providers' limits of expires_after.seconds.
 MIN_EXPIRES_S: Final = 10
 MAX_EXPIRES_S: Final = 7200
+REALTIME: Final = "realtime"
+TRANSCRIPTION: Final = "transcription"
+_TYPES: Final = (REALTIME, TRANSCRIPTION)
 _MEMBERS: Final = frozenset({"model", "session", "expires_after"})
+_NESTED: Final = ("audio", "input", "transcription", "model")
+_NESTED_PARAM: Final = "session." + ".".join(_NESTED)
 _EXPIRES_AFTER: Final = (
     f'must be {{"anchor":"created_at","seconds":<{MIN_EXPIRES_S} to {MAX_EXPIRES_S}>}}.'
 )
@@ -61,9 +66,21 @@ class MintRequest:
 
     @property
     def session_type(self) -> str:
-        """``realtime``; other types come with their own endpoints."""
-        session_type: str = self.session.get("type", "realtime")
+        """``realtime`` or ``transcription``."""
+        session_type: str = self.session.get("type", REALTIME)
         return session_type
+
+    @property
+    def transcription_model(self) -> str | None:
+        """The model that transcribes what the caller says, by the caller's name for it."""
+        value = _at(self.session, _NESTED)
+        return value if isinstance(value, str) else None
+
+    @property
+    def further_models(self) -> tuple[str, ...]:
+        """Names of models beside `model`, which the key must be allowed to use, too."""
+        nested = self.transcription_model
+        return () if nested is None or nested == self.model else (nested,)
 
     def upstream_body(self, upstream_model: str) -> bytes:
         """Return the body for the provider.
@@ -76,6 +93,13 @@ class MintRequest:
         if self.expires_after is not None:
             body["expires_after"] = self.expires_after
         return serialize_object(body)
+
+    def expires_within(self, max_lifetime_s: int) -> Mapping[str, Any] | None:
+        """Return ``expires_after`` with no more seconds than a token may live, None if absent."""
+        if self.expires_after is None or "seconds" not in self.expires_after:
+            return self.expires_after
+        seconds = min(self.expires_after["seconds"], max_lifetime_s)
+        return {**self.expires_after, "seconds": seconds}
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +188,16 @@ def _parse_content(content: Mapping[str, Any]) -> MintRequest:
             "session.model", "differs from `model`. Name the model once, in `session.model`."
         )
     session.pop("model", None)
-    if session.get("type", "realtime") != "realtime":
-        raise InvalidBodyError("session.type", 'only "realtime" is served.')
-    return MintRequest(session_model or root_model, session, _expires_after(content))
+    session_type = session.get("type", REALTIME)
+    if session_type not in _TYPES:
+        raise InvalidBodyError("session.type", 'must be "realtime" or "transcription".')
+    model = session_model or root_model
+    nested = _nested_model(session)
+    if session_type == TRANSCRIPTION:
+        model = model or nested
+        if model is None:
+            raise InvalidBodyError(_NESTED_PARAM, "is missing. Name the model that transcribes.")
+    return MintRequest(model, session, _expires_after(content))
 
 
 def parse_minted(body: bytes) -> Minted:
@@ -204,6 +235,17 @@ def _model(content: Mapping[str, Any], param: str) -> str | None:
         return None
     if not isinstance(value, str) or not 0 < len(value) <= 256 or not value.isprintable():
         raise InvalidBodyError(param, "must be the name of a model.")
+    return value
+
+
+def _nested_model(session: Mapping[str, Any]) -> str | None:
+    parent = _at(session, _NESTED[:-1])
+    return _model(parent, _NESTED_PARAM) if isinstance(parent, Mapping) else None
+
+
+def _at(value: Any, place: Sequence[str]) -> Any:
+    for name in place:
+        value = value.get(name) if isinstance(value, Mapping) else None
     return value
 
 

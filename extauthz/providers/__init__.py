@@ -25,6 +25,9 @@ class Provider(Protocol):
     HAS_WEBRTCFILTER: bool
     """Whether calls take ``webrtcfilter=on``."""
 
+    TRANSCRIBES: bool
+    """Whether it has sessions of the type ``transcription``."""
+
     def key_headers(
         self, deployment: Deployment, entra_token: Secret | None = None
     ) -> Mapping[str, Secret]:

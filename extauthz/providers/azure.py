@@ -22,6 +22,7 @@ CALLS_AUTH_SCHEME: Literal["bearer"] = "bearer"
 # "This operation requires ephemeral tokens for authentication", says Azure to any other key.
 TAKES_KEY_AT_CALLS: bool = False
 HAS_WEBRTCFILTER: bool = True
+TRANSCRIBES: bool = True
 _REALTIME: Final = "/openai/v1/realtime"
 
 mint_body = openai.mint_body

@@ -16,6 +16,7 @@ from ringback.secrets import Secret
 CALLS_AUTH_SCHEME: Literal["bearer"] = "bearer"
 TAKES_KEY_AT_CALLS: bool = False
 HAS_WEBRTCFILTER: bool = True
+TRANSCRIBES: bool = True
 _REALTIME: Final = "/openai/realtime"
 
 key_headers = azure.key_headers

@@ -17,6 +17,7 @@ from ringback.secrets import Secret
 CALLS_AUTH_SCHEME: Literal["bearer"] = "bearer"
 TAKES_KEY_AT_CALLS: bool = False
 HAS_WEBRTCFILTER: bool = False
+TRANSCRIBES: bool = False
 _SESSIONS: Final = "/openai/realtimeapi/sessions"
 _CALLS: Final = "/v1/realtimertc"
 

@@ -20,6 +20,7 @@ from ringback.secrets import Secret
 CALLS_AUTH_SCHEME: Literal["bearer"] = "bearer"
 TAKES_KEY_AT_CALLS: bool = True
 HAS_WEBRTCFILTER: bool = False
+TRANSCRIBES: bool = True
 _REALTIME: Final = "/v1/realtime"
 
 

@@ -168,7 +168,7 @@ def test_a_body_goes_upstream(body: bytes, model: str | None, sent: dict[str, An
 
 EXPIRY = 'must be {"anchor":"created_at","seconds":<10 to 7200>}.'
 MODEL = "must be the name of a model."
-TYPE = 'only "realtime" is served.'
+TYPE = 'must be "realtime" or "transcription".'
 UNKNOWN = "there is no such parameter. Session settings belong into `session`."
 DEEP = "is nested deeper than 32 levels."
 DIGITS = "holds a number that is too long."
@@ -198,7 +198,7 @@ SECONDS = "expires_after.seconds"
             "differs from `model`. Name the model once, in `session.model`.",
             id="two-models",
         ),
-        pytest.param(b'{"session":{"type":"transcription"}}', "session.type", TYPE, id="type"),
+        pytest.param(b'{"session":{"type":"speech"}}', "session.type", TYPE, id="type"),
         pytest.param(
             b'{"expires_after":{"anchor":"created_at","seconds":9}}',
             SECONDS,

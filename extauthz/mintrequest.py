@@ -1,0 +1,96 @@
+"""One request for an ephemeral key to one deployment."""
+
+import asyncio
+from dataclasses import replace
+
+from extauthz.admission import Admitted
+from extauthz.deployments import Deployment
+from extauthz.egress import Egress
+from extauthz.entra import EntraTokens
+from extauthz.jsontext import serialize_object
+from extauthz.mintbody import TRANSCRIPTION, InvalidBodyError, Minted, MintRequest, parse_minted
+from extauthz.providers import provider_of
+from extauthz.safety import SAFETY_IDENTIFIER, SafetyIdentifiers
+from extauthz.sessions import session_for
+from ringback.secrets import Secret
+from ringback.settings import Settings
+from ringback.upstream import UpstreamTimeoutError, error_of
+
+
+class MintRequests:
+    """Asks deployments for ephemeral keys.
+
+    Args:
+        egress: Sends requests upstream.
+        tokens: Logs in for deployments without a key.
+        identifiers: Says what providers are told of who calls.
+        settings: Lifetimes.
+    """
+
+    def __init__(
+        self,
+        egress: Egress,
+        tokens: EntraTokens,
+        identifiers: SafetyIdentifiers,
+        settings: Settings,
+    ) -> None:
+        self._egress = egress
+        self._tokens = tokens
+        self._identifiers = identifiers
+        self._settings = settings
+
+    def identifier(self, given: str | None, admitted: Admitted) -> Secret | None:
+        """Return the ``OpenAI-Safety-Identifier`` of a caller.
+
+        Raises:
+            InvalidSafetyIdentifierError: If the caller's own cannot be passed on: 400.
+        """
+        key = admitted.key
+        return self._identifiers.of(given, key_hash=key.hash, user=key.user)
+
+    async def send(
+        self,
+        deployment: Deployment,
+        request: MintRequest,
+        admitted: Admitted,
+        identifier: Secret | None,
+        *,
+        timeout_s: float,
+    ) -> Minted:
+        """Ask one deployment, once.
+
+        Args:
+            deployment: Which.
+            request: What the caller asks for.
+            admitted: Who asks, and what serves further models.
+            identifier: From `identifier`.
+            timeout_s: For everything, logging in too, in seconds.
+
+        Raises:
+            ApiError: If there is no ephemeral key; 503 if the gateway cannot log in.
+        """
+        provider = provider_of(deployment)
+        if request.session_type == TRANSCRIPTION and not provider.TRANSCRIBES:
+            raise InvalidBodyError("session.type", 'this model serves only "realtime".')
+        lifetime_s = self._settings.token.max_lifetime_s
+        body = provider.mint_body(
+            session_for(request, deployment, admitted.further), request.expires_within(lifetime_s)
+        )
+        try:
+            async with asyncio.timeout(timeout_s):
+                token = await self._tokens.of(deployment)
+                upstream = provider.mint_request(deployment, token)
+                if identifier is not None:
+                    headers = {**upstream.headers, SAFETY_IDENTIFIER: identifier}
+                    upstream = replace(upstream, headers=headers)
+                text = serialize_object(body)
+                answer = await self._egress.post(upstream, text, timeout_s=timeout_s)
+        except TimeoutError as error:
+            raise UpstreamTimeoutError from error
+        if not 200 <= answer.status < 300:
+            # A provider's words may reach the caller, unless they quote the key that they refuse.
+            key = token or deployment.api_key
+            raise error_of(
+                answer.status, answer.headers, b"" if key.to_bytes() in answer.body else answer.body
+            )
+        return parse_minted(answer.body)
