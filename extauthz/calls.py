@@ -36,6 +36,21 @@ class TokenRefusedError(AuthError):
         )
 
 
+class DeploymentGoneError(TokenRefusedError):
+    """The deployment that minted the token is not served any more, is paused or has moved: 401.
+
+    Whoever reads this holds a good token, so that it teaches nobody else anything.
+    """
+
+    code = "deployment_gone"
+
+    def __str__(self) -> str:
+        return (
+            "The token is good, but the deployment that it was made for is not served any more. "
+            "Request a new one from POST /v1/realtime/client_secrets."
+        )
+
+
 class SessionFixedError(ApiError):
     """A call with a token brings a session of its own: 400."""
 
@@ -76,14 +91,14 @@ def allow_call(
         header_names: Names of all request headers, in lower case.
 
     Raises:
-        TokenRefusedError: If the deployment is gone, or has moved: another origin has no business
-            with the ephemeral key.
+        DeploymentGoneError: If the deployment is gone or paused, or has moved: another origin has
+            no business with the ephemeral key.
     """
-    if deployment is None:
-        raise TokenRefusedError
+    if deployment is None or deployment.blocked:
+        raise DeploymentGoneError
     origin = provider_of(deployment).calls_origin(deployment)
     if claims.origin != str(origin):
-        raise TokenRefusedError
+        raise DeploymentGoneError
     name, value = credential(claims.auth_scheme, claims.ek)
     headers = {
         **deployment.extra_headers,

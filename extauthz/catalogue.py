@@ -107,10 +107,9 @@ class Catalogue:
     def by_id(self, deployment_id: str) -> Deployment | None:
         """Return the deployment with this id, for example the one that a token is pinned to.
 
-        One that is paused counts as gone.
+        It may be paused; and where a wildcard found it for a caller, the wildcard is in its names.
         """
-        deployment = self._by_id.get(deployment_id)
-        return None if deployment is None or deployment.blocked else deployment
+        return self._by_id.get(deployment_id)
 
     def only_realtime_group(self, team: str | None = None) -> str | None:
         """Return the group for requests that name no model, or None if that would be a guess."""

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Final
 
 from extauthz.admission import Admission
-from extauthz.calls import TokenRefusedError, allow_call, check_form
+from extauthz.calls import DeploymentGoneError, TokenRefusedError, allow_call, check_form
 from extauthz.configuration import Configuration
 from extauthz.credentials import bearer_credential
 from extauthz.decision import Decision, RequestFacts
@@ -60,7 +60,7 @@ class Calls:
         deployment = self._configuration().catalogue.by_id(claims.deployment)
         try:
             allowed = allow_call(claims, deployment, request.headers)
-        except TokenRefusedError:
+        except DeploymentGoneError:
             TOKENS_REFUSED.labels("deployment").inc()
             raise
         return replace(allowed, labels=replace(allowed.labels, sdp_policy=key.sdp_policy))

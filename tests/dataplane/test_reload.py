@@ -95,7 +95,7 @@ async def test_new_configuration_under_load(files: Gateway, newcomer: RecordingU
     assert called.status == 201
     assert newcomer.received_at(CALLS)
     check_refusal(await files.mint("voice-azure"), 400, "model_unknown")
-    check_refusal(await files.call(leaving), 401, "token_invalid")
+    check_refusal(await files.call(leaving), 401, "deployment_gone")
 
 
 async def test_call_under_way_ends_where_it_began(files: Gateway) -> None:

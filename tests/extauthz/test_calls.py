@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from extauthz.calls import TokenRefusedError, allow_call
+from extauthz.calls import DeploymentGoneError, TokenRefusedError, allow_call
 from extauthz.decision import Labels
 from extauthz.deployments import Deployment, Origin
 from extauthz.providers.base import USER_AGENT
@@ -164,15 +164,20 @@ def test_a_deployment_that_moved_gets_no_key(origin: Origin) -> None:
         allow_call(CLAIMS, replace(OPENAI, origin=origin), BROWSER)
 
 
-def test_a_deployment_that_is_gone_gets_no_call() -> None:
-    """A token whose deployment was removed is refused: 401, in the same words as any other."""
-    with pytest.raises(TokenRefusedError) as refused:
-        allow_call(CLAIMS, None, BROWSER)
+@pytest.mark.parametrize(
+    "deployment",
+    [pytest.param(None, id="removed"), pytest.param(replace(OPENAI, blocked=True), id="paused")],
+)
+def test_a_deployment_that_is_gone_gets_no_call(deployment: Deployment | None) -> None:
+    """A token whose deployment was removed or paused is refused, and its holder told why: 401."""
+    with pytest.raises(DeploymentGoneError) as refused:
+        allow_call(CLAIMS, deployment, BROWSER)
     assert refused.value.http_status == 401
+    assert refused.value.code == "deployment_gone"
     assert refused.value.headers == {"www-authenticate": "Bearer"}
     assert str(refused.value) == (
-        "The token is invalid or has expired. Request a new one from "
-        "POST /v1/realtime/client_secrets and send it as `Authorization: Bearer ek_...`."
+        "The token is good, but the deployment that it was made for is not served any more. "
+        "Request a new one from POST /v1/realtime/client_secrets."
     )
 
 
