@@ -70,7 +70,7 @@ def list_keys(file: File = _DEFAULT_FILE) -> None:
     with _refusals(file):
         keys = load_keys(file)
     now = datetime.now(UTC)
-    header = ("ALIAS", "HASH", "STATUS", "EXPIRES", "MODELS", "TEAM", "USER")
+    header = ("ALIAS", "HASH", "STATUS", "EXPIRES", "MODELS", "TEAM", "USER", "SDP POLICY")
     typer.echo(format_table(header, [_row(key, now) for key in keys]))
 
 
@@ -185,6 +185,7 @@ def _row(key: "VirtualKey", now: datetime) -> tuple[str, ...]:
         ",".join(key.models) or "all",
         key.team or "-",
         key.user or "-",
+        key.sdp_policy or "-",
     )
 
 

@@ -103,6 +103,7 @@ def _is_about_files(error: Exception) -> bool:
 
 
 async def _run(options: "StackOptions") -> int:
+    from ringback.cli.news import follow
     from ringback.cli.stack import Stack
     from ringback.supervisor import kill_on_second, stop_signals, wait_for_any
 
@@ -111,7 +112,9 @@ async def _run(options: "StackOptions") -> int:
         if not await _start(stack, signals):
             return 130
         await _announce(stack)
+        news = asyncio.create_task(follow(stack.folders.log("extauthz-0"), typer.echo))
         await wait_for_any(signals.first, stack.supervisor.loss)
+        news.cancel()
         await kill_on_second(signals, stack.supervisor, asyncio.create_task(_end(stack)))
         if signals.second.is_set():
             return 130

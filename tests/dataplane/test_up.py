@@ -265,7 +265,10 @@ def create_key(folder: Path) -> str:
 
 
 async def test_a_configuration_of_ones_own_is_served(tmp_path: Path) -> None:
-    """With --config there is no emulator, no demo key and no page, and one's own keys work."""
+    """With --config there is no emulator, no demo key and no page, and one's own keys work.
+
+    A change of the files that is refused is told on the terminal.
+    """
     async with Emulator() as provider:
         (tmp_path / "litellm.yaml").write_text(
             "model_list:\n"
@@ -285,6 +288,9 @@ async def test_a_configuration_of_ones_own_is_served(tmp_path: Path) -> None:
             url = await asyncio.to_thread(up.wait_until_ready)
             answer = await asyncio.to_thread(mint, url, key, "voice")
             page = await asyncio.to_thread(httpx.get, f"{url}/playground")
+            (tmp_path / "litellm.yaml").write_text("model_list: nothing\n")
+            await asyncio.to_thread(up.wait_for, "^extauthz: config_refused$")
+            await asyncio.to_thread(up.wait_for, "^  litellm.yaml: model_list: ")
             up.interrupt()
             assert await asyncio.to_thread(up.wait) == 0
 

@@ -61,26 +61,31 @@ def test_list_shows_no_key(file: Path) -> None:
     save_keys(
         file,
         [
-            VirtualKey("ab" * 32, "web", ("voice", "chat"), datetime(2999, 1, 1, tzinfo=UTC)),
+            VirtualKey(
+                "ab" * 32,
+                "web",
+                ("voice", "chat"),
+                datetime(2999, 1, 1, tzinfo=UTC),
+                sdp_policy="kiosk",
+            ),
             VirtualKey("cd" * 32, "old", expires=datetime(2020, 1, 1, tzinfo=UTC), team="t"),
             VirtualKey("ef" * 32, "bad", blocked=True, user="u"),
         ],
     )
     result = run("list", "--file", file)
     assert result.stdout.splitlines() == [
-        "ALIAS  HASH     STATUS   EXPIRES               MODELS      TEAM  USER",
-        "web    ...abab  active   2999-01-01T00:00:00Z  voice,chat  -     -",
-        "old    ...cdcd  expired  2020-01-01T00:00:00Z  all         t     -",
-        "bad    ...efef  blocked  never                 all         -     u",
+        "ALIAS  HASH     STATUS   EXPIRES               MODELS      TEAM  USER  SDP POLICY",
+        "web    ...abab  active   2999-01-01T00:00:00Z  voice,chat  -     -     kiosk",
+        "old    ...cdcd  expired  2020-01-01T00:00:00Z  all         t     -     -",
+        "bad    ...efef  blocked  never                 all         -     u     -",
     ]
 
 
 def test_list_of_no_keys_is_a_header(file: Path) -> None:
     """An empty file is no mistake."""
     save_keys(file, [])
-    assert (
-        run("list", "--file", file).stdout == "ALIAS  HASH  STATUS  EXPIRES  MODELS  TEAM  USER\n"
-    )
+    header = "ALIAS  HASH  STATUS  EXPIRES  MODELS  TEAM  USER  SDP POLICY\n"
+    assert run("list", "--file", file).stdout == header
 
 
 def test_block_and_delete_change_one_key(file: Path) -> None:
