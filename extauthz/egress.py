@@ -84,6 +84,7 @@ class Egress:
         body: bytes = b"",
         *,
         timeout_s: float,
+        max_bytes: int = MAX_ANSWER_BYTES,
     ) -> UpstreamAnswer:
         """Send one request and read the whole answer.
 
@@ -95,6 +96,7 @@ class Egress:
             headers: Names in lower case.
             body: None is sent if it is empty.
             timeout_s: For everything, in seconds.
+            max_bytes: How long the answer may be.
 
         Raises:
             UpstreamTimeoutError: If that time is over: 504.
@@ -118,7 +120,7 @@ class Egress:
                 asyncio.timeout(timeout_s),
                 aclosing(await self._begin(message)) as answer,
             ):
-                return await _read(answer)
+                return await _read(answer, max_bytes)
         except TimeoutError as error:
             raise UpstreamTimeoutError from error
         except (httpx.HTTPError, ClientError) as error:
@@ -145,7 +147,7 @@ class Egress:
             raise UpstreamUnreachableError from error
 
 
-async def _read(answer: httpx.Response) -> UpstreamAnswer:
+async def _read(answer: httpx.Response, max_bytes: int) -> UpstreamAnswer:
     headers = {name.lower(): value for name, value in answer.headers.items()}
     if EGRESS_MARK_HEADER in headers:
         # Envoy itself speaks: it got no answer from the upstream.
@@ -153,7 +155,7 @@ async def _read(answer: httpx.Response) -> UpstreamAnswer:
     body = bytearray()
     async for chunk in answer.aiter_raw():
         body += chunk
-        if len(body) > MAX_ANSWER_BYTES:
+        if len(body) > max_bytes:
             raise UpstreamFailedError
     return UpstreamAnswer(answer.status_code, headers, bytes(body))
 

@@ -1,11 +1,14 @@
 """The key sources that the settings name, and those of them that outlive a configuration."""
 
-from collections.abc import Mapping
-
 from extauthz.egress import Egress
+from extauthz.errors import ConfigError
+from extauthz.keys.cache import CachedSource
+from extauthz.keys.litellmapi import LiteLLMSource
+from extauthz.keys.memory import KeyMemory, Lifetimes
 from extauthz.keys.sources import KeySource, KeySources, MasterKeySource, RemoteSource
 from extauthz.litellm import LiteLLMConfig
 from ringback.settings import Settings
+from ringback.settings.keysources import DEFAULT_KEY_TTL_S
 
 
 class KeyStores:
@@ -19,7 +22,9 @@ class KeyStores:
     def __init__(self, settings: Settings, egress: Egress) -> None:
         self._settings = settings
         self._egress = egress
-        self._remotes: Mapping[str, RemoteSource] | None = None
+        self._remotes: dict[str, RemoteSource] = {}
+        self._caches: list[CachedSource] = []
+        self._is_open = False
 
     def sources(self, config: LiteLLMConfig, key_file: KeySource | None) -> KeySources:
         """Return all sources: the master key first, then in the order of the settings.
@@ -31,8 +36,12 @@ class KeyStores:
         Raises:
             ConfigError: If a source cannot be made of the settings.
         """
-        if self._remotes is None:
-            self._remotes = self._open(config)
+        if not self._is_open:
+            self._open(config)
+            self._is_open = True
+        lifetimes = self._lifetimes(config)
+        for cache in self._caches:
+            cache.lifetimes = lifetimes
         found: dict[str, KeySource] = {**self._remotes}
         if key_file is not None:
             found["file"] = key_file
@@ -43,14 +52,49 @@ class KeyStores:
 
     async def start(self) -> None:
         """Start the sources that are behind a connection."""
-        for source in (self._remotes or {}).values():
+        for source in self._remotes.values():
             await source.start()
 
     async def stop(self) -> None:
         """Stop them."""
-        for source in (self._remotes or {}).values():
+        for source in self._remotes.values():
             await source.stop()
 
-    def _open(self, config: LiteLLMConfig) -> dict[str, RemoteSource]:  # noqa: ARG002
+    def forget(self, key_hash: str | None) -> None:
+        """Ask again for a key from now on, or for every key if it is None."""
+        for cache in self._caches:
+            if key_hash is None:
+                cache.forget_all()
+            else:
+                cache.forget(key_hash)
+
+    def _open(self, config: LiteLLMConfig) -> None:
         """Make the sources that are configured, by their names in ``key_sources``."""
-        return {}
+        if self._settings.litellm.url is not None and "litellm" in self._settings.key_sources:
+            self._check_own_key()
+            self._remotes["litellm"] = self._cached(
+                "litellm", LiteLLMSource(self._settings.litellm, self._egress), config
+            )
+
+    def _cached(self, name: str, source: RemoteSource, config: LiteLLMConfig) -> CachedSource:
+        limits = self._settings.key_cache
+        memory = KeyMemory(limits.max_entries, limits.max_bytes)
+        cache = CachedSource(name, source, memory, self._lifetimes(config))
+        self._caches.append(cache)
+        return cache
+
+    def _lifetimes(self, config: LiteLLMConfig) -> Lifetimes:
+        times = self._settings.key_cache
+        ttl_s = next(
+            (ttl for ttl in (times.ttl_s, config.general.cache_ttl_s) if ttl is not None),
+            DEFAULT_KEY_TTL_S,
+        )
+        return Lifetimes(ttl_s, times.unknown_ttl_s, times.stale_s)
+
+    def _check_own_key(self) -> None:
+        if self._settings.litellm.own_key and self._settings.workers > 1:
+            problem = (
+                "litellm.own_key: needs workers: 1, since a token can be redeemed only at the "
+                "worker that minted it; or set litellm.admin_key instead"
+            )
+            raise ConfigError([problem])
