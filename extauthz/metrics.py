@@ -48,3 +48,4 @@ KEY_CACHE_BYTES: Final = Gauge(
 KEY_LOOKUPS: Final = Counter(
     "ringback_key_lookups", "Questions to a source, by its answer", ["source", "outcome"]
 )
+JWTS_REFUSED: Final = Counter("ringback_jwts_refused", "JWTs not accepted, by reason", ["reason"])

@@ -31,3 +31,5 @@ def _urls(settings: Settings, config: LiteLLMConfig) -> Iterator[tuple[str, str]
     """Give the base URL of each service behind the place that names it."""
     if settings.litellm.url is not None:
         yield "litellm.url", settings.litellm.url
+    if settings.oidc.jwks_url is not None:
+        yield "oidc.jwks_url", settings.oidc.jwks_url

@@ -8,7 +8,8 @@ from ringback.secrets import Secret
 from ringback.settings.sections import Seconds, Section
 
 KeySourceName = Literal["file", "database", "litellm", "oidc"]
-DEFAULT_KEY_SOURCES: tuple[KeySourceName, ...] = ("file", "database", "litellm", "oidc")
+# JWTs first: that one knows at once what is none, and needs none of the others.
+DEFAULT_KEY_SOURCES: tuple[KeySourceName, ...] = ("oidc", "file", "database", "litellm")
 DEFAULT_KEY_TTL_S = 60.0
 
 _SecondsOrNone = Annotated[float, Field(ge=0, le=86_400)]

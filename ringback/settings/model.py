@@ -21,6 +21,7 @@ from ringback.settings.keysources import (
     LiteLLMSettings,
 )
 from ringback.settings.limits import LimitSettings
+from ringback.settings.oidc import OidcSettings
 from ringback.settings.origins import check_origin_pattern
 from ringback.settings.passthrough import PassthroughSettings
 from ringback.settings.safety import SafetyIdentifier
@@ -98,6 +99,7 @@ class Settings(BaseSettings):
 
     database: DatabaseSettings = DatabaseSettings()
     litellm: LiteLLMSettings = LiteLLMSettings()
+    oidc: OidcSettings = OidcSettings()
     key_cache: KeyCacheSettings = KeyCacheSettings()
 
     sdp: PolicySettings = PolicySettings()
