@@ -37,6 +37,9 @@ def claims_of(
     """
     key, provider = admitted.key, provider_of(deployment)
     latest = now + max_lifetime_s
+    if key.expires is not None:
+        # A JWT is not seen again at calls.
+        latest = min(latest, int(key.expires.timestamp()))
     expires_at = min(minted.expires_at or latest, latest)
     if expires_at <= now:
         # It expired before it arrived: our clock or theirs is wrong.

@@ -3,8 +3,13 @@
 from extauthz.egress import Egress
 from extauthz.errors import ConfigError
 from extauthz.keys.cache import CachedSource
+from extauthz.keys.jwkscache import JwksCache
 from extauthz.keys.litellmapi import LiteLLMSource
 from extauthz.keys.memory import KeyMemory, Lifetimes
+from extauthz.keys.oidc import OidcSource
+from extauthz.keys.postgres import PostgresSource
+from extauthz.keys.postgresconnect import Database
+from extauthz.keys.scopes import OwnersSource, ScopeQueries
 from extauthz.keys.sources import KeySource, KeySources, MasterKeySource, RemoteSource
 from extauthz.litellm import LiteLLMConfig
 from ringback.settings import Settings
@@ -60,21 +65,43 @@ class KeyStores:
         for source in self._remotes.values():
             await source.stop()
 
-    def forget(self, key_hash: str | None) -> None:
-        """Ask again for a key from now on, or for every key if it is None."""
+    def forget(self, key_hash: str) -> None:
+        """Ask again for a key from now on."""
         for cache in self._caches:
-            if key_hash is None:
-                cache.forget_all()
-            else:
-                cache.forget(key_hash)
+            cache.forget(key_hash)
+
+    def forget_all(self) -> None:
+        """Ask again for every key from now on."""
+        for cache in self._caches:
+            cache.forget_all()
 
     def _open(self, config: LiteLLMConfig) -> None:
         """Make the sources that are configured, by their names in ``key_sources``."""
-        if self._settings.litellm.url is not None and "litellm" in self._settings.key_sources:
+        settings, wanted = self._settings, self._settings.key_sources
+        scopes: KeySource | None = None
+        url = settings.database.url or config.general.database_url
+        if url is not None and "database" in wanted:
+            database = PostgresSource(Database(settings.database, url))
+            database.memory = self
+            self._remotes["database"] = self._cached("database", database, config)
+            scopes = ScopeQueries(self._cached("owners", OwnersSource(database), config))
+        if settings.litellm.url is not None and "litellm" in wanted:
             self._check_own_key()
-            self._remotes["litellm"] = self._cached(
-                "litellm", LiteLLMSource(self._settings.litellm, self._egress), config
-            )
+            litellm = LiteLLMSource(settings.litellm, self._egress)
+            self._remotes["litellm"] = self._cached("litellm", litellm, config)
+        if settings.oidc.jwks_url is not None and "oidc" in wanted:
+            jwks = JwksCache(settings.oidc, self._egress)
+            self._remotes["oidc"] = OidcSource(settings.oidc, jwks, scopes)
+
+        if self._settings.oidc.issuer is not None and "oidc" in self._settings.key_sources:
+            self._remotes["oidc"] = self._open_oidc()
+
+    def _open_oidc(self) -> OidcSource:
+        try:
+            keys = JwksCache(self._settings.oidc, self._egress)
+        except ValueError as error:
+            raise ConfigError([f"oidc.jwks_url: {error}"]) from error
+        return OidcSource(self._settings.oidc, keys)
 
     def _cached(self, name: str, source: RemoteSource, config: LiteLLMConfig) -> CachedSource:
         limits = self._settings.key_cache
