@@ -33,7 +33,7 @@ async def test_envoy_serves_the_page_as_it_is(stack: Stack) -> None:
 
 @pytest.mark.parametrize("model", ["gpt-realtime", "azure-realtime"])
 async def test_a_person_talks_and_hears_an_answer(stack: Stack, model: str) -> None:
-    """Paste the key, click, talk: the call connects, sounds, and shows what is said."""
+    """Paste the key, click, talk: the call connects, sounds, shows what is said, and is hung up."""
     assert stack.demo_key is not None
     async with (
         chromium(ALLOW_MICROPHONE) as browser,
@@ -43,7 +43,9 @@ async def test_a_person_talks_and_hears_an_answer(stack: Stack, model: str) -> N
         await person.page.locator("#turns").get_by_text("emulator").first.wait_for()
         assert (await person.text("#call-id")).startswith("rtc_")
         assert "s" in await person.text("#first-audio")
-        await person.page.locator("#hangup").click()
+        async with person.page.expect_response("**/hangup") as answered:
+            await person.page.locator("#hangup").click()
+        assert (await answered.value).status == 200
         await person.reaches("ended")
         assert not [line for line in person.console if "uncaught" in line]
 

@@ -10,7 +10,7 @@ from aiohttp.typedefs import Handler
 from playwright.async_api import Browser, expect
 
 from helpers.chromium import ALLOW_MICROPHONE, chromium
-from helpers.playground import CALLS, KEY, MINT, Gateway, visit
+from helpers.playground import CALLS, KEY, MINT, Gateway, refusal, visit
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 
@@ -66,7 +66,7 @@ async def test_requests_are_those_of_the_api(browser: Browser, gateway: Gateway)
     """The key goes to client_secrets alone, and the offer to calls as raw SDP with the token."""
     async with visit(browser, gateway.url) as person:
         await person.connect(model="gpt-realtime")
-    mint, call = gateway.requests
+    mint, call = gateway.requests[:2]
     assert mint.path == MINT
     assert mint.headers["authorization"] == f"Bearer {KEY}"
     assert mint.headers["content-type"] == "application/json"
@@ -146,6 +146,42 @@ async def test_the_call_id_can_be_copied(browser: Browser, gateway: Gateway) -> 
         await expect(person.page.get_by_role("button", name="Copied Call id")).to_be_visible()
         copied = await person.page.evaluate("navigator.clipboard.readText()")
         assert copied == await person.text("#call-id")
+
+
+async def test_hanging_up_ends_the_call_at_the_provider(browser: Browser, gateway: Gateway) -> None:
+    """The token that made the call asks for its end, with the id from Location."""
+    async with visit(browser, gateway.url) as person:
+        await person.connect()
+        call_id = await person.text("#call-id")
+        async with person.page.expect_response(f"**{CALLS}/*/hangup") as answered:
+            await person.page.locator("#hangup").click()
+        assert (await answered.value).status == 200
+        await person.reaches("ended")
+    call, hangup = gateway.requests[1:]
+    assert hangup.path == f"{CALLS}/{call_id}/hangup"
+    assert hangup.headers["authorization"] == call.headers["authorization"]
+    assert hangup.body == ""
+
+
+async def test_hanging_up_needs_nobodys_consent(browser: Browser, gateway: Gateway) -> None:
+    """Whatever the gateway says, the page closes its side."""
+    async with visit(browser, gateway.url) as person:
+        await person.connect()
+        gateway.interferences[f"{CALLS}/{await person.text('#call-id')}/hangup"] = refusal(503)
+        await person.page.locator("#hangup").click()
+        await person.reaches("ended")
+        assert await person.text("#problem") == ""
+
+
+async def test_a_call_that_the_other_side_ended_is_not_ended_again(
+    browser: Browser, gateway: Gateway
+) -> None:
+    """There is nothing left to ask for."""
+    async with visit(browser, gateway.url) as person:
+        await person.connect()
+        await gateway.hang_up(await person.text("#call-id"))
+        await person.reaches("ended")
+    assert [request.path for request in gateway.requests] == [MINT, CALLS]
 
 
 async def test_a_call_can_be_cancelled_before_it_stands(browser: Browser, gateway: Gateway) -> None:

@@ -125,7 +125,8 @@ class Gateway:
 
     async def _forward(self, request: web.Request) -> web.StreamResponse:
         assert self._client is not None
-        sent = {name: request.headers[name] for name in ("authorization", "content-type")}
+        passed = ("authorization", "content-type")
+        sent = {name: request.headers[name] for name in passed if name in request.headers}
         async with self._client.post(
             request.path, data=await request.read(), headers=sent
         ) as response:
