@@ -21,6 +21,7 @@ from extauthz.gate import Gate
 from extauthz.keys.stores import KeyStores
 from extauthz.limits.limiter import make_limiter
 from extauthz.mint import Minter
+from extauthz.mintrequest import MintRequests
 from extauthz.ownership import Callers
 from extauthz.routing import Router
 from extauthz.routing.cooldown import Cooldowns
@@ -45,16 +46,18 @@ def _build(settings: Settings) -> ExtAuthz:
     cooldowns = Cooldowns(time.monotonic)
     cooling = CooldownKeeper(cooldowns, valkey)
     router = Router(lambda: keeper.current, cooldowns=cooldowns, on_cooled=cooling.tell)
-    minter = Minter(egress, sealer, settings, time.time, router=router)
+    entra = EntraTokens(log_in_through(egress), time.time)
+    master_key, mode = configuration.master_key, settings.mode
+    names = pseudonyms(settings.token, os.environ, mode=mode, fallback=master_key)
+    safety = SafetyIdentifiers(settings.safety_identifier, names)
+    requests = MintRequests(egress, entra, safety, settings)
+    minter = Minter(requests, sealer, settings, time.time, router=router)
     limiter = make_limiter(valkey, settings.limits)
     admission = Admission(
         lambda: keeper.current, time.time, settings.key_cache.revocation_s, limiter
     )
-    entra = EntraTokens(log_in_through(egress), time.time)
-    master_key, mode = configuration.master_key, settings.mode
     handles = handle_sealer(settings.token, os.environ, mode=mode, fallback=master_key)
     callers = Callers(lambda: keeper.current, admission, sealer, handles, time.time)
-    names = pseudonyms(settings.token, os.environ, mode=mode, fallback=master_key)
     websockets, origins = settings.websocket, settings.websocket.origins
     origins = settings.cors_origins if origins is None else origins
     gate = Gate(
@@ -67,10 +70,10 @@ def _build(settings: Settings) -> ExtAuthz:
                 admission=admission,
                 key_headers=entra.key_headers,
                 origins=origins,
-                safety=SafetyIdentifiers(settings.safety_identifier, names),
+                safety=safety,
             ),
             UnifiedCalls(admission, minter),
-            Calls(lambda: keeper.current, admission, sealer, time.time),
+            Calls(lambda: keeper.current, admission, sealer, time.time, safety),
             ClientSecrets(admission, minter),
             Ready(),
         ]

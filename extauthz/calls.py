@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable
 from typing import Final
+from urllib.parse import parse_qs
 
 from extauthz.decision import Allow, Labels, RequestFacts
 from extauthz.deployments import Deployment
 from extauthz.errors import AuthError
 from extauthz.providers import provider_of
 from extauthz.providers.base import USER_AGENT, credential
+from extauthz.safety import SAFETY_IDENTIFIER
 from ringback.callform import is_form, parse_call_form
 from ringback.contract import CLUSTER_HEADER, OUTCOME_CALL
 from ringback.errors import ApiError
@@ -16,11 +18,11 @@ from ringback.tokens.claims import CallClaims
 
 # Request headers that may leave for a provider, besides those that we set. x-request-id is Envoy's
 # own random one, by which the operator and the provider can talk about a request.
-FORWARDED_HEADERS: Final = frozenset(
-    {"content-type", "content-length", "openai-safety-identifier", "x-request-id"}
-)
+FORWARDED_HEADERS: Final = frozenset({"content-type", "content-length", "x-request-id"})
 # Envoy finds no route without it; the route removes it.
 _ROUTING_HEADERS: Final = frozenset({"x-forwarded-proto"})
+# Azure then keeps most events of the data channel from the browser. The one query that passes.
+_FILTER: Final = "webrtcfilter"
 
 
 class TokenRefusedError(AuthError):
@@ -81,7 +83,12 @@ def check_form(request: RequestFacts) -> None:
 
 
 def allow_call(
-    claims: CallClaims, deployment: Deployment | None, header_names: Iterable[str]
+    claims: CallClaims,
+    deployment: Deployment | None,
+    header_names: Iterable[str],
+    *,
+    query: str = "",
+    identifier: Secret | None = None,
 ) -> Allow:
     """Return how the request changes so that it reaches the deployment that minted the token.
 
@@ -89,6 +96,8 @@ def allow_call(
         claims: What the token says.
         deployment: The deployment that it names; None if there is none any more.
         header_names: Names of all request headers, in lower case.
+        query: The caller's query; ``webrtcfilter=on`` passes where the provider knows it.
+        identifier: The ``OpenAI-Safety-Identifier``, if one is sent.
 
     Raises:
         DeploymentGoneError: If the deployment is gone or paused, or has moved: another origin has
@@ -107,13 +116,23 @@ def allow_call(
         name: value,
         CLUSTER_HEADER: Secret(origin.cluster),
         ":authority": Secret(origin.authority),
-        ":path": Secret(claims.calls_path),
+        ":path": Secret(_path(claims, deployment, query)),
     }
+    if identifier is not None:
+        headers[SAFETY_IDENTIFIER] = identifier
     kept = FORWARDED_HEADERS | _ROUTING_HEADERS | headers.keys()
     removed = tuple(
         header for header in header_names if header not in kept and not header.startswith(":")
     )
     return Allow(_labels(claims), headers, removed)
+
+
+def _path(claims: CallClaims, deployment: Deployment, query: str) -> str:
+    """Return the path of a call; a caller can ask for the filter and never turn it off."""
+    is_asked = parse_qs(query).get(_FILTER) == ["on"]
+    if not provider_of(deployment).HAS_WEBRTCFILTER or not (deployment.webrtcfilter or is_asked):
+        return claims.calls_path
+    return f"{claims.calls_path}{'&' if '?' in claims.calls_path else '?'}{_FILTER}=on"
 
 
 def _labels(claims: CallClaims) -> Labels:

@@ -1,20 +1,17 @@
 """``client_secrets``: mints an ephemeral key upstream and hands out a sealed token instead."""
 
-import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import dataclass
 
 from extauthz.admission import Admitted
 from extauthz.catalogue import Group
 from extauthz.decision import Answer, Labels
 from extauthz.deployments import Deployment
-from extauthz.egress import Egress
 from extauthz.metrics import MINT_ATTEMPTS, MINT_SECONDS
-from extauthz.mintbody import Minted, MintRequest, parse_minted
+from extauthz.mintbody import Minted, MintRequest
 from extauthz.mintclaims import claims_of
-from extauthz.providers import provider_of
+from extauthz.mintrequest import MintRequests
 from extauthz.routing import Router
 from extauthz.routing.failover import Attempt
 from extauthz.routing.failures import is_failure, most_useful
@@ -24,26 +21,7 @@ from ringback.settings import Settings
 from ringback.tokens.claims import CallClaims
 from ringback.tokens.errors import TokenError
 from ringback.tokens.jwe import Sealer
-from ringback.upstream import UpstreamFailedError, error_of
-
-SAFETY_IDENTIFIER: Final = "openai-safety-identifier"
-# One value: repeated lines are joined by a comma.
-_IDENTIFIER: Final = re.compile(r"[!-+\--~]{1,256}")
-
-
-class InvalidSafetyIdentifierError(ApiError):
-    """The caller's ``OpenAI-Safety-Identifier`` cannot be passed on: 400."""
-
-    http_status = 400
-    type = "invalid_request_error"
-    code = "safety_identifier_invalid"
-    param = "OpenAI-Safety-Identifier"
-
-    def __str__(self) -> str:
-        return (
-            "The OpenAI-Safety-Identifier header cannot be passed on. Send it once, as a hash of "
-            "at most 256 ASCII characters without spaces and commas."
-        )
+from ringback.upstream import UpstreamFailedError
 
 
 class MintFailedError(ApiError):
@@ -79,18 +57,20 @@ class MintedAt:
         deployment: Which minted.
         minted: What its provider answered, the ephemeral key in it.
         claims: What a token for it says; `extauthz.calls.allow_call` takes them without one, too.
+        identifier: What the provider was told of who calls, if anything.
     """
 
     deployment: Deployment
     minted: Minted
     claims: CallClaims
+    identifier: Secret | None = None
 
 
 class Minter:
     """Mints tokens.
 
     Args:
-        egress: Sends requests upstream.
+        requests: Asks deployments.
         sealer: From `ringback.tokens.token_sealer`.
         settings: Lifetimes and timeouts.
         now: The time in seconds since the epoch.
@@ -100,7 +80,7 @@ class Minter:
 
     def __init__(
         self,
-        egress: Egress,
+        requests: MintRequests,
         sealer: Sealer,
         settings: Settings,
         now: Callable[[], float],
@@ -108,7 +88,7 @@ class Minter:
         router: Router | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._egress = egress
+        self._requests = requests
         self._sealer = sealer
         self._settings = settings
         self._now = now
@@ -167,8 +147,7 @@ class Minter:
             MintFailedError: If no deployment mints.
             InvalidSafetyIdentifierError: If it cannot be passed on: 400.
         """
-        if safety_identifier and not _IDENTIFIER.fullmatch(safety_identifier):
-            raise InvalidSafetyIdentifierError
+        identifier = self._requests.identifier(safety_identifier, admitted)
         group = Group(admitted.group, admitted.deployments)
         plan = self._router.plan(group, admitted.key.team)
         deadline = self._clock() + self._settings.upstream.mint_timeout_s
@@ -179,7 +158,7 @@ class Minter:
             timeout_s = attempt.timeout_s(left_s, self._router.settings)
             try:
                 with self._router.watch(attempt):
-                    return await self._try(attempt, request, admitted, safety_identifier, timeout_s)
+                    return await self._try(attempt, request, admitted, identifier, timeout_s)
             except ApiError as error:
                 MINT_ATTEMPTS.labels(last, error.code).inc()
                 if not is_failure(error):
@@ -194,11 +173,14 @@ class Minter:
         attempt: Attempt,
         request: MintRequest,
         admitted: Admitted,
-        safety_identifier: str | None,
+        identifier: Secret | None,
         timeout_s: float,
     ) -> MintedAt:
         deployment = attempt.deployment
-        minted = await self._ask(deployment, request, safety_identifier, timeout_s)
+        with MINT_SECONDS.labels(deployment.id).time():
+            minted = await self._requests.send(
+                deployment, request, admitted, identifier, timeout_s=timeout_s
+            )
         claims = claims_of(
             minted,
             request,
@@ -208,25 +190,4 @@ class Minter:
             max_lifetime_s=self._settings.token.max_lifetime_s,
         )
         MINT_ATTEMPTS.labels(deployment.id, "minted").inc()
-        return MintedAt(deployment, minted, claims)
-
-    async def _ask(
-        self,
-        deployment: Deployment,
-        request: MintRequest,
-        safety_identifier: str | None,
-        timeout_s: float,
-    ) -> Minted:
-        """Ask one deployment, once."""
-        upstream = provider_of(deployment).mint_request(deployment)
-        if safety_identifier:
-            headers = {**upstream.headers, SAFETY_IDENTIFIER: Secret(safety_identifier)}
-            upstream = replace(upstream, headers=headers)
-        body = request.upstream_body(deployment.upstream_model)
-        with MINT_SECONDS.labels(deployment.id).time():
-            answer = await self._egress.post(upstream, body, timeout_s=timeout_s)
-        if not 200 <= answer.status < 300:
-            # A provider's words may reach the caller, unless they quote the key that they refuse.
-            is_safe = deployment.api_key.to_bytes() not in answer.body
-            raise error_of(answer.status, answer.headers, answer.body if is_safe else b"")
-        return parse_minted(answer.body)
+        return MintedAt(deployment, minted, claims, identifier)

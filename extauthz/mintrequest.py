@@ -2,19 +2,26 @@
 
 import asyncio
 from dataclasses import replace
+from typing import Final
 
 from extauthz.admission import Admitted
 from extauthz.deployments import Deployment
 from extauthz.egress import Egress
 from extauthz.entra import EntraTokens
 from extauthz.jsontext import serialize_object
-from extauthz.mintbody import TRANSCRIPTION, InvalidBodyError, Minted, MintRequest, parse_minted
+from extauthz.mintbody import TRANSCRIPTION, Minted, MintRequest, parse_minted
 from extauthz.providers import provider_of
 from extauthz.safety import SAFETY_IDENTIFIER, SafetyIdentifiers
 from extauthz.sessions import session_for
 from ringback.secrets import Secret
 from ringback.settings import Settings
-from ringback.upstream import UpstreamTimeoutError, error_of
+from ringback.upstream import UpstreamAnswerError, UpstreamTimeoutError, error_of
+
+_NO_TRANSCRIPTION: Final = {
+    "message": "The provider of this model has no transcription sessions. Name another model.",
+    "param": "session.type",
+    "code": "invalid_body",
+}
 
 
 class MintRequests:
@@ -71,7 +78,8 @@ class MintRequests:
         """
         provider = provider_of(deployment)
         if request.session_type == TRANSCRIPTION and not provider.TRANSCRIBES:
-            raise InvalidBodyError("session.type", 'this model serves only "realtime".')
+            # As if the provider had said so: no other try, and no fault of the deployment.
+            raise UpstreamAnswerError(400, _NO_TRANSCRIPTION, {})
         lifetime_s = self._settings.token.max_lifetime_s
         body = provider.mint_body(
             session_for(request, deployment, admitted.further), request.expires_within(lifetime_s)

@@ -11,6 +11,7 @@ from extauthz.credentials import bearer_credential
 from extauthz.decision import Decision, RequestFacts
 from extauthz.errors import AuthError
 from extauthz.metrics import TOKENS_REFUSED
+from extauthz.safety import SAFETY_IDENTIFIER, SafetyIdentifiers
 from ringback.contract import CALLS_PATHS
 from ringback.tokens.claims import CallClaims
 from ringback.tokens.errors import TokenError
@@ -25,6 +26,7 @@ class Calls:
         admission: Looks at the token's key again.
         sealer: From `ringback.tokens.token_sealer`.
         now: The time in seconds since the epoch.
+        safety: Says what providers are told of who calls.
     """
 
     name: Final = "calls"
@@ -35,11 +37,13 @@ class Calls:
         admission: Admission,
         sealer: Sealer,
         now: Callable[[], float],
+        safety: SafetyIdentifiers | None = None,
     ) -> None:
         self._configuration = configuration
         self._admission = admission
         self._sealer = sealer
         self._now = now
+        self._safety = safety or SafetyIdentifiers()
 
     def serves(self, request: RequestFacts) -> bool:
         """Tell whether a request is for this endpoint."""
@@ -57,9 +61,14 @@ class Calls:
             TOKENS_REFUSED.labels("key").inc()
             raise TokenRefusedError from None
         check_form(request)
+        identifier = self._safety.of(
+            request.headers.get(SAFETY_IDENTIFIER), key_hash=key.hash, user=key.user
+        )
         deployment = self._configuration().catalogue.by_id(claims.deployment)
         try:
-            allowed = allow_call(claims, deployment, request.headers)
+            allowed = allow_call(
+                claims, deployment, request.headers, query=request.query, identifier=identifier
+            )
         except DeploymentGoneError:
             TOKENS_REFUSED.labels("deployment").inc()
             raise

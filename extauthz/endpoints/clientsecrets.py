@@ -5,8 +5,9 @@ from typing import Final
 
 from extauthz.admission import Admission
 from extauthz.decision import Decision, Labels, RequestFacts, refuse
-from extauthz.mint import SAFETY_IDENTIFIER, Minter, MintFailedError
+from extauthz.mint import Minter, MintFailedError
 from extauthz.mintbody import parse_mint_request
+from extauthz.safety import SAFETY_IDENTIFIER
 from ringback.contract import CLIENT_SECRETS_PATHS
 from ringback.errors import ApiError
 
@@ -35,7 +36,7 @@ class ClientSecrets:
         labels = Labels("", key.alias, key.hash, key.team, key.user)
         try:
             wanted = parse_mint_request(request.body)
-            admitted = await self._admission.admit(key, wanted.model)
+            admitted = await self._admission.admit(key, wanted.model, wanted.further_models)
             labels = replace(labels, model=admitted.group)
             identifier = request.headers.get(SAFETY_IDENTIFIER)
             with self._admission.in_flight(key):

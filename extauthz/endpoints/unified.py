@@ -14,8 +14,9 @@ from extauthz.admission import Admission
 from extauthz.calls import allow_call
 from extauthz.credentials import AUTHORIZATION
 from extauthz.decision import Allow, Decision, Labels, RequestFacts, refuse
-from extauthz.mint import SAFETY_IDENTIFIER, Minter, MintFailedError
+from extauthz.mint import Minter, MintFailedError
 from extauthz.mintbody import InvalidBodyError, MintRequest, parse_session
+from extauthz.safety import SAFETY_IDENTIFIER
 from ringback.callform import is_form, parse_call_form
 from ringback.contract import CALLS_PATHS, OUTCOME_KEY_CALL, TOKEN_PREFIX
 from ringback.errors import ApiError
@@ -53,7 +54,7 @@ class UnifiedCalls:
         labels = Labels("", key.alias, key.hash, key.team, key.user)
         try:
             wanted = _read(request)
-            admitted = await self._admission.admit(key, wanted.model)
+            admitted = await self._admission.admit(key, wanted.model, wanted.further_models)
             labels = replace(labels, model=admitted.group)
             identifier = request.headers.get(SAFETY_IDENTIFIER)
             with self._admission.in_flight(key):
@@ -63,7 +64,13 @@ class UnifiedCalls:
             return refuse(error, labels)
         except ApiError as error:
             return refuse(error, replace(labels, outcome=error.code))
-        allowed = allow_call(made.claims, made.deployment, request.headers)
+        allowed = allow_call(
+            made.claims,
+            made.deployment,
+            request.headers,
+            query=request.query,
+            identifier=made.identifier,
+        )
         return _as_key_call(allowed, key.sdp_policy)
 
 

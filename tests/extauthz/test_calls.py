@@ -125,7 +125,6 @@ def test_headers_leave_by_an_allow_list() -> None:
         ":scheme",
         "content-length",
         "content-type",
-        "openai-safety-identifier",
         "x-forwarded-proto",  # the route removes it
         "x-request-id",
     }

@@ -14,7 +14,6 @@ from extauthz.egress import Egress
 from extauthz.errors import KeySourceUnavailableError
 from extauthz.keys import KeyQuery, MasterKeySource, VirtualKey, hash_key
 from extauthz.keys.keyfile import KeyFileSource, save_keys
-from extauthz.mint import Minter
 from helpers.authz import (
     AZURE,
     EPHEMERAL_KEY,
@@ -27,6 +26,7 @@ from helpers.authz import (
     sealer,
     settings,
 )
+from helpers.authz import minter as make_minter
 from helpers.listener import Listener, listening
 from ringback.contract import CALLS_PATHS, CLIENT_SECRETS_PATHS
 from ringback.secrets import Secret
@@ -50,7 +50,7 @@ class House:
         self.keys = KeyFileSource(self.path)
         self.master = MasterKeySource(Secret(MASTER))
         self.configuration = configuration(self.master, self.keys)
-        minter = Minter(egress, SEALER, settings(), self.clock)
+        minter = make_minter(egress, SEALER, settings(), self.clock)
         self.gate = gate(lambda: self.configuration, minter, SEALER, self.clock)
 
     def set_keys(self, *keys: VirtualKey) -> None:

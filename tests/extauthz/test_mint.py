@@ -10,10 +10,11 @@ from extauthz.decision import Answer, Labels
 from extauthz.deployments import Deployment, Origin
 from extauthz.egress import Egress
 from extauthz.keys import VirtualKey
-from extauthz.mint import InvalidSafetyIdentifierError, Minter
 from extauthz.mintbody import parse_mint_request
 from extauthz.providers.base import USER_AGENT
+from extauthz.safety import InvalidSafetyIdentifierError
 from helpers.authz import AZURE, EPHEMERAL_KEY, NOW, OPENAI, Clock, sealer, settings
+from helpers.authz import minter as make_minter
 from helpers.listener import Listener, listening
 from ringback.errors import ApiError
 from ringback.secrets import Secret
@@ -42,7 +43,7 @@ class Setup:
         **values: Any,
     ) -> Answer:
         """Mint once, with these settings."""
-        minter = Minter(self.egress, SEALER, settings(**values), self.clock)
+        minter = make_minter(self.egress, SEALER, settings(**values), self.clock)
         admitted = Admitted(key, deployment.model_name, (deployment,))
         return await minter.mint(parse_mint_request(body), admitted, safety_identifier)
 

@@ -1,7 +1,7 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -25,9 +25,10 @@ from extauthz.discovery import ClusterDiscovery
 from extauthz.egress import Egress
 from extauthz.keys import KeyQuery, KeySources, MasterKeySource, VirtualKey
 from extauthz.keys.stores import KeyStores
-from extauthz.mint import Minter
+from extauthz.routing import Router
 from extauthz.service import ExtAuthz
 from helpers.authz import EPHEMERAL_KEY, OPENAI, Clock, Config, gate, sealer, settings, write_config
+from helpers.authz import minter as make_minter
 from helpers.listener import Listener, Turn, listening
 from helpers.recording import JSON, Reply
 from ringback.secrets import Secret
@@ -49,7 +50,7 @@ class Service:
         write_config(self.config, entry, general_settings={"master_key": MASTER})
         self.settings = settings(config_file=self.config)
         self.configuration: Callable[[], Configuration] | None = None
-        self.choose: Callable[[Sequence[Deployment]], Deployment] = lambda found: found[0]
+        self.router = Router()
         self.port = 0
         # Requests that are under way when the server stops; the channel waits for them.
         self.asked: list[asyncio.Task[CheckResponse]] = []
@@ -62,7 +63,7 @@ class Service:
         configuration = load_configuration(self.settings, stores)
         discovery = ClusterDiscovery(snapshot_of(configuration.origins, self.settings.upstream))
         keeper = ConfigurationKeeper(configuration, self.settings, discovery)
-        minter = Minter(egress, seal, self.settings, self.clock, self.choose)
+        minter = make_minter(egress, seal, self.settings, self.clock, router=self.router)
         current = self.configuration or (lambda: keeper.current)
         decider = gate(current, minter, seal, self.clock)
         service = ExtAuthz(decider, keeper, discovery, egress, stores)
@@ -201,7 +202,7 @@ MARKED = RuntimeError("sk-marker")
         pytest.param(
             {
                 "configuration": configured(GOOD_KEYS),
-                "choose": fail_with(KeyError("sk-marker")),
+                "router": Router(fail_with(KeyError("sk-marker"))),
             },
             "KeyError",
             id="choice",

@@ -11,13 +11,18 @@ from extauthz.catalogue import Catalogue
 from extauthz.configuration import Configuration
 from extauthz.decision import RequestFacts
 from extauthz.deployments import Deployment, Origin
+from extauthz.egress import Egress
 from extauthz.endpoints.calls import Calls
 from extauthz.endpoints.clientsecrets import ClientSecrets
 from extauthz.endpoints.ready import Ready
 from extauthz.endpoints.unified import UnifiedCalls
+from extauthz.entra import EntraTokens, log_in_through
 from extauthz.gate import Gate
 from extauthz.keys import KeySource, KeySources
 from extauthz.mint import Minter
+from extauthz.mintrequest import MintRequests
+from extauthz.routing import Router
+from extauthz.safety import SafetyIdentifiers
 from ringback.secrets import Secret
 from ringback.settings import Settings, TokenSettings
 from ringback.tokens import token_sealer
@@ -93,6 +98,21 @@ def gate(
             Ready(),
         ]
     )
+
+
+def minter(
+    egress: Egress,
+    sealer: Sealer,
+    settings: Settings,
+    now: Callable[[], float],
+    *,
+    router: Router | None = None,
+    safety: SafetyIdentifiers | None = None,
+) -> Minter:
+    """Return what mints at deployments that have keys."""
+    tokens = EntraTokens(log_in_through(egress), now)
+    requests = MintRequests(egress, tokens, safety or SafetyIdentifiers(), settings)
+    return Minter(requests, sealer, settings, now, router=router)
 
 
 def settings(**values: Any) -> Settings:
