@@ -8,6 +8,7 @@ from typing import Final
 
 from extauthz.access import (
     Wanted,
+    check_address,
     check_budgets,
     check_key,
     check_model,
@@ -82,11 +83,12 @@ class Admission:
 
         Raises:
             AuthError: If there is none: 401; if its team is gone: 404; if it may not call the
-                path: 403.
+                path, or not from this address: 403.
             KeySourceUnavailableError: If nobody can tell: 503.
         """
-        key_header = self._configuration().general.key_header
-        credential = caller_credential(request.headers, key_header)
+        general = self._configuration().general
+        check_address(request.address, general.allowed_ips)
+        credential = caller_credential(request.headers, general.key_header)
         key = await self._find(KeyQuery(hash_key(credential), credential))
         check_route(key, request.path)
         check_owners(key)

@@ -15,6 +15,7 @@ class RequestFacts:
         method: Upper case.
         path: Normalised by Envoy, without the query.
         query: What stands behind the question mark, as it came.
+        address: IP address of the downstream, as Envoy believes it.
         headers: Names in lower case; repeated lines are joined by a comma.
         body: The whole body where the route sends it to us, else empty.
     """
@@ -24,6 +25,7 @@ class RequestFacts:
     headers: Mapping[str, str]
     body: bytes = b""
     query: str = ""
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True)

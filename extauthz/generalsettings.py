@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 
 from extauthz.fields import MAX_SECRET_CHARS, Field
@@ -13,6 +14,8 @@ _ZERO: Final = re.compile(r"0+(\.0*)?")
 _DATABASE_VARIABLE: Final = "DATABASE_URL"
 # LiteLLM's default since it tells a budget from a rate limit.
 BUDGET_STATUS: Final = 422
+
+Address = IPv4Address | IPv6Address
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,7 @@ class GeneralSettings:
             (``apply_user_budget_to_team_keys``).
         budget_status: The status of an answer when a budget is used up
             (``litellm_settings.budget_exceeded_status_code``).
+        allowed_ips: Where keys may be used (``allowed_ips``); None for anywhere.
         max_budget: What all keys together may spend, in US dollars
             (``litellm_settings.max_budget``); None is no limit.
     """
@@ -39,6 +43,7 @@ class GeneralSettings:
     user_budget_for_team_keys: bool = False
     budget_status: int = BUDGET_STATUS
     max_budget: float | None = None
+    allowed_ips: frozenset[Address] | None = None
 
 
 # What holds where a configuration says nothing.
@@ -64,7 +69,19 @@ def parse_general(general_settings: Field, litellm_settings: Field) -> GeneralSe
         budget_status=_status(litellm_settings.child("budget_exceeded_status_code")),
         # LiteLLM's 0 means that there is none.
         max_budget=_number(litellm_settings.child("max_budget")) or None,
+        allowed_ips=_addresses(general_settings.child("allowed_ips")),
     )
+
+
+def parse_address(text: str) -> Address:
+    """Parse an IP address; one of IPv4 inside IPv6 is one of IPv4.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    address = ip_address(text)
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address
 
 
 def _number(field: Field) -> float | None:
@@ -73,6 +90,18 @@ def _number(field: Field) -> float | None:
     if text is not None and _ZERO.fullmatch(text):
         return 0.0
     return field.positive_number()
+
+
+def _addresses(field: Field) -> frozenset[Address] | None:
+    if field.value is None:
+        return None
+    addresses = set()
+    for item in field.items():
+        try:
+            addresses.add(parse_address(item.required_text("write an IP address")))
+        except ValueError:
+            item.problem("expected one IP address, as in LiteLLM; no network and no name")
+    return frozenset(addresses)
 
 
 def _header(field: Field) -> str | None:

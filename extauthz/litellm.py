@@ -28,10 +28,10 @@ _SECTIONS: Final = frozenset(
 )
 # Fields that change in LiteLLM who may call or where a request goes, and change nothing here.
 _NOT_USED: Final[tuple[tuple[str, str], ...]] = (
-    ("general_settings", "allowed_ips"),
     ("general_settings", "allowed_routes"),
     ("general_settings", "custom_auth"),
     ("general_settings", "enable_jwt_auth"),
+    ("general_settings", "use_x_forwarded_for"),
 )
 
 

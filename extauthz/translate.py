@@ -34,6 +34,7 @@ def read_request(message: CheckRequest) -> RequestFacts:
         query=query,
         headers=dict(http.headers),
         body=http.raw_body or http.body.encode(),
+        address=message.attributes.source.address.socket_address.address,
     )
 
 

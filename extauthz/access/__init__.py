@@ -3,6 +3,7 @@
 Each rule raises its error or says nothing. `extauthz.admission` calls them in order.
 """
 
+from extauthz.access.addresses import check_address
 from extauthz.access.budgets import check_budgets
 from extauthz.access.identity import check_key, check_owners
 from extauthz.access.models import ALL_MODELS, Wanted, check_model, resolve
@@ -11,6 +12,7 @@ from extauthz.access.routes import check_route
 __all__ = [
     "ALL_MODELS",
     "Wanted",
+    "check_address",
     "check_budgets",
     "check_key",
     "check_model",

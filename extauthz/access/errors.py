@@ -127,6 +127,20 @@ class ProjectBlockedError(AuthError):
         return "The project of this API key is blocked. Ask your platform team to unblock it."
 
 
+class AddressDeniedError(AuthError):
+    """Keys may not be used from where the request comes: 403."""
+
+    http_status = 403
+    code = "address_denied"
+    headers: Mapping[str, str] = _NO_HEADERS
+
+    def __str__(self) -> str:
+        return (
+            "API keys may not be used from this address. "
+            "Call from another network, or ask your platform team to allow this one."
+        )
+
+
 class RouteDeniedError(AuthError):
     """The key's ``allowed_routes`` do not name the path: 403."""
 

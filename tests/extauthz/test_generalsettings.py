@@ -1,3 +1,4 @@
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
@@ -31,6 +32,7 @@ def test_all_fields_are_read() -> None:
         "user_api_key_cache_ttl": 30,
         "litellm_key_header_name": "X-Foo",
         "apply_user_budget_to_team_keys": True,
+        "allowed_ips": ["203.0.113.7", "::ffff:192.0.2.1", "2001:db8::1"],
         "something_else": [1],
     }
     litellm = {"budget_exceeded_status_code": 429, "max_budget": 100.5, "drop_params": True}
@@ -42,6 +44,7 @@ def test_all_fields_are_read() -> None:
             user_budget_for_team_keys=True,
             budget_status=429,
             max_budget=100.5,
+            allowed_ips=frozenset(map(ip_address, ("203.0.113.7", "192.0.2.1", "2001:db8::1"))),
         ),
         [],
     )
@@ -119,6 +122,13 @@ def test_other_forms_are_read(general: Any, litellm: Any, expected: GeneralSetti
             {"max_budget": -1},
             "f: litellm_settings.max_budget: expected a number above 0",
             id="budget",
+        ),
+        pytest.param(
+            {"allowed_ips": ["10.0.0.0/8"]},
+            None,
+            "f: general_settings.allowed_ips[0]: expected one IP address, as in LiteLLM; no "
+            "network and no name",
+            id="network",
         ),
         # Pathological
         pytest.param(None, [1], "f: litellm_settings: expected `name: value` lines", id="list"),

@@ -277,10 +277,10 @@ def test_files_are_included(tmp_path: Path) -> None:
         ),
         pytest.param(
             "router_settings: {model_group_alias: {m: m}, retry_policy: {x: 1}}\n"
-            "general_settings: {allowed_ips: [127.0.0.1], custom_auth: a.b}",
+            "general_settings: {use_x_forwarded_for: true, custom_auth: a.b}",
             [
-                "general_settings.allowed_ips: not used by this version",
                 "general_settings.custom_auth: not used by this version",
+                "general_settings.use_x_forwarded_for: not used by this version",
                 (
                     "router_settings.model_group_alias.m: hides the model_name of the same name, "
                     "as in LiteLLM"

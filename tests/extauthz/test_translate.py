@@ -83,6 +83,13 @@ def test_a_request_is_read(http: dict[str, Any], facts: RequestFacts) -> None:
     assert read_request(check_request(**http)) == facts
 
 
+def test_the_address_of_the_downstream_is_read() -> None:
+    """It is the one that Envoy believes, not what a header claims."""
+    message = check_request(headers={"x-forwarded-for": "192.0.2.1"})
+    message.attributes.source.address.socket_address.address = "203.0.113.7"
+    assert read_request(message).address == "203.0.113.7"
+
+
 def test_an_empty_message_is_a_request_of_nothing() -> None:
     """A CheckRequest without any attributes names nothing that is served."""
     assert read_request(CheckRequest()) == RequestFacts("", "", {})

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 import pytest
 
 from extauthz.access.errors import (
+    AddressDeniedError,
     BudgetExceededError,
     KeyBlockedError,
     KeyExpiredError,
@@ -106,6 +107,17 @@ CHALLENGE = {"www-authenticate": "Bearer"}
             CHALLENGE,
             "The project of this API key is blocked. Ask your platform team to unblock it.",
             id="project-blocked",
+        ),
+        pytest.param(
+            AddressDeniedError(),
+            403,
+            "auth_error",
+            None,
+            "address_denied",
+            {},
+            "API keys may not be used from this address. "
+            "Call from another network, or ask your platform team to allow this one.",
+            id="address-denied",
         ),
         pytest.param(
             RouteDeniedError(),
