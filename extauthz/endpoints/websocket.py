@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Final
 
 from extauthz.admission import Admission
-from extauthz.calls import TokenRefusedError
+from extauthz.calls import DeploymentGoneError
 from extauthz.catalogue import Catalogue
 from extauthz.configuration import Configuration
 from extauthz.decision import Decision, Labels, RequestFacts, refuse
@@ -126,7 +126,7 @@ def _deployment_of(claims: CallClaims, wanted: WebSocketQuery, catalogue: Catalo
 
     Raises:
         InvalidQueryError: If the query names another model: 400.
-        TokenRefusedError: If the deployment is gone or has moved: 401.
+        DeploymentGoneError: If the deployment is gone or has moved: 401.
     """
     if wanted.model not in {None, claims.model, claims.asked} and (
         catalogue.resolve(str(wanted.model), claims.team) != claims.model
@@ -137,7 +137,7 @@ def _deployment_of(claims: CallClaims, wanted: WebSocketQuery, catalogue: Catalo
     for deployment in group.deployments if group else ():
         if deployment.id == claims.deployment and _is_where(claims, deployment):
             return deployment
-    raise TokenRefusedError
+    raise DeploymentGoneError
 
 
 def _is_where(claims: CallClaims, deployment: Deployment) -> bool:

@@ -11,14 +11,19 @@ from typing import Any, Final
 
 import yaml
 
+from ringback.cli.passthrough import passthrough_routes
 from ringback.contract import EGRESS_LISTENER, INGRESS_LISTENER
 from ringback.errors import StartError
+from ringback.settings import WebSocketSettings
 from ringback.settings.origins import origin_regex
 
 # A message as its JSON form: https://protobuf.dev/programming-guides/json/
 Json = dict[str, Any]
 
 PLAYGROUND_ROUTE: Final = "playground"
+_WEBSOCKET_ROUTE: Final = "upstream_websocket"
+# Fields of Envoy whose names betterproto2 does not find when it reads JSON.
+_UNREADABLE: Final = frozenset({"consecutive_5xx", "enforcing_consecutive_5xx"})
 _VIRTUAL_HOST: Final = "ringback"
 _RUNTIME_LAYER: Final = "ringback"
 _CORS_FILTER: Final = "envoy.filters.http.cors"
@@ -62,6 +67,11 @@ class Changes:
         cors_origins: Patterns as in the setting of the same name.
         playground: The page to serve, or None to serve none.
         upstreams: Clusters that take the place of those from CDS.
+        websocket: How long WebSockets may last.
+        passthrough: The cluster that gets everything but realtime, from
+            `ringback.cli.passthrough.passthrough_cluster`.
+        passthrough_timeout_s: How long a request to it may take to arrive, and how long nothing
+            may move in an answer.
     """
 
     ingress: Address | None = None
@@ -71,6 +81,9 @@ class Changes:
     cors_origins: Sequence[str] | None = None
     playground: Path | None = None
     upstreams: Sequence[Json] | None = None
+    websocket: WebSocketSettings | None = None
+    passthrough: Json | None = None
+    passthrough_timeout_s: float = 600
 
 
 def read_bootstrap(path: Path) -> Json:
@@ -107,10 +120,31 @@ def adapt_bootstrap(bootstrap: Json, changes: Changes) -> Json:
     if changes.cors_origins is not None:
         _allow_origins(adapted, [origin_regex(origin) for origin in changes.cors_origins])
     _switch_playground(adapted, changes.playground)
+    if changes.websocket is not None:
+        _limit_websockets(adapted, changes.websocket)
+    if changes.passthrough is not None:
+        _pass_through(adapted, changes.passthrough, changes.passthrough_timeout_s)
     if changes.upstreams is not None:
         adapted.pop("dynamic_resources", None)
         adapted["static_resources"]["clusters"] += changes.upstreams
     return adapted
+
+
+def _limit_websockets(bootstrap: Json, settings: WebSocketSettings) -> None:
+    routes = _virtual_host(bootstrap)["routes"]
+    route = _part(_named(routes, _WEBSOCKET_ROUTE, (INGRESS_LISTENER, "routes")), "route")
+    route["idle_timeout"] = f"{settings.idle_timeout_s:g}s"
+    route["max_stream_duration"] = {"max_stream_duration": f"{settings.max_duration_s:g}s"}
+
+
+def _pass_through(bootstrap: Json, cluster: Json, timeout_s: float) -> None:
+    bootstrap["static_resources"]["clusters"].append(cluster)
+    routes = _virtual_host(bootstrap)["routes"]
+    (*_, last) = routes
+    routes[-1:] = [*passthrough_routes(timeout_s, last), last]
+    # The listener's, for all routes: there is no other.
+    for manager in _ingress_managers(bootstrap):
+        manager["request_timeout"] = f"{timeout_s:g}s"
 
 
 def check_types(bootstrap: Json) -> None:
@@ -125,7 +159,7 @@ def check_types(bootstrap: Json) -> None:
     for name in sorted({url.rpartition("/")[2] for url in _type_urls(bootstrap)}):
         importlib.import_module(f"envoy_data_plane.{name.rpartition('.')[0]}")
     module = importlib.import_module("envoy_data_plane.envoy.config.bootstrap.v3")
-    module.Bootstrap.from_dict(bootstrap)
+    module.Bootstrap.from_dict(_without(bootstrap, _UNREADABLE))
 
 
 def _allow_origins(bootstrap: Json, regexes: Sequence[str]) -> None:
@@ -159,13 +193,17 @@ def _virtual_host(bootstrap: Json) -> Json:
 
 def _ingress_parts(bootstrap: Json, *path: str) -> list[Json]:
     """Return what a list of the listener's connection manager holds."""
+    holders = [_part(manager, *path[:-1]) for manager in _ingress_managers(bootstrap)]
+    return [part for holder in holders for part in holder.get(path[-1], [])]
+
+
+def _ingress_managers(bootstrap: Json) -> list[Json]:
     listener = _static(bootstrap, "listeners", INGRESS_LISTENER)
-    managers = [
-        _part(network_filter["typed_config"], *path[:-1])
+    return [
+        network_filter["typed_config"]
         for chain in listener.get("filter_chains", [])
         for network_filter in chain.get("filters", [])
     ]
-    return [part for manager in managers for part in manager.get(path[-1], [])]
 
 
 def _static(bootstrap: Json, kind: str, name: str) -> Json:
@@ -209,6 +247,14 @@ def _type_urls(value: Any) -> Iterator[str]:
     if isinstance(value, list):
         for item in value:
             yield from _type_urls(item)
+
+
+def _without(value: Any, names: frozenset[str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _without(item, names) for key, item in value.items() if key not in names}
+    if isinstance(value, list):
+        return [_without(item, names) for item in value]
+    return value
 
 
 def _copy(value: Any) -> Any:

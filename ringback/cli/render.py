@@ -10,7 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from ringback.cli.bootstrap import Json
-    from ringback.settings import Settings
+    from ringback.settings import Settings, UpstreamSettings
 
 app = typer.Typer(help="Write configuration out.", no_args_is_help=True)
 
@@ -68,33 +68,37 @@ def render_bootstrap(config: Path | None, settings_file: Path | None) -> str:
         StartError: If a file cannot be used.
     """
     from ringback.cli.bootstrap import Changes, adapt_bootstrap, check_types, read_bootstrap
+    from ringback.cli.passthrough import passthrough_cluster
+    from ringback.cli.plan import find_ca_file
     from ringback.paths import envoy_dir
     from ringback.settings import load_settings
 
     settings = load_settings(settings_file)
     folder = envoy_dir()
+    ca_file = {"ca_file": find_ca_file(settings.upstream)}
+    upstream = settings.upstream.model_copy(update=ca_file)
     changes = Changes(
         cors_origins=settings.cors_origins,
         playground=folder / "playground.html" if settings.playground else None,
-        upstreams=_upstreams(config, settings) if config else None,
+        websocket=settings.websocket,
+        passthrough=passthrough_cluster(settings, upstream),
+        passthrough_timeout_s=settings.passthrough.timeout_s,
+        upstreams=_upstreams(config, settings, upstream) if config else None,
     )
     bootstrap = adapt_bootstrap(read_bootstrap(folder / "envoy.yaml"), changes)
     check_types(bootstrap)
     return _header(is_static=config is not None) + _to_yaml(bootstrap)
 
 
-def _upstreams(config: Path, settings: "Settings") -> "list[Json]":
+def _upstreams(config: Path, settings: "Settings", upstream: "UpstreamSettings") -> "list[Json]":
     from betterproto2 import Casing
 
     from extauthz.clusters import build_clusters
     from extauthz.litellm import load_config
     from extauthz.services import service_origins
-    from ringback.cli.plan import find_ca_file
 
-    upstream = settings.upstream
-    upstream = upstream.model_copy(update={"ca_file": find_ca_file(upstream)})
     loaded = load_config(config, os.environ)
-    origins = {deployment.origin for deployment in loaded.deployments}
+    origins = {origin for deployment in loaded.deployments for origin in deployment.origins}
     clusters = build_clusters(origins | service_origins(settings, loaded), upstream)
     return [cluster.to_dict(casing=Casing.SNAKE) for cluster in clusters]
 

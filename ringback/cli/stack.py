@@ -23,6 +23,7 @@ from ringback.cli.children import (
 )
 from ringback.cli.demo import write_demo
 from ringback.cli.folders import Folders
+from ringback.cli.passthrough import passthrough_cluster
 from ringback.cli.plan import StackOptions, read_inputs
 from ringback.cli.ports import Wanted, take_ports
 from ringback.cli.readiness import (
@@ -234,12 +235,18 @@ class Stack:
         endpoints: dict[str, list[str]] = {}
         for worker in self._workers:
             endpoints.setdefault(worker.service, []).append(worker.address)
+        settings = self.inputs.settings
+        ca_file = {"ca_file": self.inputs.ca_file}
+        upstream = settings.upstream.model_copy(update=ca_file)
         changes = Changes(
             ingress=self._ingress,
             egress=self._egress,
             admin=self._admin,
             endpoints=endpoints,
-            cors_origins=self.inputs.settings.cors_origins,
+            cors_origins=settings.cors_origins,
+            websocket=settings.websocket,
+            passthrough=passthrough_cluster(settings, upstream),
+            passthrough_timeout_s=settings.passthrough.timeout_s,
             playground=folder / "playground.html" if self.inputs.has_playground else None,
         )
         return adapt_bootstrap(read_bootstrap(folder / "envoy.yaml"), changes)

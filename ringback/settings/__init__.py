@@ -7,6 +7,7 @@ A variable beats the file; nested names are joined by two underscores
 from ringback.settings.load import SettingsError, load_settings
 from ringback.settings.model import Settings
 from ringback.settings.origins import check_origin_pattern
+from ringback.settings.passthrough import PassthroughSettings
 from ringback.settings.sections import (
     MIN_SECRET_CHARS,
     PROVIDER_MAX_LIFETIME_S,
@@ -15,16 +16,19 @@ from ringback.settings.sections import (
     TokenSettings,
     UpstreamSettings,
 )
+from ringback.settings.websocket import WebSocketSettings
 
 __all__ = [
     "MIN_SECRET_CHARS",
     "PROVIDER_MAX_LIFETIME_S",
+    "PassthroughSettings",
     "ReloadSettings",
     "Section",
     "Settings",
     "SettingsError",
     "TokenSettings",
     "UpstreamSettings",
+    "WebSocketSettings",
     "check_origin_pattern",
     "load_settings",
 ]

@@ -1,9 +1,11 @@
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
+from extauthz.callcontrol import NoSuchCallError, parse_control_path
+from extauthz.providers.base import Verb
 from helpers.envoylint import (
     Json,
     http_filter,
@@ -18,6 +20,8 @@ from helpers.envoyproc import BOOTSTRAP
 from ringback import contract
 from ringback.cli.bootstrap import read_bootstrap
 from ringback.paths import envoy_dir
+from ringback.settings import WebSocketSettings
+from ringback.upstream import UpstreamRefusedError, UpstreamTimeoutError
 
 pytestmark = pytest.mark.dataplane
 
@@ -41,6 +45,12 @@ LOGGED_OF_AUTHZ = {
 def bootstrap() -> Json:
     """A copy of envoy/envoy.yaml that the test may change."""
     return read_bootstrap(BOOTSTRAP)
+
+
+def regex_of(bootstrap: Json, name: str) -> str:
+    """Return the expression of the first route of a name."""
+    found = next(route for route in routes(bootstrap) if route["name"] == name)
+    return str(found["match"]["safe_regex"]["regex"])
 
 
 def interlock(bootstrap: Json, name: str) -> Json:
@@ -130,7 +140,7 @@ def test_internal_headers_are_named_alike(bootstrap: Json) -> None:
     removed = [m["remove_on_match"]["key_matcher"] for m in early["typed_config"]["mutations"]]
     assert {"prefix": contract.INTERNAL_HEADER_PREFIX} in removed
     for listener in (contract.INGRESS_LISTENER, contract.EGRESS_LISTENER):
-        upstream = routes(bootstrap, listener)[0]
+        upstream = named(routes(bootstrap, listener), "upstream")
         assert upstream["route"]["cluster_header"] == contract.CLUSTER_HEADER
         assert upstream["match"]["headers"] == [
             {
@@ -138,7 +148,8 @@ def test_internal_headers_are_named_alike(bootstrap: Json) -> None:
                 "string_match": {"prefix": contract.UPSTREAM_CLUSTER_PREFIX},
             }
         ]
-    assert contract.CLUSTER_HEADER in routes(bootstrap)[0]["request_headers_to_remove"]
+    removed = named(routes(bootstrap), "upstream")["request_headers_to_remove"]
+    assert contract.CLUSTER_HEADER in removed
     egress = manager(bootstrap, contract.EGRESS_LISTENER)
     assert contract.CLUSTER_HEADER in egress["route_config"]["request_headers_to_remove"]
     (mapper,) = egress["local_reply_config"]["mappers"]
@@ -156,14 +167,47 @@ def test_paths_are_those_of_the_services(bootstrap: Json) -> None:
             post = route["name"] in POSTS
             assert method["name"] == ":method"
             assert method["string_match"] == {"exact": "POST" if post else "GET"}
+    assert paths["websocket"] == contract.WEBSOCKET_PATHS
     assert paths["client_secrets"] == contract.CLIENT_SECRETS_PATHS
     assert paths["transcription_sessions"] == contract.TRANSCRIPTION_SESSIONS_PATHS
     assert paths["calls"] == paths["calls_form"] == contract.CALLS_PATHS
     assert paths["ready"] == {contract.READY_PATH}
-    other = named(routes(bootstrap), "method_not_allowed")["match"]["safe_regex"]["regex"]
+    other = regex_of(bootstrap, "method_not_allowed")
     for name in POSTS:
         assert all(re.fullmatch(other, path) for path in paths[name])
     assert not re.fullmatch(other, contract.READY_PATH)
+
+
+def test_commands_are_those_of_extauthz(bootstrap: Json) -> None:
+    """Envoy asks extauthz about the commands that it knows, and none else."""
+    regex = regex_of(bootstrap, "call_control")
+    for prefix in contract.API_PREFIXES:
+        for verb in get_args(Verb):
+            path = f"{prefix}/calls/rtc_x/{verb}"
+            assert re.fullmatch(regex, path)
+            assert parse_control_path(path) == ("rtc_x", verb)
+    for path in ("/v1/realtime/calls/rtc_x/mute", "/v1/realtime/calls/a/b/hangup"):
+        assert not re.fullmatch(regex, path)
+        assert parse_control_path(path) is None
+
+
+def test_websockets_meet_in_their_names(bootstrap: Json) -> None:
+    """The route of WebSockets, its limits and its words are what the code says."""
+    route = named(routes(bootstrap), "upstream_websocket")
+    matches = {header["name"]: header["string_match"] for header in route["match"]["headers"]}
+    assert matches[contract.ROUTE_HEADER] == {"exact": contract.ROUTE_WEBSOCKET}
+    assert {contract.CLUSTER_HEADER, contract.ROUTE_HEADER} <= {*route["request_headers_to_remove"]}
+    limits = WebSocketSettings()
+    assert route["route"]["idle_timeout"] == f"{limits.idle_timeout_s:g}s"
+    assert route["route"]["max_stream_duration"] == {
+        "max_stream_duration": f"{limits.max_duration_s:g}s"
+    }
+    override = route["typed_per_filter_config"][ANSWER_INTERLOCK]
+    script = override["source_code"]["inline_string"]
+    assert f'get("{contract.AUTHZ_NAMESPACE}")' in script
+    assert f"decision.{contract.SUBPROTOCOL}" in script
+    for error in (NoSuchCallError(), UpstreamRefusedError(), UpstreamTimeoutError()):
+        assert f'{error.http_status}, "{error.type}", "{error.code}", "{error}"' in script
 
 
 def test_forms_and_nothing_else_are_shown_to_extauthz(bootstrap: Json) -> None:
@@ -319,6 +363,17 @@ def change_route(name: str, **fields: Any) -> Callable[[Json], None]:
             id="void-timeout",
         ),
         pytest.param(drop("connect_timeout"), id="no-connect-timeout"),
+        pytest.param(drop("idle_timeout"), id="endless-websockets"),
+        pytest.param(
+            change_route("upstream_websocket", match={"prefix": "/", "headers": []}),
+            id="open-websockets",
+        ),
+        pytest.param(
+            change_route(
+                "upstream_websocket", typed_per_filter_config={"proc_interlock": {"rbac": {}}}
+            ),
+            id="unchecked-websockets",
+        ),
         pytest.param(drop("request_headers_timeout"), id="slowloris"),
         pytest.param(change_all("address", {"socket_address": {"address": "0.0.0.0"}}), id="open"),
         pytest.param(change_all("request_body_mode", "STREAMED"), id="streamed-offer"),

@@ -3,7 +3,17 @@
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from ringback.contract import EGRESS_LISTENER, INGRESS_LISTENER
+from ringback.cli.passthrough import PASSTHROUGH
+from ringback.contract import (
+    AUTHZ_NAMESPACE,
+    CLUSTER_HEADER,
+    EGRESS_LISTENER,
+    INGRESS_LISTENER,
+    OUTCOME,
+    OUTCOME_SIDEBAND,
+    OUTCOME_WEBSOCKET,
+    ROUTE_HEADER,
+)
 
 Json = dict[str, Any]
 
@@ -22,6 +32,9 @@ _FILTERS: Final = (
     "proc_interlock",
     "envoy.filters.http.router",
 )
+# The route that takes WebSockets upstream, and what it may say of filters.
+_WEBSOCKET: Final = "upstream_websocket"
+_WEBSOCKET_OVERRIDES: Final = {"proc_interlock", "answer_interlock"}
 # Fields that let requests pass unchecked if they have any other value, wherever they stand.
 _FIXED: Final[dict[str, object]] = {
     "failure_mode_allow": False,
@@ -105,7 +118,7 @@ def lint(bootstrap: Json) -> list[str]:
 
 def can_reach_upstream(route: Json) -> bool:
     """Tell whether a route ends anywhere but in Envoy itself."""
-    return "direct_response" not in route and route.get("route") != {"cluster": "nowhere"}
+    return "direct_response" not in route and route["route"].get("cluster") != "nowhere"
 
 
 def _fixed_fields(bootstrap: Json) -> Iterator[str]:
@@ -133,15 +146,27 @@ def _timeouts(bootstrap: Json) -> Iterator[str]:
             yield f"{path}: timeout is missing"
     for listener in (INGRESS_LISTENER, EGRESS_LISTENER):
         for route in routes(bootstrap, listener):
-            if can_reach_upstream(route) and route["route"].get("timeout", "0s") == "0s":
-                yield f"route {route['name']}: timeout is missing"
-            if "max_stream_duration" in route.get("route", {}):
-                yield f"route {route['name']}: max_stream_duration makes timeout void"
+            if can_reach_upstream(route):
+                yield from _route_timeouts(route)
     if "request_headers_timeout" not in manager(bootstrap):
         yield "ingress_http: request_headers_timeout is missing"
     for cluster in bootstrap["static_resources"]["clusters"]:
         if cluster.get("load_assignment", {}).get("endpoints") and "connect_timeout" not in cluster:
             yield f"cluster {cluster['name']}: connect_timeout is missing"
+
+
+def _route_timeouts(route: Json) -> Iterator[str]:
+    fields = route["route"]
+    if route["name"] in {_WEBSOCKET, PASSTHROUGH}:
+        # What streams has no end by itself.
+        wanted = ["idle_timeout", *(["max_stream_duration"] if route["name"] == _WEBSOCKET else [])]
+        for field in [name for name in wanted if name not in fields]:
+            yield f"route {route['name']}: {field} is missing"
+        return
+    if fields.get("timeout", "0s") == "0s":
+        yield f"route {route['name']}: timeout is missing"
+    if "max_stream_duration" in fields:
+        yield f"route {route['name']}: max_stream_duration makes timeout void"
 
 
 def _loopback(bootstrap: Json) -> Iterator[str]:
@@ -165,8 +190,37 @@ def _opt_outs(bootstrap: Json) -> Iterator[str]:
     for name in set(host.get("typed_per_filter_config", {})) - {"envoy.filters.http.cors"}:
         yield f"virtual host: {name} must not be overridden for all routes"
     for route in routes(bootstrap):
-        if can_reach_upstream(route) and "typed_per_filter_config" in route:
+        overrides = route.get("typed_per_filter_config", {})
+        if route["name"] == _WEBSOCKET:
+            yield from _websocket_interlock(route, overrides)
+        elif route["name"] == PASSTHROUGH:
+            if route["route"].get("cluster") != PASSTHROUGH:
+                yield f"route {PASSTHROUGH}: must lead to the cluster of its name"
+        elif can_reach_upstream(route) and overrides:
             yield f"route {route['name']}: reaches an upstream and overrides a filter"
+
+
+def _websocket_interlock(route: Json, overrides: Json) -> Iterator[str]:
+    """Say where the route lets more pass than what extauthz has let in as a WebSocket."""
+    headers = {header["name"] for header in route["match"]["headers"]}
+    if not {CLUSTER_HEADER, ROUTE_HEADER, ":method", "upgrade"} <= headers:
+        yield f"route {_WEBSOCKET}: must want all of its headers"
+    if set(overrides) != _WEBSOCKET_OVERRIDES or "disabled" in str(overrides):
+        yield f"route {_WEBSOCKET}: overrides other filters than {_WEBSOCKET_OVERRIDES}"
+    rules = overrides.get("proc_interlock", {}).get("rbac", {}).get("rules", {})
+    (policy,) = rules.get("policies", {"": {}}).values()
+    outcomes = f"{OUTCOME_WEBSOCKET}|{OUTCOME_SIDEBAND}"
+    wanted = {
+        "filter": AUTHZ_NAMESPACE,
+        "path": [{"key": OUTCOME}],
+        "value": {"string_match": {"safe_regex": {"regex": outcomes}}},
+    }
+    found = [
+        principal["sourced_metadata"]["metadata_matcher"]
+        for principal in policy.get("principals", ())
+    ]
+    if rules.get("action") != "ALLOW" or found != [wanted]:
+        yield f"route {_WEBSOCKET}: its interlock must want extauthz's word"
 
 
 def _switched_on(bootstrap: Json) -> Iterator[str]:
@@ -183,6 +237,8 @@ def _switched_on(bootstrap: Json) -> Iterator[str]:
 def _exact_routes(bootstrap: Json) -> Iterator[str]:
     for route in routes(bootstrap):
         overrides = route.get("typed_per_filter_config", {})
+        if route["name"] in {_WEBSOCKET, PASSTHROUGH}:
+            continue
         opens = set(overrides) - {"envoy.filters.http.fault"}
         methods = [
             header["string_match"].get("exact")

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.typing import Subprotocol
+from websockets.typing import Origin, Subprotocol
 
 from helpers.gateway import Gateway
 from helpers.http11 import Header, Message, request_bytes, send
@@ -39,7 +39,7 @@ def converse(
         f"ws://127.0.0.1:{gateway.port}{target}",
         additional_headers=list(headers),
         subprotocols=[Subprotocol(name) for name in subprotocols] or None,
-        origin=origin,  # type: ignore[arg-type]  NewType of str
+        origin=None if origin is None else Origin(origin),
         proxy=None,
         open_timeout=10,
     )
