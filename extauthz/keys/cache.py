@@ -15,6 +15,7 @@ from ringback.logs import describe, get_logger
 
 # Between two questions to a source that is down.
 PROBE_S: Final = 1.0
+_HASH_CHARS: Final = 64
 
 
 class KeyNotAskableError(KeySourceUnavailableError):
@@ -98,8 +99,7 @@ class CachedSource:
         Raises:
             KeySourceUnavailableError: If the source is down and did not know the key lately: 503.
         """
-        # LiteLLM has no key that begins otherwise.
-        if query.secret is not None and not query.secret.reveal().startswith("sk-"):
+        if not _is_litellm_key(query):
             return None
         now = self._now()
         answer = self._memory.get(query.hash)
@@ -182,3 +182,10 @@ class CachedSource:
         KEY_CACHE_ENTRIES.labels(self._name, "known").set(len(self._memory))
         KEY_CACHE_ENTRIES.labels(self._name, "unknown").set(self._memory.unknown)
         KEY_CACHE_BYTES.labels(self._name).set(self._memory.size_bytes)
+
+
+def _is_litellm_key(query: KeyQuery) -> bool:
+    """Tell whether LiteLLM can have such a key: ``sk-...``, known by its sha256 in hex."""
+    if query.secret is not None and not query.secret.reveal().startswith("sk-"):
+        return False
+    return len(query.hash) == _HASH_CHARS

@@ -83,25 +83,26 @@ class KeyStores:
         if url is not None and "database" in wanted:
             database = PostgresSource(Database(settings.database, url))
             database.memory = self
-            self._remotes["database"] = self._cached("database", database, config)
-            scopes = ScopeQueries(self._cached("owners", OwnersSource(database), config))
+            owners = self._cached("owners", OwnersSource(database), config)
+            scopes = ScopeQueries(owners)
+            # Nothing names the former in `key_sources`.
+            self._remotes |= {
+                "owners": owners,
+                "database": self._cached("database", database, config),
+            }
         if settings.litellm.url is not None and "litellm" in wanted:
             self._check_own_key()
             litellm = LiteLLMSource(settings.litellm, self._egress)
             self._remotes["litellm"] = self._cached("litellm", litellm, config)
-        if settings.oidc.jwks_url is not None and "oidc" in wanted:
-            jwks = JwksCache(settings.oidc, self._egress)
-            self._remotes["oidc"] = OidcSource(settings.oidc, jwks, scopes)
+        if settings.oidc.issuer is not None and "oidc" in wanted:
+            self._remotes["oidc"] = self._open_oidc(scopes)
 
-        if self._settings.oidc.issuer is not None and "oidc" in self._settings.key_sources:
-            self._remotes["oidc"] = self._open_oidc()
-
-    def _open_oidc(self) -> OidcSource:
+    def _open_oidc(self, scopes: KeySource | None) -> OidcSource:
         try:
             keys = JwksCache(self._settings.oidc, self._egress)
         except ValueError as error:
             raise ConfigError([f"oidc.jwks_url: {error}"]) from error
-        return OidcSource(self._settings.oidc, keys)
+        return OidcSource(self._settings.oidc, keys, scopes)
 
     def _cached(self, name: str, source: RemoteSource, config: LiteLLMConfig) -> CachedSource:
         limits = self._settings.key_cache

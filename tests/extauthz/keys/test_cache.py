@@ -113,8 +113,9 @@ async def test_an_unknown_key_is_looked_up_once_in_its_short_time(house: House) 
 
 
 async def test_what_is_no_litellm_key_is_not_looked_up(house: House) -> None:
-    """A credential without sk- in front, a JWT for example, costs no lookup and no memory."""
-    assert await house.cache.find(KeyQuery(KEY.hash, Secret("eyJ.a.b"))) is None
+    """A JWT, or what a token says of one, costs no lookup and no memory."""
+    for query in (KeyQuery(KEY.hash, Secret("eyJ.a.b")), KeyQuery("jwt:" + KEY.hash)):
+        assert await house.cache.find(query) is None
     assert (house.lookups, house.memory.unknown) == (0, 0)
 
 
@@ -163,9 +164,9 @@ async def test_a_waiter_that_goes_takes_nothing_from_the_others(house: House) ->
 async def test_an_answer_that_nobody_waits_for_is_remembered(house: House) -> None:
     """If all have gone, the next one finds the answer; a failure is nobody's, and no warning."""
     house.database.gate.clear()
-    for error in (None, down()):
+    for name, error in (("a" * 64, None), ("b" * 64, down())):
         house.database.error = error
-        task = asyncio.create_task(house.cache.find(replace(ASKED, hash=str(error))))
+        task = asyncio.create_task(house.cache.find(replace(ASKED, hash=name)))
         await asyncio.sleep(0.01)
         task.cancel()
     house.database.gate.set()
