@@ -8,6 +8,8 @@
         blocked: false
         team: web
         user: ada
+        rpm_limit: 60              # requests in a minute, as in LiteLLM
+        max_parallel_requests: 5   # requests at once
 
 Everything but ``hash`` and ``alias`` may be absent. ``ringback keys`` writes it.
 """
@@ -26,7 +28,7 @@ import yaml
 from extauthz.access import ALL_MODELS
 from extauthz.errors import ConfigError
 from extauthz.fields import Field
-from extauthz.keys.model import KeyQuery, VirtualKey
+from extauthz.keys.model import KeyQuery, Limits, VirtualKey
 from extauthz.yamlfile import parse_yaml, read_yaml
 
 _FIELDS: Final = (
@@ -38,6 +40,8 @@ _FIELDS: Final = (
     "team",
     "user",
     "sdp_policy",
+    "rpm_limit",
+    "max_parallel_requests",
 )
 _HASH: Final = re.compile(r"[0-9a-f]{64}")
 # RFC 3339 section 5.6, in UTC only.
@@ -157,6 +161,10 @@ def _parse_key(entry: Field) -> VirtualKey:
         team=entry.child("team").text(),
         user=entry.child("user").text(),
         sdp_policy=entry.child("sdp_policy").text(),
+        limits=Limits(
+            rpm=entry.child("rpm_limit").count(),
+            parallel=entry.child("max_parallel_requests").count(),
+        ),
     )
 
 
@@ -200,5 +208,8 @@ def _entry_of(key: VirtualKey) -> dict[str, Any]:
         "team": key.team,
         "user": key.user,
         "sdp_policy": key.sdp_policy,
+        "rpm_limit": key.limits.rpm,
+        "max_parallel_requests": key.limits.parallel,
     }
-    return {name: value for name, value in entry.items() if value}
+    # A limit of 0 says something, other values of no truth do not.
+    return {name: value for name, value in entry.items() if value or type(value) is int}

@@ -40,9 +40,11 @@ def create(
     team: Annotated[str, typer.Option(help="Id of the team that it belongs to.")] = "",
     user: Annotated[str, typer.Option(help="Id of the user that it belongs to.")] = "",
     sdp_policy: Annotated[str, typer.Option(help="SDP policy that its calls are held to.")] = "",
+    rpm: Annotated[int | None, typer.Option(min=0, help="Requests in a minute.")] = None,
+    parallel: Annotated[int | None, typer.Option(min=0, help="Requests at once.")] = None,
 ) -> None:
     """Create a key and print it, this once: the file holds only its hash."""
-    from extauthz.keys import VirtualKey, hash_key
+    from extauthz.keys import Limits, VirtualKey, hash_key
     from ringback.secrets import Secret
 
     raw = Secret(f"sk-{secrets.token_urlsafe(_RANDOM_BYTES)}")
@@ -54,6 +56,7 @@ def create(
         team=team or None,
         user=user or None,
         sdp_policy=sdp_policy or None,
+        limits=Limits(rpm=rpm, parallel=parallel),
     )
     with _changing(file, may_be_new=True) as keys:
         _check_free(alias, keys)

@@ -9,12 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extauthz.errors import ConfigError
-from extauthz.keys import KeyQuery, VirtualKey
+from extauthz.keys import KeyQuery, Limits, VirtualKey
 from extauthz.keys.keyfile import KeyFileSource, load_keys, parse_keys, save_keys, serialize_keys
 
 H1, H2 = "1a" * 32, "2b" * 32
 FULL = VirtualKey(
-    H1, "web", ("voice", "*"), datetime(2027, 1, 31, tzinfo=UTC), True, team="t", user="u"
+    hash=H1,
+    alias="web",
+    models=("voice", "*"),
+    expires=datetime(2027, 1, 31, tzinfo=UTC),
+    blocked=True,
+    team="t",
+    user="u",
+    limits=Limits(rpm=60, parallel=0),
 )
 FULL_TEXT = f"""
 keys:
@@ -25,6 +32,8 @@ keys:
     blocked: true
     team: t
     user: u
+    rpm_limit: 60
+    max_parallel_requests: 0
   - {{hash: {H2}, alias: app, models: , expires: , team: ""}}
 """
 
@@ -89,7 +98,8 @@ PRINTABLE = "holds line breaks or other characters that cannot be shown; remove 
             [
                 (
                     "f: keys[0].expire: there is no such field; the fields are hash, alias, "
-                    "models, expires, blocked, team, user, sdp_policy"
+                    "models, expires, blocked, team, user, sdp_policy, rpm_limit, "
+                    "max_parallel_requests"
                 )
             ],
             id="misspelt",
@@ -101,6 +111,14 @@ PRINTABLE = "holds line breaks or other characters that cannot be shown; remove 
         pytest.param(entry(expires="2027-01-31T00:00:60Z"), [TIME], id="leap-second"),
         pytest.param(
             entry(blocked='"false"'), ["f: keys[0].blocked: expected true or false"], id="text"
+        ),
+        pytest.param(
+            entry(rpm_limit="-1", max_parallel_requests="1.5"),
+            [
+                "f: keys[0].rpm_limit: expected a whole number from 0 on",
+                "f: keys[0].max_parallel_requests: expected a whole number from 0 on",
+            ],
+            id="limits",
         ),
         pytest.param(
             entry(models="voice"),
@@ -172,6 +190,9 @@ KEYS = st.builds(
     blocked=st.booleans(),
     team=st.none() | NAMES,
     user=st.none() | NAMES,
+    limits=st.builds(
+        Limits, rpm=st.none() | st.integers(0, 9999), parallel=st.none() | st.integers(0, 9999)
+    ),
 )
 
 
