@@ -4,10 +4,24 @@ import secrets
 
 from extauthz.admission import Admitted
 from extauthz.deployments import Deployment
-from extauthz.mintbody import Minted, MintRequest
+from extauthz.keys import VirtualKey
+from extauthz.mintbody import MIN_EXPIRES_S, Minted, MintRequest
 from extauthz.providers import provider_of
 from ringback.tokens.claims import CallClaims
 from ringback.upstream import UpstreamFailedError
+
+
+def longest_life_s(key: VirtualKey, request: MintRequest, max_lifetime_s: int) -> int:
+    """Return how long a token may live: what is shortest of settings, key and caller's wish.
+
+    Args:
+        key: The caller's.
+        request: What it asks for.
+        max_lifetime_s: That of the settings.
+    """
+    wish = None if request.expires_after is None else request.expires_after.get("seconds")
+    limits = (max_lifetime_s, key.token_lifetime_s, wish)
+    return max(MIN_EXPIRES_S, min(limit for limit in limits if limit is not None))
 
 
 def claims_of(
@@ -30,13 +44,13 @@ def claims_of(
         deployment: Which minted.
         admitted: Who asked.
         now: In seconds since the epoch.
-        max_lifetime_s: The longest life of a token.
+        max_lifetime_s: The longest life of a token by the settings.
 
     Raises:
         UpstreamFailedError: If no token could hold what the provider answered: 502.
     """
     key, provider = admitted.key, provider_of(deployment)
-    latest = now + max_lifetime_s
+    latest = now + longest_life_s(key, request, max_lifetime_s)
     if key.expires is not None:
         # A JWT is not seen again at calls.
         latest = min(latest, int(key.expires.timestamp()))

@@ -10,6 +10,7 @@ from extauthz.egress import Egress
 from extauthz.entra import EntraTokens
 from extauthz.jsontext import serialize_object
 from extauthz.mintbody import TRANSCRIPTION, Minted, MintRequest, parse_minted
+from extauthz.mintclaims import longest_life_s
 from extauthz.providers import provider_of
 from extauthz.safety import SAFETY_IDENTIFIER, SafetyIdentifiers
 from extauthz.sessions import session_for
@@ -80,7 +81,7 @@ class MintRequests:
         if request.session_type == TRANSCRIPTION and not provider.TRANSCRIBES:
             # As if the provider had said so: no other try, and no fault of the deployment.
             raise UpstreamAnswerError(400, _NO_TRANSCRIPTION, {})
-        lifetime_s = self._settings.token.max_lifetime_s
+        lifetime_s = longest_life_s(admitted.key, request, self._settings.token.max_lifetime_s)
         body = provider.mint_body(
             session_for(request, deployment, admitted.further), request.expires_within(lifetime_s)
         )

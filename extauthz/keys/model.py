@@ -128,6 +128,7 @@ class VirtualKey:
         team: Id of the team that it belongs to.
         user: Id of the user that it belongs to.
         sdp_policy: Name of an SDP policy that its calls are held to, beside those of the settings.
+        token_lifetime_s: The longest life of its tokens; None leaves it to the settings.
         is_master: Whether it is the master key, which has every right.
         masked: The key as it may be shown: ``sk-...last4``.
         aliases: Names that it may use for models.
@@ -155,6 +156,7 @@ class VirtualKey:
     team: str | None = None
     user: str | None = None
     sdp_policy: str | None = None
+    token_lifetime_s: int | None = None
     is_master: bool = False
     masked: str | None = None
     aliases: Mapping[str, str] = field(default_factory=dict, hash=False)

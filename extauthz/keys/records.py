@@ -80,6 +80,9 @@ def parse_key(row: Mapping[str, Any], now: datetime) -> VirtualKey:
         team=values.text("key_team_id"),
         user=values.text("key_user_id"),
         sdp_policy=_sdp_policy(metadata, "key"),
+        token_lifetime_s=parse_count(
+            metadata.get("ringback_token_lifetime_s"), "key_metadata.ringback_token_lifetime_s"
+        ),
         aliases=values.mapping("key_aliases", parse_text),
         allowed_routes=values.names("key_allowed_routes"),
         budget=_key_budget(values, metadata),
