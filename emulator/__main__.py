@@ -24,6 +24,7 @@ def parse_options(arguments: Sequence[str] | None = None) -> Options:
         session_cap_s=given.session_cap_s,
         ice=IceOptions(tuple(given.ice_address), given.ice_ports),
         faults=dict(given.fault),
+        entra=given.entra,
         entra_tokens=frozenset(given.entra_token),
     )
 
@@ -47,7 +48,8 @@ def _parser(defaults: Options) -> argparse.ArgumentParser:
     add("--ice-address", type=address, help="address to offer too; repeatable", **several)
     fault = _checked(parse_fault_option)
     add("--fault", type=fault, help="such as calls:status=503,times=2; repeatable", **several)
-    token = "bearer token that Azure accepts, in place of any; repeatable"
+    add("--entra", action="store_true", help="Azure accepts only tokens that were issued here")
+    token = "and this one; repeatable"
     add("--entra-token", metavar="TOKEN", help=token, **several)
     return parser
 

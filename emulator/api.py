@@ -9,6 +9,7 @@ from aiohttp import web
 
 from emulator import beta, errors, shapes
 from emulator.call import Call
+from emulator.entra import EntraId
 from emulator.events import Conversation, random_id
 from emulator.faults import Faults
 from emulator.forms import read_offer
@@ -21,7 +22,6 @@ from emulator.sessions import (
     Dialect,
     EphemeralKey,
     EphemeralKeys,
-    check_entra,
     check_standard,
     parse_credential,
 )
@@ -41,6 +41,7 @@ class Api:
     keys: EphemeralKeys
     calls: Calls[Call]
     faults: Faults
+    entra: EntraId
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
         """Add the dialect's endpoints."""
@@ -74,7 +75,7 @@ class Api:
             raise errors.resource_not_found()
         credential = parse_credential(request.headers, self.dialect)
         if self.dialect.is_azure:
-            check_entra(credential, self.options.entra_tokens)
+            self.entra.check(credential, time.time())
         return credential
 
     async def mint(self, request: web.Request) -> web.Response:

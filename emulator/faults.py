@@ -17,11 +17,12 @@ OPERATIONS: Final = (
     "refer",
     "sideband",
     "websocket",
+    "entra",
 )
 # Ways to spoil a good answer, and the operations that they make sense for.
 MALFORMATIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "garbage": OPERATIONS,  # neither SDP nor JSON; over a socket a message that is no JSON
-    "empty": ("client_secrets", "calls"),  # no body
+    "empty": ("client_secrets", "calls", "entra"),  # no body
     "no_value": ("client_secrets",),  # JSON without the key
     "no_location": ("calls",),  # 200 and an SDP answer, but no Location
 }

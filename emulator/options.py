@@ -22,7 +22,9 @@ class Options:
         connect_timeout_s: A call whose client has not connected by then ends.
         ice: Where calls can be reached.
         faults: Faults that are on from the start, by operation.
-        entra_tokens: The bearer tokens that Azure accepts; empty accepts any.
+        entra: Whether Azure accepts only bearer tokens that were issued here, instead of any.
+        entra: bool = False
+    entra_tokens: Bearer tokens that count as issued here, if there are any.
     """
 
     host: str = "127.0.0.1"
@@ -33,4 +35,5 @@ class Options:
     connect_timeout_s: float = 30.0
     ice: IceOptions = field(default_factory=IceOptions)
     faults: Mapping[str, Fault] = field(default_factory=dict)
+    entra: bool = False
     entra_tokens: frozenset[str] = field(default=frozenset(), repr=False)

@@ -3,7 +3,7 @@
 import enum
 import secrets
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, Protocol, TypeVar
 
@@ -72,21 +72,6 @@ def parse_credential(headers: Mapping[str, str], dialect: Dialect) -> Credential
     if dialect.is_azure and headers.get("api-key", "").strip():
         return Credential(headers["api-key"].strip(), api_key_header=True)
     raise errors.missing_key()
-
-
-def check_entra(credential: Credential, accepted: Collection[str]) -> None:
-    """Check that a bearer token is one that Entra ID has issued, if it is known which these are.
-
-    Args:
-        credential: What a request to Azure authenticates with.
-        accepted: The tokens; empty accepts any.
-
-    Raises:
-        ApiError: 401 for another one.
-    """
-    is_token = not credential.api_key_header and not credential.is_ephemeral
-    if is_token and accepted and credential.value not in accepted:
-        raise errors.wrong_entra_token()
 
 
 def check_standard(credential: Credential) -> None:

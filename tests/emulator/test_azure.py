@@ -8,8 +8,11 @@ from typing import Any, Final
 import aiohttp
 import pytest
 
+from emulator.entra import LIFETIME_S, EntraId
+from emulator.errors import ApiError
 from emulator.options import Options
 from emulator.server import Emulator
+from emulator.sessions import Credential
 from helpers.appbackend import AppBackend
 from helpers.descriptions import OFFERS
 from helpers.voiceclient import VoiceClient
@@ -50,6 +53,12 @@ class Azure:
         """Return the status and the message of a refusal."""
         status, text = await self.post(path, headers, **body)
         return status, json.loads(text)["error"]["message"]
+
+    async def mints_with(self, token: str) -> bool:
+        """Whether a bearer token mints."""
+        headers = {"Authorization": f"Bearer {token}"}
+        path = f"{CURRENT}/client_secrets"
+        return (await self.post(path, headers, json={"session": SESSION}))[0] == 200
 
     async def mint(self, path: str, body: object) -> dict[str, Any]:
         """Return the answer to a mint."""
@@ -144,6 +153,52 @@ async def test_entra_tokens_are_checked(azure: Azure, path: str, token: str, sta
     assert (await azure.post(path, headers, json={"session": SESSION}))[0] == status
 
 
+@pytest.mark.parametrize("held", ["client_secret", "client_assertion"])
+async def test_applications_get_tokens(azure: Azure, held: str) -> None:
+    """A form with a secret or a federated token brings a token that mints."""
+    form = {
+        "grant_type": "client_credentials",
+        "client_id": "app",
+        "scope": "https://cognitiveservices.azure.com/.default",
+        held: "made-up",
+    }
+    status, text = await azure.post("/my-tenant/oauth2/v2.0/token", {}, data=form)
+    assert status == 200
+    issued = json.loads(text)
+    assert issued["expires_in"] == 3600
+    assert await azure.mints_with(issued["access_token"])
+
+
+@pytest.mark.parametrize(
+    ("changed", "status", "code"),
+    [
+        ({"grant_type": "password"}, 400, "unsupported_grant_type"),
+        ({"client_secret": ""}, 401, "invalid_client"),
+        ({"client_id": ""}, 401, "invalid_client"),
+        ({"scope": "https://cognitiveservices.azure.com"}, 400, "invalid_scope"),
+    ],
+)
+async def test_applications_are_refused(
+    azure: Azure, changed: dict[str, str], status: int, code: str
+) -> None:
+    """The answer has the shape of OAuth 2.0."""
+    form = {"grant_type": "client_credentials", "client_id": "app", "client_secret": "made-up"}
+    form |= {"scope": "https://cognitiveservices.azure.com/.default"} | changed
+    answered, text = await azure.post("/my-tenant/oauth2/v2.0/token", {}, data=form)
+    assert (answered, json.loads(text)["error"]) == (status, code)
+
+
+async def test_managed_identities_get_tokens(azure: Azure) -> None:
+    """The metadata service wants its header, and brings a token that mints."""
+    url = f"{azure.url}/metadata/identity/oauth2/token?resource=https://cognitiveservices.azure.com"
+    async with azure.http.get(url) as response:
+        assert response.status == 400
+    async with azure.http.get(url, headers={"Metadata": "true"}) as response:
+        issued = await response.json()
+    assert issued["resource"] == "https://cognitiveservices.azure.com"
+    assert await azure.mints_with(issued["access_token"])
+
+
 async def test_entra_tokens_do_not_open_calls(azure: Azure) -> None:
     """A form with a session, as the unified interface has it, is refused just the same."""
     form = aiohttp.FormData({"session": json.dumps(SESSION)}, default_to_multipart=True)
@@ -151,6 +206,24 @@ async def test_entra_tokens_do_not_open_calls(azure: Azure) -> None:
     assert await azure.refused(
         f"{CURRENT}/calls", {"Authorization": f"Bearer {ENTRA}"}, data=form
     ) == (401, "This operation requires ephemeral tokens for authentication")
+
+
+def test_issued_tokens_expire() -> None:
+    """A token is good for an hour, and what was given at the start for ever."""
+    entra = EntraId(is_strict=True, tokens=["given"])
+    issued = Credential(entra.issue(now=1000))
+    entra.check(issued, now=1000 + LIFETIME_S - 1)
+    with pytest.raises(ApiError):
+        entra.check(issued, now=1000 + LIFETIME_S)
+    entra.issue(now=10_000)
+    entra.check(Credential("given"), now=10_000)
+
+
+def test_any_token_is_accepted_unless_told_otherwise() -> None:
+    """An emulator that issues tokens still accepts others."""
+    entra = EntraId(is_strict=False)
+    entra.issue(now=0)
+    entra.check(Credential("alien"), now=0)
 
 
 async def test_openai_does_not_ask_entra(azure: Azure) -> None:

@@ -38,8 +38,8 @@ from emulator.options import Options
             id="faults",
         ),
         pytest.param(
-            ["--entra-token=a", "--entra-token=b"],
-            Options(port=8090, entra_tokens=frozenset("ab")),
+            ["--entra", "--entra-token=a", "--entra-token=b"],
+            Options(port=8090, entra=True, entra_tokens=frozenset("ab")),
             id="entra",
         ),
     ],
