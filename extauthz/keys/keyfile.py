@@ -10,6 +10,7 @@
         user: ada
         rpm_limit: 60              # requests in a minute, as in LiteLLM
         max_parallel_requests: 5   # requests at once
+        token_lifetime_s: 600      # the longest life of its tokens
 
 Everything but ``hash`` and ``alias`` may be absent. ``ringback keys`` writes it.
 """
@@ -42,6 +43,7 @@ _FIELDS: Final = (
     "sdp_policy",
     "rpm_limit",
     "max_parallel_requests",
+    "token_lifetime_s",
 )
 _HASH: Final = re.compile(r"[0-9a-f]{64}")
 # RFC 3339 section 5.6, in UTC only.
@@ -165,6 +167,7 @@ def _parse_key(entry: Field) -> VirtualKey:
             rpm=entry.child("rpm_limit").count(),
             parallel=entry.child("max_parallel_requests").count(),
         ),
+        token_lifetime_s=entry.child("token_lifetime_s").count(),
     )
 
 
@@ -210,6 +213,7 @@ def _entry_of(key: VirtualKey) -> dict[str, Any]:
         "sdp_policy": key.sdp_policy,
         "rpm_limit": key.limits.rpm,
         "max_parallel_requests": key.limits.parallel,
+        "token_lifetime_s": key.token_lifetime_s,
     }
     # A limit of 0 says something, other values of no truth do not.
     return {name: value for name, value in entry.items() if value or type(value) is int}

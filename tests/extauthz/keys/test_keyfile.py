@@ -22,6 +22,7 @@ FULL = VirtualKey(
     team="t",
     user="u",
     limits=Limits(rpm=60, parallel=0),
+    token_lifetime_s=600,
 )
 FULL_TEXT = f"""
 keys:
@@ -34,6 +35,7 @@ keys:
     user: u
     rpm_limit: 60
     max_parallel_requests: 0
+    token_lifetime_s: 600
   - {{hash: {H2}, alias: app, models: , expires: , team: ""}}
 """
 
@@ -99,7 +101,7 @@ PRINTABLE = "holds line breaks or other characters that cannot be shown; remove 
                 (
                     "f: keys[0].expire: there is no such field; the fields are hash, alias, "
                     "models, expires, blocked, team, user, sdp_policy, rpm_limit, "
-                    "max_parallel_requests"
+                    "max_parallel_requests, token_lifetime_s"
                 )
             ],
             id="misspelt",
