@@ -19,6 +19,7 @@ MASTER_KEY: Final = "sk-master-of-all-the-tests"
 # Keys of callers, by what is special about them.
 KEYS: Final[dict[str, VirtualKey]] = {
     "sk-team-key-for-everything": VirtualKey("", alias="web-team", team="web", user="ada"),
+    "sk-other-key-of-the-team": VirtualKey("", alias="web-other", team="web", user="bob"),
     "sk-key-for-azure-alone": VirtualKey("", alias="azure-only", models=("voice-azure",)),
     "sk-key-that-is-blocked": VirtualKey("", alias="blocked", blocked=True),
     "sk-key-that-expired": VirtualKey("", alias="old", expires=datetime(2020, 1, 31, tzinfo=UTC)),
