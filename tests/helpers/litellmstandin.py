@@ -1,7 +1,7 @@
 """Stands in for a LiteLLM proxy that is asked about keys; answers in the shapes of 1.106.2."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import TracebackType
@@ -95,9 +95,9 @@ class LiteLLMStandIn:
         """Listen, from the second time on at the same port."""
         app = web.Application()
         app.router.add_get("/{path:.*}", self._serve)
-        self._runner = web.AppRunner(app, access_log=None)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self.port, shutdown_timeout=0.1)
+        site = web.TCPSite(self._runner, "127.0.0.1", self.port)
         await site.start()
         self.port = self._runner.addresses[0][1]
 
@@ -131,41 +131,39 @@ class LiteLLMStandIn:
         return refusal or self._answer(request, hash_key(Secret(credential)))
 
     def _answer(self, request: web.Request, own: str) -> web.Response:
-        query = request.query
-        match request.path:
-            case "/key/info":
-                return self._key(query.get("key", own))
-            case "/team/info":
-                return self._team(query["team_id"])
-            case "/user/info":
-                user = query["user_id"]
-                found = {
-                    "user_id": user,
-                    "user_info": self.users.get(user),
-                    "keys": [],
-                    "teams": [],
-                }
-                return _found(found, user in self.users, f"User {user} not found")
-            case "/organization/info":
-                scope = query["organization_id"]
-                row = self.organizations.get(scope)
-                return (
-                    web.json_response({"organization_id": scope, **row})
-                    if row is not None
-                    else web.json_response(
-                        {"detail": {"error": "Organization not found"}}, status=404
-                    )
-                )
-            case "/project/info":
-                scope = query["project_id"]
-                row = {"project_id": scope, **self.projects.get(scope, {})}
-                return _found(row, scope in self.projects, "Project not found")
-        group = request.path.removeprefix("/v1/access_group/")
-        if group in self.groups:
-            return web.json_response({"access_group_id": group, **self.groups[group]})
-        if group != request.path:
-            return error(404, "not_found_error", "Access group not found", None)
-        return web.json_response({"detail": "Not Found"}, status=404)
+        query, path = request.query, request.path
+        if path.startswith(group := "/v1/access_group/"):
+            return self._scope(self.groups, "access_group_id", path.removeprefix(group))
+        answers: dict[str, Callable[[], web.Response]] = {
+            "/key/info": lambda: self._key(query.get("key", own)),
+            "/team/info": lambda: self._team(query["team_id"]),
+            "/user/info": lambda: self._user(query["user_id"]),
+            "/organization/info": lambda: self._organization(query["organization_id"]),
+            "/project/info": lambda: self._scope(self.projects, "project_id", query["project_id"]),
+        }
+        if path not in answers:
+            return web.json_response({"detail": "Not Found"}, status=404)
+        return answers[path]()
+
+    @staticmethod
+    def _scope(rows: Mapping[str, Mapping[str, Any]], place: str, name: str) -> web.Response:
+        return _found(name in rows and {place: name, **rows[name]}, f"{place} not found")
+
+    def _user(self, name: str) -> web.Response:
+        row = self.users.get(name)
+        content = {
+            "user_id": name,
+            "user_info": {"user_id": name, **(row or {})},
+            "keys": [],
+            "teams": [],
+        }
+        return _found(row is not None and content, f"User {name} not found")
+
+    def _organization(self, name: str) -> web.Response:
+        row = self.organizations.get(name)
+        if row is None:
+            return web.json_response({"detail": {"error": "Organization not found"}}, status=404)
+        return web.json_response({"organization_id": name, **row})
 
     def _key(self, key_hash: str) -> web.Response:
         row = self.keys.get(key_hash)
@@ -174,7 +172,7 @@ class LiteLLMStandIn:
         status = "revoked" if row["blocked"] else "expired" if _is_over(row) else "active"
         if key_hash in self.deleted:
             status = "deleted"
-        return web.json_response({"key": key_hash, "info": {**row, "status": status}})
+        return web.json_response({"key": key_hash, "info": {"status": status, **row}})
 
     def _team(self, team: str) -> web.Response:
         row = {**self.teams.get(team, {})}
@@ -186,7 +184,7 @@ class LiteLLMStandIn:
             "keys": [],
             "team_memberships": memberships,
         }
-        return _found(content, team in self.teams, f"Team not found, passed team id: {team}.")
+        return _found(team in self.teams and content, f"Team not found, passed team id: {team}.")
 
     def _refuse(self, key_hash: str) -> web.Response | None:
         """Return why a key may not ask, in the words of LiteLLM."""
@@ -231,8 +229,8 @@ def error(status: int, kind: str, message: str, param: str | None) -> web.Respon
     return web.json_response({"error": content}, status=status)
 
 
-def _found(content: Any, is_there: bool, otherwise: str) -> web.Response:
-    if is_there:
+def _found(content: object, otherwise: str) -> web.Response:
+    if content:
         return web.json_response(content)
     return error(404, "internal_server_error", otherwise, None)
 
