@@ -55,29 +55,52 @@ class Provided:
         return sockets
 
 
-def _entry(group: str, model: str, base: str, **params: str) -> dict[str, Any]:
+def _entry(
+    group: str, model: str, base: str, own: dict[str, Any] | None = None, **params: str | None
+) -> dict[str, Any]:
     given = {"model": model, "api_base": base, "api_key": "sk-of-the-provider", **params}
-    return {"model_name": group, "litellm_params": given}
+    return {
+        "model_name": group,
+        "litellm_params": {name: value for name, value in given.items() if value is not None},
+        "model_info": {"ringback": own or {}},
+    }
+
+
+def _entries(emulator: Emulator) -> list[dict[str, Any]]:
+    """Return a deployment of each dialect, and one that logs in as a managed identity."""
+    preview = {"dialect": "azure-preview", "calls_base": emulator.url}
+    identity = {"credential": "managed_identity"}
+    return [
+        _entry("gpt-realtime", "openai/gpt-realtime", emulator.openai_url),
+        _entry("azure-realtime", "azure/voice", emulator.url),
+        _entry("azure-dated", "azure/voice", emulator.url, api_version="2025-04-01-preview"),
+        _entry("azure-preview", "azure/voice", emulator.url, preview),
+        _entry("azure-entra", "azure/voice", emulator.url, identity, api_key=None),
+    ]
 
 
 @asynccontextmanager
 async def sdk_gateway(folder: Path) -> AsyncIterator[Provided]:
-    """Run Envoy and both services, with a deployment of each provider.
+    """Run Envoy and both services, with a deployment of each dialect.
 
     Args:
         folder: For the configuration.
     """
-    async with Emulator(Options()) as emulator, aiohttp.ClientSession() as http:
-        entries = [
-            _entry("gpt-realtime", "openai/gpt-realtime", emulator.openai_url),
-            _entry("azure-realtime", "azure/voice", emulator.url),
-        ]
+    async with Emulator(Options(entra=True)) as emulator, aiohttp.ClientSession() as http:
         config, keys = folder / "litellm.yaml", folder / "keys.yaml"
         master = {"general_settings": {"master_key": "sk-master-of-the-sdk-tests"}}
-        config.write_text(json.dumps({"model_list": entries, **master}))
+        config.write_text(json.dumps({"model_list": _entries(emulator), **master}))
         save_keys(keys, [VirtualKey(hash_key(Secret(KEY)), alias="sdk")])
         options = StackOptions(
-            config=config, keys=keys, port=0, egress_port=0, admin_port=0, workers=1, concurrency=1
+            config=config,
+            keys=keys,
+            port=0,
+            egress_port=0,
+            admin_port=0,
+            workers=1,
+            concurrency=1,
+            # Where azure-identity asks for the tokens of a managed identity.
+            environ={"AZURE_POD_IDENTITY_AUTHORITY_HOST": emulator.url},
         )
         async with Stack(options) as stack:
             port = int(stack.url.rpartition(":")[2])

@@ -19,7 +19,7 @@ def client(gateway: Provided, key: str, prefix: str = "/v1") -> AsyncOpenAI:
     return AsyncOpenAI(api_key=key, base_url=gateway.url + prefix, max_retries=0)
 
 
-@EVERY_MODEL
+@pytest.mark.parametrize("model", [*UPSTREAM_NAMES, "azure-dated", "azure-entra"])
 async def test_a_backend_mints_and_a_client_calls(gateway: Provided, model: str) -> None:
     """client_secrets.create with the key, calls.create with the token, hangup with the call id."""
     async with client(gateway, gateway.key) as backend, VoiceClient() as voice:
@@ -41,6 +41,24 @@ async def test_a_backend_mints_and_a_client_calls(gateway: Provided, model: str)
         with pytest.raises(NotFoundError) as refused:
             await backend.realtime.calls.hangup("rtc_of-somebody-else")
         assert refused.value.code == "call_id_not_found"
+
+
+async def test_azures_preview_serves_clients_of_today(gateway: Provided) -> None:
+    """The gateway mints and calls as the preview wants it; what is said then is the preview's."""
+    async with client(gateway, gateway.key) as backend, VoiceClient() as voice:
+        minted = await backend.realtime.client_secrets.create(
+            session={
+                "type": "realtime",
+                "model": "azure-preview",
+                "audio": {"output": {"voice": "sage"}},
+            }
+        )
+        async with client(gateway, minted.value) as browser:
+            answer = await browser.realtime.calls.create(sdp=await voice.offer())
+        await voice.accept(answer.text)
+        assert (await voice.wait_for("session.created"))["session"]["voice"] == "sage"
+        # The preview does not tell a call's id.
+        assert "Location" not in answer.response.headers
 
 
 @EVERY_MODEL
