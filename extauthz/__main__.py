@@ -14,6 +14,7 @@ from extauthz.endpoints.calls import Calls
 from extauthz.endpoints.clientsecrets import ClientSecrets
 from extauthz.endpoints.ready import Ready
 from extauthz.endpoints.sideband import Sideband
+from extauthz.endpoints.transcription import TranscriptionSessions
 from extauthz.endpoints.unified import UnifiedCalls
 from extauthz.endpoints.websocket import WebSockets
 from extauthz.entra import EntraTokens, log_in_through
@@ -60,6 +61,7 @@ def _build(settings: Settings) -> ExtAuthz:
     callers = Callers(lambda: keeper.current, admission, sealer, handles, time.time)
     websockets, origins = settings.websocket, settings.websocket.origins
     origins = settings.cors_origins if origins is None else origins
+    client_secrets = ClientSecrets(admission, minter)
     gate = Gate(
         [
             CallControl(callers, entra.key_headers, egress, settings.upstream.mint_timeout_s),
@@ -74,7 +76,8 @@ def _build(settings: Settings) -> ExtAuthz:
             ),
             UnifiedCalls(admission, minter),
             Calls(lambda: keeper.current, admission, sealer, time.time, safety),
-            ClientSecrets(admission, minter),
+            client_secrets,
+            TranscriptionSessions(client_secrets),
             Ready(),
         ]
     )

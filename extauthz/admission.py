@@ -25,9 +25,10 @@ from extauthz.errors import ModelRequiredError, UnknownModelError
 from extauthz.keys import KeyQuery, VirtualKey, hash_key
 from extauthz.limits.limiter import Limiter
 from extauthz.limits.memory import MemoryStore
-from ringback.contract import CALLS_PATHS, CLIENT_SECRETS_PATHS
+from ringback.contract import CALLS_PATHS, CLIENT_SECRETS_PATHS, TRANSCRIPTION_SESSIONS_PATHS
 from ringback.tokens.claims import CallClaims
 
+MINT_PATHS: Final = CLIENT_SECRETS_PATHS | TRANSCRIPTION_SESSIONS_PATHS
 # How old, in seconds, what is known of a token's key may be.
 REVOCATION_S: Final = 5.0
 
@@ -153,7 +154,7 @@ class Admission:
                 max_age_s=self._revocation_s,
             ),
         )
-        check_route(key, *CLIENT_SECRETS_PATHS, *CALLS_PATHS)
+        check_route(key, *MINT_PATHS, *CALLS_PATHS)
         check_owners(key)
         catalogue = self._configuration().catalogue
         wanted = resolve(key, claims.asked or claims.model, catalogue)

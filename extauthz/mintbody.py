@@ -82,18 +82,6 @@ class MintRequest:
         nested = self.transcription_model
         return () if nested is None or nested == self.model else (nested,)
 
-    def upstream_body(self, upstream_model: str) -> bytes:
-        """Return the body for the provider.
-
-        Args:
-            upstream_model: The model's name there.
-        """
-        session = {"type": self.session_type, **self.session, "model": upstream_model}
-        body: dict[str, Any] = {"session": session}
-        if self.expires_after is not None:
-            body["expires_after"] = self.expires_after
-        return serialize_object(body)
-
     def expires_within(self, max_lifetime_s: int) -> Mapping[str, Any] | None:
         """Return ``expires_after`` with no more seconds than a token may live, None if absent."""
         if self.expires_after is None or "seconds" not in self.expires_after:
@@ -160,7 +148,7 @@ def parse_mint_request(body: bytes) -> MintRequest:
             _printable(unknown),
             "there is no such parameter. Session settings belong into `session`.",
         )
-    return _parse_content(content)
+    return parse_content(content)
 
 
 def parse_session(session: bytes | None, model: str | None) -> MintRequest:
@@ -177,10 +165,18 @@ def parse_session(session: bytes | None, model: str | None) -> MintRequest:
         members = parse_object(session) if session is not None else {}
     except JsonError as error:
         raise InvalidBodyError("session", f"{error}.") from error
-    return _parse_content({"model": model, "session": members})
+    return parse_content({"model": model, "session": members})
 
 
-def _parse_content(content: Mapping[str, Any]) -> MintRequest:
+def parse_content(content: Mapping[str, Any]) -> MintRequest:
+    """Parse a request body that has been read.
+
+    Args:
+        content: With ``model``, ``session`` and ``expires_after``, each of which may be absent.
+
+    Raises:
+        InvalidBodyError: If a member is wrong; then 400 and nothing upstream.
+    """
     session = dict(_object(content, "session"))
     root_model, session_model = _model(content, "model"), _model(session, "session.model")
     if root_model and session_model and root_model != session_model:

@@ -1,17 +1,19 @@
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extauthz.jsontext import parse_object
 from extauthz.mintbody import InvalidBodyError, Minted, parse_mint_request, parse_minted
+from helpers.authz import OPENAI, upstream_body
 from ringback.secrets import Secret
 from ringback.upstream import UpstreamFailedError
 
 EPHEMERAL_KEY = "ek_68af296e8e408191a1120ab6383263c2"
 TOKEN = "ek_eyJhbGciOiJkaXIifQ..sealed.text.tag"
+DEPLOYMENT = replace(OPENAI, upstream_model="upstream-model")
 EXPIRES_AT = 1_756_310_470
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 JSON = st.recursive(
@@ -39,11 +41,6 @@ BODIES = st.fixed_dictionaries(
         | JSON,
     },
 )
-
-
-def upstream_body(body: bytes) -> Any:
-    """Return what a provider receives for a caller's body."""
-    return json.loads(parse_mint_request(body).upstream_body("upstream-model"))
 
 
 @pytest.mark.parametrize(
@@ -163,7 +160,7 @@ def upstream_body(body: bytes) -> Any:
 def test_a_body_goes_upstream(body: bytes, model: str | None, sent: dict[str, Any]) -> None:
     """A provider receives the session with its own model name, and the expiry if there is one."""
     assert parse_mint_request(body).model == model
-    assert upstream_body(body) == sent
+    assert upstream_body(parse_mint_request(body), DEPLOYMENT) == sent
 
 
 EXPIRY = 'must be {"anchor":"created_at","seconds":<10 to 7200>}.'
@@ -275,10 +272,11 @@ def test_any_bytes_are_refused_or_sent_as_a_session(body: bytes) -> None:
         request = parse_mint_request(body)
     except InvalidBodyError:
         return
-    sent = parse_object(request.upstream_body("upstream-model"))
+    sent = upstream_body(request, DEPLOYMENT)
     assert {"session"} <= sent.keys() <= {"session", "expires_after"}
-    assert sent["session"]["model"] == "upstream-model"
-    assert sent["session"]["type"] == request.session_type == "realtime"
+    assert sent["session"]["type"] == request.session_type
+    if request.session_type == "realtime":
+        assert sent["session"]["model"] == "upstream-model"
 
 
 @pytest.mark.parametrize(

@@ -15,14 +15,19 @@ from extauthz.egress import Egress
 from extauthz.endpoints.calls import Calls
 from extauthz.endpoints.clientsecrets import ClientSecrets
 from extauthz.endpoints.ready import Ready
+from extauthz.endpoints.transcription import TranscriptionSessions
 from extauthz.endpoints.unified import UnifiedCalls
 from extauthz.entra import EntraTokens, log_in_through
 from extauthz.gate import Gate
+from extauthz.jsontext import parse_object, serialize_object
 from extauthz.keys import KeySource, KeySources
 from extauthz.mint import Minter
+from extauthz.mintbody import MintRequest
 from extauthz.mintrequest import MintRequests
+from extauthz.providers import provider_of
 from extauthz.routing import Router
 from extauthz.safety import SafetyIdentifiers
+from extauthz.sessions import session_for
 from ringback.secrets import Secret
 from ringback.settings import Settings, TokenSettings
 from ringback.tokens import token_sealer
@@ -90,11 +95,13 @@ def gate(
 ) -> Gate:
     """Return a gate before all endpoints."""
     admission = Admission(current, now)
+    client_secrets = ClientSecrets(admission, minter)
     return Gate(
         [
             UnifiedCalls(admission, minter),
             Calls(current, admission, sealer, now),
-            ClientSecrets(admission, minter),
+            client_secrets,
+            TranscriptionSessions(client_secrets),
             Ready(),
         ]
     )
@@ -113,6 +120,13 @@ def minter(
     tokens = EntraTokens(log_in_through(egress), now)
     requests = MintRequests(egress, tokens, safety or SafetyIdentifiers(), settings)
     return Minter(requests, sealer, settings, now, router=router)
+
+
+def upstream_body(wanted: MintRequest, deployment: Deployment = OPENAI) -> dict[str, Any]:
+    """Return the body that a deployment receives for what a caller wants."""
+    session = session_for(wanted, deployment, {})
+    body = provider_of(deployment).mint_body(session, wanted.expires_after)
+    return parse_object(serialize_object(body))
 
 
 def settings(**values: Any) -> Settings:
