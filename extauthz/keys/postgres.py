@@ -163,7 +163,7 @@ class PostgresSource:
             async with self._connection(self._pool) as connection:
                 query = await probe(connection, self._database.url.schema)
         except UnusableDatabaseError as error:
-            self._query = None
+            # A query of before stays: what it needs may still be there after an upgrade of LiteLLM.
             if self._is_news(str(error)):
                 self._log.error(
                     "database_unusable", problem=error.problem, columns=list(error.columns)

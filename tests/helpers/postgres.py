@@ -204,7 +204,7 @@ class PostgresServer:
 
     def _create(self, name: str, template: str = "template0") -> None:
         database = Database(self, SUPERUSER)
-        database.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        database.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy')
         database.close()
 
     def _run(self, program: str, *arguments: str) -> None:
