@@ -62,7 +62,8 @@ class CachedSource:
     ) -> None:
         self.lifetimes = lifetimes
         """Another configuration may set others."""
-        self._name = name
+        self.name = name
+        """Of the source, in logs and metrics."""
         self._source = source
         self._memory = memory
         self._now = now
@@ -159,29 +160,29 @@ class CachedSource:
         except KeyNotAskableError:
             raise
         except KeySourceUnavailableError as error:
-            KEY_LOOKUPS.labels(self._name, "unavailable").inc()
+            KEY_LOOKUPS.labels(self.name, "unavailable").inc()
             if not self._is_down:
                 self._log.error(
-                    "key_source_down", source=self._name, **describe(error.__cause__ or error)
+                    "key_source_down", source=self.name, **describe(error.__cause__ or error)
                 )
             self._is_down = True
             self._probe_at = self._now() + PROBE_S
             raise
-        KEY_LOOKUPS.labels(self._name, "found" if key else "unknown").inc()
+        KEY_LOOKUPS.labels(self.name, "found" if key else "unknown").inc()
         if self._is_down:
-            self._log.info("key_source_up", source=self._name)
+            self._log.info("key_source_up", source=self.name)
         self._is_down = False
         self._memory.put(query.hash, Remembered(key, now))
         self._measure()
         return key
 
     def _count(self, outcome: str) -> None:
-        KEY_CACHE.labels(self._name, outcome).inc()
+        KEY_CACHE.labels(self.name, outcome).inc()
 
     def _measure(self) -> None:
-        KEY_CACHE_ENTRIES.labels(self._name, "known").set(len(self._memory))
-        KEY_CACHE_ENTRIES.labels(self._name, "unknown").set(self._memory.unknown)
-        KEY_CACHE_BYTES.labels(self._name).set(self._memory.size_bytes)
+        KEY_CACHE_ENTRIES.labels(self.name, "known").set(len(self._memory))
+        KEY_CACHE_ENTRIES.labels(self.name, "unknown").set(self._memory.unknown)
+        KEY_CACHE_BYTES.labels(self.name).set(self._memory.size_bytes)
 
 
 def _is_litellm_key(query: KeyQuery) -> bool:

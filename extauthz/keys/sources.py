@@ -61,11 +61,12 @@ class KeySources:
     """
 
     def __init__(self, *sources: KeySource) -> None:
-        self._sources = sources
+        self.sources = sources
+        """In the order in which they are asked."""
 
     async def find(self, query: KeyQuery) -> VirtualKey | None:
         """Return the key from the first source that knows it, or None."""
-        for source in self._sources:
+        for source in self.sources:
             key = await source.find(query)
             if key is not None:
                 return key
