@@ -6,11 +6,13 @@ Each rule raises its error or says nothing. `extauthz.admission` calls them in o
 from extauthz.access.addresses import check_address
 from extauthz.access.budgets import check_budgets
 from extauthz.access.identity import check_key, check_owners
-from extauthz.access.models import ALL_MODELS, Wanted, check_model, resolve
+from extauthz.access.models import ALL_MODELS, WORDS, Wanted, check_model, resolve
 from extauthz.access.routes import check_route
+from extauthz.access.wildcards import matches
 
 __all__ = [
     "ALL_MODELS",
+    "WORDS",
     "Wanted",
     "check_address",
     "check_budgets",
@@ -18,5 +20,6 @@ __all__ = [
     "check_model",
     "check_owners",
     "check_route",
+    "matches",
     "resolve",
 ]

@@ -20,6 +20,8 @@ ALL_MODELS: Final = frozenset({"*", "all-proxy-models"})
 _ALL_TEAM_MODELS: Final = "all-team-models"
 # The name of no model. In a user's list: nothing for personal keys, whatever else it names.
 _NO_MODELS: Final = "no-default-models"
+# Entries that are no names.
+WORDS: Final = ALL_MODELS | {_ALL_TEAM_MODELS, _NO_MODELS}
 
 
 @dataclass(frozen=True, slots=True)

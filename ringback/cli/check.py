@@ -126,15 +126,18 @@ def _calls(deployment: "Deployment") -> str:
 
 def _key_notes(house: _House) -> Iterator[str]:
     """Give what is no mistake and yet rarely meant."""
-    from extauthz.access import ALL_MODELS
+    from extauthz.access import WORDS, matches
 
     config = house.config
-    if config.master_key is None and not house.keys:
-        yield "nobody can call: there is no master key and no key in a key file"
-    groups = {deployment.model_name for deployment in config.deployments}
+    others = (config.general.database_url, house.settings.litellm.url, house.settings.oidc.issuer)
+    if config.master_key is None and not house.keys and not any(others):
+        yield "nobody can call: there is no master key, no key in a key file and no other source"
+    known = {*config.aliases}
+    for deployment in config.deployments:
+        known |= {deployment.model_name, *deployment.access_groups}
     for key in house.keys:
-        for model in key.models:
-            if model not in ALL_MODELS | groups | config.aliases.keys():
+        for model in (model for model in key.models if model not in WORDS):
+            if not any(matches(model, name) or matches(name, model) for name in known):
                 yield f"key {key.alias}: its model {model} is not served here"
         if key.sdp_policy is not None and key.sdp_policy not in house.policies.names:
             yield (

@@ -1,6 +1,6 @@
 """Cases of where a key is read, whose it is, and which paths it may call."""
 
-from typing import Final
+from typing import Any, Final
 
 from helpers.gatewayfiles import MASTER_KEY
 from helpers.litellmrows import Rows, hash_of
@@ -33,7 +33,7 @@ _STRANGER: Final = "sk-that-nobody-has-ever-seen"
 _INACTIVE: Final = {"metadata": {"scim_active": False}}
 
 
-def _rotated(revoke_in_hours: float = 1, **columns: object) -> Build:
+def _rotated(revoke_in_hours: float = 1, **columns: Any) -> Build:
     def build(rows: Rows) -> str:
         active = rows.key(**columns)
         old = f"{active}-before-rotation"

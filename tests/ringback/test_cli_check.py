@@ -43,7 +43,7 @@ def run(*arguments: str) -> Result:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Work in a folder with a good configuration, and without variables of the outside."""
     for name in os.environ:
-        if name.startswith(("RINGBACK_", "LITELLM_", "OPENAI_", "AZURE_")):
+        if name.startswith(("RINGBACK_", "LITELLM_", "OPENAI_", "AZURE_", "DATABASE_")):
             monkeypatch.delenv(name)
     monkeypatch.setenv("AZURE_KEY", "sk-marker-azure")
     monkeypatch.chdir(tmp_path)
@@ -53,7 +53,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_good_configuration_is_shown(folder: Path) -> None:
     """What would be served is shown as a table, then what is not used; no key is."""
-    save_keys(folder / "keys.yaml", [VirtualKey("ab" * 32, "web", ("voice", "fast", "*"))])
+    models = ("voice", "fast", "*", "voice-*", "all-team-models")
+    save_keys(folder / "keys.yaml", [VirtualKey("ab" * 32, "web", models)])
     result = run("--config", "config.yaml", "--keys", "keys.yaml")
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout == TABLE
@@ -113,7 +114,7 @@ def test_a_house_without_a_door_is_noted(folder: Path, monkeypatch: pytest.Monke
     result = run("--config", "config.yaml")
     assert result.exit_code == 0
     assert result.stdout.splitlines()[-1] == (
-        "note: nobody can call: there is no master key and no key in a key file"
+        "note: nobody can call: there is no master key, no key in a key file and no other source"
     )
 
 

@@ -127,13 +127,6 @@ def test_the_file_may_be_a_variable(file: Path, monkeypatch: pytest.MonkeyPatch)
             id="alias-that-could-not-be-read-back",
         ),
         pytest.param(
-            ("create", "--alias", "b", "--models", "gpt-*"),
-            "The configuration cannot be used:\n"
-            "  keys.yaml: keys[1].models[0]: wildcards inside a name are not supported; write "
-            "names in full, or *\n",
-            id="wildcard",
-        ),
-        pytest.param(
             ("block", "--alias", "nobody"),
             "Invalid value for --alias: no key of the file has this alias; see `ringback keys "
             "list`\n",
