@@ -91,6 +91,11 @@ class LiteLLMStandIn:
         """How often it was asked for a key."""
         return sum(asked.path == "/key/info" for asked in self.asked)
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it listens."""
+        return self._runner is not None
+
     async def start(self) -> None:
         """Listen, from the second time on at the same port."""
         app = web.Application()
