@@ -13,7 +13,7 @@ from helpers.expect import check_refusal
 from helpers.gateway import Gateway, until
 from helpers.gatewayfiles import KEY, azure_entry, openai_entry
 from helpers.load import Load
-from helpers.recording import CALLS, RecordingUpstream, call_reply
+from helpers.recording import CALLS, CLIENT_SECRETS, RecordingUpstream, call_reply
 
 pytestmark = [pytest.mark.dataplane, pytest.mark.asyncio(loop_scope="session")]
 
@@ -96,6 +96,43 @@ async def test_new_configuration_under_load(files: Gateway, newcomer: RecordingU
     assert newcomer.received_at(CALLS)
     check_refusal(await files.mint("voice-azure"), 400, "model_unknown")
     check_refusal(await files.call(leaving), 401, "deployment_gone")
+
+
+async def test_a_group_changes_under_load(files: Gateway, newcomer: RecordingUpstream) -> None:
+    """A group gets a second deployment, which changes and goes again, and no request fails."""
+    second = openai_entry("voice", newcomer.url())
+    second["model_info"]["id"] = "voice-2"
+
+    async def is_refused() -> bool:
+        return (await files.call(token)).status == 401
+
+    async with Load(await files.mixed()) as load:
+        await load.more(20)
+        files.files.write_config(entries(files, second))
+        await both(lambda: mints(files, "voice-2"))
+        token = await files.token("voice-2")
+        await load.more(40)
+        # Whoever has no weight mints no more; its calls go on.
+        second["litellm_params"] |= {"weight": 0, "api_key": "sk-upstream-another"}
+        first, *others = entries(files, second)
+        first["litellm_params"]["weight"] = 1
+        files.files.write_config([first, *others])
+        await both(lambda: is_drained(files, newcomer))
+        assert (await files.call(token)).status == 201
+        files.files.write_config(entries(files))
+        await both(is_refused)
+        await load.more(40)
+    assert load.failures == []
+    assert load.statuses.keys() == {200, 201}
+    check_refusal(await files.call(token), 401, "deployment_gone")
+
+
+async def is_drained(gateway: Gateway, upstream: RecordingUpstream) -> bool:
+    """Tell whether a few mints pass an upstream by."""
+    before = len(upstream.received_at(CLIENT_SECRETS))
+    for _ in range(8):
+        assert await mints(gateway, "voice")
+    return len(upstream.received_at(CLIENT_SECRETS)) == before
 
 
 async def test_call_under_way_ends_where_it_began(files: Gateway) -> None:

@@ -69,9 +69,10 @@ class Files:
         """Our own settings."""
         return self.folder / "ringback.yaml"
 
-    def write_config(self, entries: Iterable[Mapping[str, Any]]) -> None:
+    def write_config(self, entries: Iterable[Mapping[str, Any]], **sections: Any) -> None:
         """Write LiteLLM's file, in one step as editors do."""
-        content = {"model_list": list(entries), "general_settings": {"master_key": MASTER_KEY}}
+        general = {"master_key": MASTER_KEY}
+        content = {"model_list": list(entries), "general_settings": general, **sections}
         temporary = self.config.with_suffix(".new")
         temporary.write_text(json.dumps(content))
         temporary.replace(self.config)
