@@ -7,7 +7,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
+import trustme
+
 _CHUNK_BYTES: Final = 65536
+
+
+def server_context(authority: trustme.CA) -> ssl.SSLContext:
+    """Return what a server needs to be ``localhost``."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    return context
 
 
 @asynccontextmanager
