@@ -146,12 +146,17 @@ class PostgresServer:
         return self._databases[-1]
 
     def start(self) -> None:
-        """Start the server where it was before; returns once it accepts connections."""
+        """Start the server where it was before, unless it runs.
+
+        Returns once it accepts connections.
+        """
+        if self._process is not None:
+            return
         deadline = time.monotonic() + _START_TIMEOUT_S
         while not self._start():
             # Processes of a server that was killed may need a moment to notice.
             assert time.monotonic() < deadline, self.log[-2000:]
-            time.sleep(0.05)
+            time.sleep(0.1)
 
     def stop(self) -> None:
         """Stop the server in an orderly way: its clients are told."""
