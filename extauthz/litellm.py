@@ -28,6 +28,7 @@ _SECTIONS: Final = frozenset(
 )
 # Fields that change in LiteLLM who may call or where a request goes, and change nothing here.
 _NOT_USED: Final[tuple[tuple[str, str], ...]] = (
+    ("general_settings", "allow_requests_on_db_unavailable"),
     ("general_settings", "allowed_routes"),
     ("general_settings", "custom_auth"),
     ("general_settings", "enable_jwt_auth"),
