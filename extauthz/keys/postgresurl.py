@@ -79,24 +79,25 @@ def parse_database_url(url: Secret) -> DatabaseUrl:
         parts = urlsplit(url.reveal().strip())
         port = parts.port
         options = dict(parse_qsl(parts.query, keep_blank_values=True, errors="strict"))
-        user, database = (_unquote(text) for text in (parts.username, parts.path[1:]))
+        texts = (parts.username, parts.path[1:], parts.password, parts.hostname)
+        user, database, password, hostname = (unquote(t or "", errors="strict") for t in texts)
     except ValueError as error:
         # Neither quoted nor chained: the parser's words may show the password.
         place = "its port is not a number" if "port" in str(error).lower() else "it is not a URL"
         raise DatabaseUrlError(
             f"{place}; a password with special characters needs %-escapes"
         ) from None
-    host = options.get("host") or unquote(parts.hostname or "")
+    host = options.get("host") or hostname
     if parts.scheme not in {"postgresql", "postgres"} or not (host and user and database):
         raise DatabaseUrlError("expected postgresql://user:password@host[:port]/database")
-    if "," in parts.netloc or "/" in database:
+    if "," in host or "/" in database:
         raise DatabaseUrlError("expected one host and one database")
     ssl_mode, ca_file = _tls(options)
     return DatabaseUrl(
         host=host,
         port=port or _PORT,
         user=user,
-        password=None if parts.password is None else Secret(_unquote(parts.password)),
+        password=Secret(password) if password else None,
         database=database,
         schema=options.get("schema") or _SCHEMA,
         ssl_mode=ssl_mode,
@@ -104,10 +105,6 @@ def parse_database_url(url: Secret) -> DatabaseUrl:
         connection_limit=_connection_limit(options.get("connection_limit")),
         is_pooled=options.get("pgbouncer", "").lower() == "true",
     )
-
-
-def _unquote(text: str | None) -> str:
-    return unquote(text or "", errors="strict")
 
 
 def _tls(options: dict[str, str]) -> tuple[SslMode, Path | None]:
