@@ -37,7 +37,7 @@ from ringback.worker import main
 def _build(settings: Settings) -> ExtAuthz:
     egress = Egress(settings.upstream.egress_url)
     valkey = Valkey(settings.store) if settings.store.url else None
-    stores = KeyStores(settings, egress)
+    stores = KeyStores(settings, egress, valkey)
     configuration = load_configuration(settings, stores)
     sealer = token_sealer(
         settings.token, os.environ, mode=settings.mode, fallback=configuration.master_key
@@ -73,6 +73,7 @@ def _build(settings: Settings) -> ExtAuthz:
                 key_headers=entra.key_headers,
                 origins=origins,
                 safety=safety,
+                choose=router.choose,
             ),
             UnifiedCalls(admission, minter),
             Calls(lambda: keeper.current, admission, sealer, time.time, safety),

@@ -7,7 +7,7 @@ from typing import Final
 
 from extauthz.admission import Admission
 from extauthz.calls import DeploymentGoneError
-from extauthz.catalogue import Catalogue
+from extauthz.catalogue import Catalogue, is_wildcard
 from extauthz.configuration import Configuration
 from extauthz.decision import Decision, Labels, RequestFacts, refuse
 from extauthz.deployments import Deployment
@@ -137,7 +137,16 @@ def _deployment_of(claims: CallClaims, wanted: WebSocketQuery, catalogue: Catalo
     for deployment in group.deployments if group else ():
         if deployment.id == claims.deployment and _is_where(claims, deployment):
             return deployment
+    # A fallback of that group may have minted.
+    fallback = catalogue.by_id(claims.deployment)
+    if fallback and not _is_closed(fallback) and _is_where(claims, fallback):
+        return fallback
     raise DeploymentGoneError
+
+
+def _is_closed(deployment: Deployment) -> bool:
+    """Tell whether a deployment is paused, or has a wildcard in place of a model's name."""
+    return deployment.blocked or is_wildcard(deployment.model_name)
 
 
 def _is_where(claims: CallClaims, deployment: Deployment) -> bool:

@@ -78,13 +78,21 @@ class Router:
                 key need not be admitted to a fallback group itself, as in LiteLLM: whoever
                 configures it says that it stands in for the other.
         """
-        settings = self.settings
-        return Plan(
-            [group, *self._fallbacks(group.name, team)],
-            settings,
-            lambda deployment_id: not self._cooldowns.left_s(deployment_id),
-            lambda candidates: choose(candidates, settings.strategy, self._health, self._draw),
-        )
+        return Plan([group, *self._fallbacks(group.name, team)], *self._rules())
+
+    def choose(self, deployments: Sequence[Deployment]) -> Deployment:
+        """Return whom to ask where there is one try only, and its end is not seen here.
+
+        Args:
+            deployments: Those of a group, at least one.
+
+        Raises:
+            DeploymentsCoolingError: If all of them are left alone: 503, or 429.
+        """
+        attempt = Plan([Group("", tuple(deployments))], *self._rules()).next()
+        if attempt is None:
+            raise self.nobody(deployments)
+        return attempt.deployment
 
     def nobody(self, deployments: Sequence[Deployment]) -> DeploymentsCoolingError:
         """Return the error for a plan without any attempt, since all are left alone.
@@ -120,6 +128,16 @@ class Router:
             raise
         finally:
             self._health.end(deployment_id, seconds)
+
+    def _rules(
+        self,
+    ) -> tuple[RouterSettings, Callable[[str], bool], Callable[[Sequence[Deployment]], Deployment]]:
+        settings = self.settings
+        return (
+            settings,
+            lambda deployment_id: not self._cooldowns.left_s(deployment_id),
+            lambda candidates: choose(candidates, settings.strategy, self._health, self._draw),
+        )
 
     def _fail(self, attempt: Attempt, error: ApiError) -> None:
         deployment, kind = attempt.deployment, kind_of(error)

@@ -9,6 +9,7 @@ from extauthz.catalogue import Catalogue, Group
 from extauthz.deployments import Deployment
 from extauthz.routersettings import DEFAULT_ROUTER, RouterSettings
 from extauthz.routing import Router
+from extauthz.routing.errors import DeploymentsCoolingError
 from extauthz.routing.failover import Attempt
 from helpers.authz import OPENAI, Clock, Config
 from ringback.errors import ApiError
@@ -152,6 +153,18 @@ def test_successes_and_timeouts_tell_how_fast(error: ApiError | None, known_s: f
     health = house.router._health
     assert health.latency_s(attempt.deployment.id) == known_s
     assert health.busy(attempt.deployment.id) == 0
+
+
+def test_one_try_goes_to_a_healthy_deployment() -> None:
+    """Where nobody will see how it ends, one is chosen that is not left alone."""
+    house = House()
+    (first, second) = house.attempts()
+    house.end(first, error_of(429, {}, b""))
+    for _ in range(20):
+        assert house.router.choose(house.group.deployments) == second.deployment
+    house.end(second, error_of(429, {}, b""))
+    with pytest.raises(DeploymentsCoolingError):
+        house.router.choose(house.group.deployments)
 
 
 def test_a_router_without_configuration() -> None:
