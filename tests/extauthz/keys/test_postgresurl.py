@@ -20,8 +20,7 @@ PLAIN = DatabaseUrl("db.example", 5432, "litellm", Secret("pw"), "main")
             DatabaseUrl("db.example", 6432, "a@b", Secret("p:/@é"), "main"),
         ),
         (
-            "postgresql://u@[::1]/d?schema=litellm&connection_limit=7&pool_timeout=60&pgbouncer=true"
-             "&sslmode=require&socket_timeout=9&statement_cache_size=0",
+            "postgresql://u@[::1]/d?schema=litellm&connection_limit=7&pgbouncer=true&sslmode=require",
             DatabaseUrl("::1", 5432, "u", None, "d", "litellm", "require", None, 7, is_pooled=True),
         ),
         (
