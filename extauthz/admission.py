@@ -164,7 +164,9 @@ class Admission:
         deployments = check_model(key, wanted)
         lost = {deployment.id for deployment in wanted.deployments}
         lost -= {deployment.id for deployment in deployments}
-        if claims.deployment in lost:
+        pinned = catalogue.by_id(claims.deployment)
+        is_of_others = pinned is not None and pinned.team not in {None, key.team}
+        if is_of_others or claims.deployment in lost:
             raise ModelDeniedError
         self._check_budgets(key, wanted, deployments)
         await self._limiter.take(key, claims.model, wanted.asked, *wanted.names)
