@@ -3,6 +3,7 @@
 from extauthz.egress import Egress
 from extauthz.errors import ConfigError
 from extauthz.keys.cache import CachedSource
+from extauthz.keys.forgetchannel import ForgetChannel
 from extauthz.keys.jwkscache import JwksCache
 from extauthz.keys.litellmapi import LiteLLMSource
 from extauthz.keys.memory import KeyMemory, Lifetimes
@@ -12,6 +13,7 @@ from extauthz.keys.postgresconnect import Database
 from extauthz.keys.scopes import OwnersSource, ScopeQueries
 from extauthz.keys.sources import KeySource, KeySources, MasterKeySource, RemoteSource
 from extauthz.litellm import LiteLLMConfig
+from extauthz.valkey import Valkey
 from ringback.settings import Settings
 from ringback.settings.keysources import DEFAULT_KEY_TTL_S
 
@@ -22,14 +24,16 @@ class KeyStores:
     Args:
         settings: Which sources there are, and their order.
         egress: How services are asked.
+        valkey: Tells of keys that have changed.
     """
 
-    def __init__(self, settings: Settings, egress: Egress) -> None:
+    def __init__(self, settings: Settings, egress: Egress, valkey: Valkey | None = None) -> None:
         self._settings = settings
         self._egress = egress
         self._remotes: dict[str, RemoteSource] = {}
         self._caches: list[CachedSource] = []
         self._is_open = False
+        self._channel = ForgetChannel(valkey, self) if valkey is not None else None
 
     def sources(self, config: LiteLLMConfig, key_file: KeySource | None) -> KeySources:
         """Return all sources: the master key first, then in the order of the settings.
@@ -59,9 +63,13 @@ class KeyStores:
         """Start the sources that are behind a connection."""
         for source in self._remotes.values():
             await source.start()
+        if self._channel is not None and self._caches:
+            self._channel.start()
 
     async def stop(self) -> None:
         """Stop them."""
+        if self._channel is not None:
+            await self._channel.stop()
         for source in self._remotes.values():
             await source.stop()
 

@@ -1,0 +1,69 @@
+"""Keys that are forgotten at once because somebody says so on a channel of Valkey."""
+
+import asyncio
+import re
+from typing import Any, Final
+
+from redis.exceptions import RedisError
+
+from extauthz.keys.postgreschanges import Forgetful
+from extauthz.valkey import Valkey
+from ringback.logs import describe, get_logger
+
+_HASH: Final = re.compile(rb"[0-9a-f]{64}")
+# How long one read waits for a message.
+_READ_S: Final = 5.0
+_RETRY_S: Final = 0.2
+_MAX_RETRY_S: Final = 10.0
+
+
+class ForgetChannel:
+    """Listens from `start` to `stop` on the channel ``PREFIX:keys:forget``.
+
+    A message is the sha256 of a key in hex; any other one, ``*`` for example, means every key, and
+    so does a new connection, since messages may have been missed.
+
+    Args:
+        valkey: Where to listen; takes one of its connections.
+        memory: What forgets.
+    """
+
+    def __init__(self, valkey: Valkey, memory: Forgetful) -> None:
+        self._valkey = valkey
+        self._memory = memory
+        self._task: asyncio.Task[None] | None = None
+        self._log = get_logger()
+
+    def start(self) -> None:
+        """Begin to listen."""
+        self._task = asyncio.create_task(self._listen())
+
+    async def stop(self) -> None:
+        """End the connection."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _listen(self) -> None:
+        retry_s = _RETRY_S
+        while True:
+            try:
+                async with self._valkey.client.pubsub() as channel:
+                    await channel.subscribe(self._valkey.name("keys", "forget"))
+                    while True:
+                        message = await channel.get_message(timeout=_READ_S)
+                        if message is not None:
+                            self._take(message)
+                            retry_s = _RETRY_S
+            except (RedisError, OSError, TimeoutError) as error:
+                self._log.warning("key_changes_lost", retry_s=retry_s, **describe(error))
+                await asyncio.sleep(retry_s)
+                retry_s = min(retry_s * 2, _MAX_RETRY_S)
+
+    def _take(self, message: dict[str, Any]) -> None:
+        data = message["data"]
+        # The client subscribes again by itself after a connection is lost, and that shows here.
+        if message["type"] == "message" and _HASH.fullmatch(data):
+            self._memory.forget(data.decode())
+        elif message["type"] in {"message", "subscribe"}:
+            self._memory.forget_all()
