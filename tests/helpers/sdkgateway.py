@@ -75,6 +75,7 @@ def _entries(emulator: Emulator) -> list[dict[str, Any]]:
         _entry("azure-realtime", "azure/voice", emulator.url),
         _entry("azure-dated", "azure/voice", emulator.url, api_version="2025-04-01-preview"),
         _entry("azure-preview", "azure/voice", emulator.url, preview),
+        _entry("transcriber", "openai/gpt-4o-transcribe", emulator.openai_url),
         _entry("azure-entra", "azure/voice", emulator.url, identity, api_key=None),
     ]
 

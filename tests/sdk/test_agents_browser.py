@@ -40,6 +40,21 @@ async ({gateway, token}) => {
   return { callId: transport.callId, status: transport.status };
 }
 """
+CONNECT_SOCKET: Final = """
+async ({url, token}) => {
+  const { RealtimeAgent, RealtimeSession, OpenAIRealtimeWebSocket } = OpenAIAgentsRealtime;
+  const transport = new OpenAIRealtimeWebSocket({ url });
+  const session = new RealtimeSession(new RealtimeAgent({ name: "app" }), { transport });
+  const done = new Promise((resolve) => session.on("transport_event", (event) => {
+    if (event.type === "response.done") resolve(event.response.status);
+  }));
+  await session.connect({ apiKey: token });
+  session.sendMessage("Is anybody there?");
+  const status = await done;
+  session.close();
+  return status;
+}
+"""
 HEARD: Final = """
 async () => [...(await peer.getStats()).values()].some((report) =>
   report.type === "inbound-rtp" && report.totalAudioEnergy > 0.001)
@@ -88,6 +103,13 @@ async def test_a_page_talks_until_its_backend_hangs_up(
 
     await page.wait_for_function("['closed', 'failed'].includes(peer.connectionState)")
     await page.wait_for_function("transport.status === 'disconnected'")
+
+
+async def test_a_page_talks_over_a_websocket(gateway: Provided, page: Page) -> None:
+    """A browser shows the token in the subprotocol: it has no other way."""
+    token = await gateway.app.mint({"type": "realtime", "model": "azure-realtime"})
+    url = f"ws://127.0.0.1:{gateway.port}/v1/realtime"
+    assert await page.evaluate(CONNECT_SOCKET, {"url": url, "token": token}) == "completed"
 
 
 async def test_a_page_reads_why_it_may_not_call(gateway: Provided, page: Page) -> None:

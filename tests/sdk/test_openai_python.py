@@ -1,12 +1,15 @@
 """openai-python as it is published, through the gateway."""
 
-from typing import Final
+import base64
+from typing import Any, Final, cast
 
 import pytest
 from openai import AsyncAzureOpenAI, AsyncOpenAI, AuthenticationError, NotFoundError
 
+from emulator.script import GREETING
+from emulator.voice import SAMPLE_RATE, synthesize
 from helpers.sdkgateway import Provided
-from helpers.voiceclient import VoiceClient
+from helpers.voiceclient import Recording, VoiceClient
 
 pytestmark = [pytest.mark.dataplane, pytest.mark.asyncio(loop_scope="session")]
 
@@ -141,6 +144,57 @@ async def test_a_backend_joins_the_call_of_a_client(gateway: Provided, model: st
         assert (await voice.wait_for("session.updated"))["session"]["instructions"] == "Whisper."
         await backend.realtime.calls.hangup(call_id)
         await voice.is_closed.wait()
+
+
+@pytest.mark.parametrize("way", ["client_secrets", "transcription_sessions"])
+async def test_what_is_said_is_transcribed(gateway: Provided, way: str) -> None:
+    """A token for a transcription comes from either endpoint; models have the names of groups."""
+    microphone = Recording(synthesize(GREETING)[:SAMPLE_RATE])
+    async with client(gateway, gateway.key) as backend, VoiceClient(microphone) as voice:
+        if way == "client_secrets":
+            token = (
+                await backend.realtime.client_secrets.create(
+                    session={
+                        "type": "transcription",
+                        "audio": {"input": {"transcription": {"model": "transcriber"}}},
+                    }
+                )
+            ).value
+        else:
+            minted = await backend.beta.realtime.transcription_sessions.create(
+                # The SDK knows the names of OpenAI's models only.
+                input_audio_transcription=cast("Any", {"model": "transcriber"})
+            )
+            token = minted.client_secret.value
+        async with client(gateway, token) as browser:
+            answer = await browser.realtime.calls.create(sdp=await voice.offer())
+        await voice.accept(answer.text)
+        created = (await voice.wait_for("session.created"))["session"]
+        assert created["type"] == "transcription"
+        assert created["audio"]["input"]["transcription"]["model"] == "gpt-4o-transcribe"
+        await voice.wait_for("conversation.item.input_audio_transcription.completed")
+
+
+async def test_what_is_said_over_a_websocket_is_transcribed(gateway: Provided) -> None:
+    """intent=transcription with the name of the group; the session comes as an update."""
+    speech = base64.b64encode(synthesize(GREETING).tobytes()).decode()
+    query = {"intent": "transcription", "model": "transcriber"}
+    async with (
+        client(gateway, gateway.key) as backend,
+        backend.realtime.connect(extra_query=query) as connection,
+    ):
+        await connection.session.update(
+            session={
+                "type": "transcription",
+                "audio": {"input": {"transcription": {"model": "gpt-4o-transcribe"}}},
+            }
+        )
+        await connection.input_audio_buffer.append(audio=speech)
+        await connection.input_audio_buffer.commit()
+        async for event in connection:
+            if event.type == "conversation.item.input_audio_transcription.completed":
+                break
+    assert (await gateway.sockets())[-1]["type"] == "transcription"
 
 
 async def test_refusals_are_the_sdks_errors(gateway: Provided) -> None:
