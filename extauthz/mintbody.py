@@ -6,7 +6,7 @@ name of the deployment as ``session.model``.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from extauthz.jsontext import JsonError, parse_object, serialize_object
@@ -102,7 +102,7 @@ class Minted:
 
     ephemeral_key: Secret
     expires_at: int | None
-    fields: Mapping[str, Any]
+    fields: Mapping[str, Any] = field(repr=False)
 
     def downstream_body(self, token: str, expires_at: int) -> bytes:
         """Return the provider's answer with the sealed token in place of the ephemeral key.

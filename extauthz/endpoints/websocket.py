@@ -3,11 +3,11 @@
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Final
 
 from extauthz.admission import Admission
 from extauthz.calls import DeploymentGoneError
-from extauthz.catalogue import Catalogue, is_wildcard
 from extauthz.configuration import Configuration
 from extauthz.decision import Decision, Labels, RequestFacts, refuse
 from extauthz.deployments import Deployment
@@ -95,7 +95,7 @@ class WebSockets:
     ) -> tuple[Deployment, str, Mapping[str, Secret]]:
         """Return where a conversation goes: the deployment, the path there, and what opens it."""
         if isinstance(caller, CallClaims):
-            deployment = _deployment_of(caller, wanted, self._configuration().catalogue)
+            deployment = _deployment_of(caller, wanted, self._configuration())
             intent = TRANSCRIPTION if caller.session_type == TRANSCRIPTION else None
             name, value = credential(caller.auth_scheme, caller.ek)
             credentials: Mapping[str, Secret] = {**deployment.extra_headers, name: value}
@@ -121,32 +121,27 @@ class WebSockets:
         return {} if told is None else {SAFETY_IDENTIFIER: told}
 
 
-def _deployment_of(claims: CallClaims, wanted: WebSocketQuery, catalogue: Catalogue) -> Deployment:
+def _deployment_of(
+    claims: CallClaims, wanted: WebSocketQuery, configuration: Configuration
+) -> Deployment:
     """Return the deployment that minted a token.
 
     Raises:
         InvalidQueryError: If the query names another model: 400.
         DeploymentGoneError: If the deployment is gone or has moved: 401.
     """
+    catalogue = configuration.catalogue
     if wanted.model not in {None, claims.model, claims.asked} and (
         catalogue.resolve(str(wanted.model), claims.team) != claims.model
     ):
         raise InvalidQueryError("model", "The token was made for another model. Leave it out.")
     # Not by its id: one that a wildcard found has the name of the model only here.
-    group = catalogue.find(claims.asked or claims.model, claims.team)
-    for deployment in group.deployments if group else ():
+    names = (claims.asked or claims.model, *configuration.router.fallbacks_of(claims.model))
+    groups = (catalogue.find(name, claims.team) for name in names)
+    for deployment in chain.from_iterable(group.deployments for group in groups if group):
         if deployment.id == claims.deployment and _is_where(claims, deployment):
             return deployment
-    # A fallback of that group may have minted.
-    fallback = catalogue.by_id(claims.deployment)
-    if fallback and not _is_closed(fallback) and _is_where(claims, fallback):
-        return fallback
     raise DeploymentGoneError
-
-
-def _is_closed(deployment: Deployment) -> bool:
-    """Tell whether a deployment is paused, or has a wildcard in place of a model's name."""
-    return deployment.blocked or is_wildcard(deployment.model_name)
 
 
 def _is_where(claims: CallClaims, deployment: Deployment) -> bool:
