@@ -88,9 +88,12 @@ def check_model(key: VirtualKey, wanted: Wanted) -> tuple[Deployment, ...]:
         if refuser == "user" and _NO_MODELS in models:
             raise ModelDeniedError("key")
         is_exempt = wanted.is_team_alias and refuser in {"key", "team"}
-        if not is_exempt and not _admits(refuser, models, key, wanted, remaining):
+        if not is_exempt and not _admits(refuser, models, key, wanted):
             raise ModelDeniedError(refuser)
-        remaining = _restricted(remaining, models)
+        open_to = _open_to(models, wanted.deployments)
+        remaining = tuple(deployment for deployment in remaining if deployment in open_to)
+        if wanted.deployments and not remaining:
+            raise ModelDeniedError(refuser)
     return remaining
 
 
@@ -121,13 +124,12 @@ def _admits(
     models: tuple[str, ...],
     key: VirtualKey,
     wanted: Wanted,
-    deployments: Iterable[Deployment],
 ) -> bool:
     if not models or _names(models, wanted):
         return True
     if refuser in {"key", "team"} and _ALL_TEAM_MODELS in models and wanted.group is not None:
         return True
-    if any(group in deployment.access_groups for deployment in deployments for group in models):
+    if any(_carries(deployment, models) for deployment in wanted.deployments):
         return True
     return any(_names(group.models, wanted) for group in _groups(refuser, key))
 
@@ -149,8 +151,13 @@ def _groups(refuser: Refuser, key: VirtualKey) -> Iterator[AccessGroup]:
             yield group
 
 
-def _restricted(
-    deployments: tuple[Deployment, ...], models: tuple[str, ...]
+def _open_to(
+    models: tuple[str, ...], deployments: tuple[Deployment, ...]
 ) -> tuple[Deployment, ...]:
-    carrying = tuple(d for d in deployments if not set(models).isdisjoint(d.access_groups))
+    """Return those that a list leaves: if it names an access group of some, only these."""
+    carrying = tuple(deployment for deployment in deployments if _carries(deployment, models))
     return carrying or deployments
+
+
+def _carries(deployment: Deployment, models: tuple[str, ...]) -> bool:
+    return not set(models).isdisjoint(deployment.access_groups)

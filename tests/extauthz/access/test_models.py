@@ -192,6 +192,12 @@ def refusal(key: VirtualKey, asked: str) -> str | None:
             of_team(("grp-a",), ("grp-b",)), "voice", "team", id="access-groups-without-overlap"
         ),
         pytest.param(
+            of_team(("grp-a",), ("voice", "grp-b")),
+            "voice",
+            "team",
+            id="access-groups-without-overlap-beside-the-name",
+        ),
+        pytest.param(
             keyed(user_scope=Scope("u", ("all-team-models",))), "voice", "user", id="user-of-team"
         ),
         # Pathological
