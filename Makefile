@@ -31,9 +31,10 @@ lint: $(STAMPS)/dev ## Check style, types, import rules and generated files
 	$(BIN)/python proto/generate.py --check
 	$(BIN)/envoy --mode validate -c envoy/envoy.yaml --log-level error
 
-bench: $(STAMPS)/dev ## Print how long the pure parts take
+bench: $(STAMPS)/dev ## Print how long the parts take that every request runs through
 	$(BIN)/python bench/sdp.py
 	$(BIN)/python bench/tokens.py
+	PYTHONPATH=tests $(BIN)/python bench/keys.py
 
 # Chromium for the browser tests, where none is installed yet. CHROMIUM names another one.
 browser:
