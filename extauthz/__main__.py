@@ -82,7 +82,9 @@ def _build(settings: Settings) -> ExtAuthz:
             Ready(),
         ]
     )
-    return ExtAuthz(gate, keeper, discovery, egress, stores, valkey=valkey, cooling=cooling)
+    return ExtAuthz(
+        gate, keeper, discovery, egress, stores, valkey=valkey, cooling=cooling, logins=entra
+    )
 
 
 if __name__ == "__main__":

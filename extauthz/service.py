@@ -10,6 +10,7 @@ from extauthz.configuration import ConfigurationKeeper
 from extauthz.cooldownkeeper import CooldownKeeper
 from extauthz.discovery import ClusterDiscovery
 from extauthz.egress import Egress
+from extauthz.entra import EntraTokens
 from extauthz.gate import Gate
 from extauthz.keys.stores import KeyStores
 from extauthz.translate import read_request, write_decision
@@ -30,6 +31,7 @@ class ExtAuthz(external_auth_pb2_grpc.AuthorizationServicer):
         stores: The key sources, started and stopped with the service.
         valkey: The shared store, closed at the end.
         cooling: Shares cooldowns of deployments.
+        logins: Those at Entra ID; the ones under way end with the service.
     """
 
     names: tuple[str, ...] = ("envoy.service.auth.v3.Authorization", *ClusterDiscovery.names)
@@ -44,6 +46,7 @@ class ExtAuthz(external_auth_pb2_grpc.AuthorizationServicer):
         *,
         valkey: Valkey | None = None,
         cooling: CooldownKeeper | None = None,
+        logins: EntraTokens | None = None,
     ) -> None:
         self._gate = gate
         self._keeper = keeper
@@ -52,6 +55,7 @@ class ExtAuthz(external_auth_pb2_grpc.AuthorizationServicer):
         self._stores = stores
         self._valkey = valkey
         self._cooling = cooling
+        self._logins = logins
         self._log = get_logger()
 
     def register(self, server: aio.Server) -> None:
@@ -76,6 +80,8 @@ class ExtAuthz(external_auth_pb2_grpc.AuthorizationServicer):
         await self._stores.stop()
         if self._cooling is not None:
             await self._cooling.stop()
+        if self._logins is not None:
+            await self._logins.close()
         await self._egress.close()
         if self._valkey is not None:
             await self._valkey.close()
