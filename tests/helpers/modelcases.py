@@ -16,6 +16,13 @@ from helpers.rulecases import (
     user_key,
 )
 
+_TRANSCRIBED: Final = {
+    "session": {
+        "type": "realtime",
+        "model": "voice",
+        "audio": {"input": {"transcription": {"model": "scribe"}}},
+    }
+}
 _RT: Final = {"aliases": {"team-rt": "voice"}}
 
 
@@ -112,6 +119,22 @@ LISTS: Final = [
         key(models=["voice"]),
         (400, "invalid_request_error", "invalid_body"),
         body={"model": "voice", "session": {"type": "realtime", "model": "chat"}},
+    ),
+]
+
+FURTHER: Final = [
+    Case("1.3 ours: the transcription model", key(models=["voice"]), denied(), body=_TRANSCRIBED),
+    Case(
+        "1.3 ours: the transcription model listed",
+        key(models=["voice", "scribe"]),
+        body=_TRANSCRIBED,
+    ),
+    Case("1.3 ours: the transcription model, no list", key(), body=_TRANSCRIBED),
+    Case(
+        "1.3 ours: the transcription model and the team",
+        team_key({"models": ["voice"]}),
+        denied("team"),
+        body=_TRANSCRIBED,
     ),
 ]
 
@@ -260,4 +283,4 @@ OWNERS: Final = [
     ),
 ]
 
-MODEL_CASES: Final = [*LISTS, *ACCESS_GROUPS, *ALIASES, *OWNERS]
+MODEL_CASES: Final = [*LISTS, *FURTHER, *ACCESS_GROUPS, *ALIASES, *OWNERS]
