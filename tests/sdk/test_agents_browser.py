@@ -40,6 +40,11 @@ async ({gateway, token}) => {
   return { callId: transport.callId, status: transport.status };
 }
 """
+HANG_UP: Final = """
+async ({url, token}) => (await fetch(url, {
+  method: "POST", headers: { Authorization: `Bearer ${token}` },
+})).status
+"""
 CONNECT_SOCKET: Final = """
 async ({url, token}) => {
   const { RealtimeAgent, RealtimeSession, OpenAIRealtimeWebSocket } = OpenAIAgentsRealtime;
@@ -85,9 +90,15 @@ async def page(pytestconfig: pytest.Config) -> AsyncIterator[Page]:
     await runner.cleanup()
 
 
-@pytest.mark.parametrize("model", ["gpt-realtime", "azure-realtime"])
-async def test_a_page_talks_until_its_backend_hangs_up(
-    gateway: Provided, page: Page, model: str
+@pytest.mark.parametrize(
+    ("model", "by_page"),
+    [
+        pytest.param("gpt-realtime", False, id="openai-backend-hangs-up"),
+        pytest.param("azure-realtime", True, id="azure-page-hangs-up"),
+    ],
+)
+async def test_a_page_talks_until_somebody_hangs_up(
+    gateway: Provided, page: Page, model: str, *, by_page: bool
 ) -> None:
     """connect() settles, a voice is heard, callId is there, and hangup with it ends the call."""
     token = await gateway.app.mint({"type": "realtime", "model": model})
@@ -99,7 +110,11 @@ async def test_a_page_talks_until_its_backend_hangs_up(
     assert "session.updated" in await page.evaluate("received")
     await page.wait_for_function(HEARD)
 
-    assert await gateway.app.hang_up(connected["callId"]) == (200, "")
+    if by_page:
+        url = f"{gateway.url}/v1/realtime/calls/{connected['callId']}/hangup"
+        assert await page.evaluate(HANG_UP, {"url": url, "token": token}) == 200
+    else:
+        assert await gateway.app.hang_up(connected["callId"]) == (200, "")
 
     await page.wait_for_function("['closed', 'failed'].includes(peer.connectionState)")
     await page.wait_for_function("transport.status === 'disconnected'")

@@ -67,11 +67,12 @@ async def test_every_block_is_run() -> None:
         ),
         "mint_azure.py",
         "page.mjs",
+        "transcribe.py",
     }
     assert TEXT.count("```") == 2 * len(BLOCKS)
 
 
-@pytest.mark.parametrize("name", ["mint.py", "mint.mjs", "mint_azure.py"])
+@pytest.mark.parametrize("name", ["mint.py", "mint.mjs", "mint_azure.py", "transcribe.py"])
 async def test_minted_tokens_open_calls(examples: Examples, gateway: Provided, name: str) -> None:
     """What the program prints is a token that calls."""
     token = (await examples.run(name)).strip()

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -36,6 +37,16 @@ class Flow:
 def flow(node: Node, gateway: Provided) -> Flow:
     """What somebody's backend does."""
     return Flow(node, gateway)
+
+
+async def test_the_packages_are_pinned() -> None:
+    """Versions are exact, and the lock file names no registry: npm's own setting does."""
+    folder = Path(__file__).parent / "node"
+    wanted = json.loads((folder / "package.json").read_text())["dependencies"]
+    lock = json.loads((folder / "package-lock.json").read_text())["packages"]
+    locked = {name: lock[f"node_modules/{name}"]["version"] for name in wanted}
+    assert wanted == locked
+    assert not [name for name, package in lock.items() if "resolved" in package]
 
 
 @EVERY_MODEL
