@@ -33,7 +33,8 @@ def session_for(
     if request.session_type != TRANSCRIPTION:
         session = merge(deployment.session_defaults, session)
         session = merge(session, deployment.session)
-        return {"type": request.session_type, **session, "model": deployment.upstream_model}
+        own = {"type": request.session_type, "model": deployment.upstream_model}
+        return {"type": request.session_type, **session, **own}
     session = merge(_for_transcription(deployment.session_defaults), session)
     session = merge(session, _for_transcription(deployment.session))
     named = request.transcription_model or request.model or ""
