@@ -13,6 +13,7 @@ from extauthz.keys.postgresconnect import Database
 from extauthz.keys.scopes import OwnersSource, ScopeQueries
 from extauthz.keys.sources import KeySource, KeySources, MasterKeySource, RemoteSource
 from extauthz.litellm import LiteLLMConfig
+from extauthz.services import service_origins
 from extauthz.valkey import Valkey
 from ringback.settings import Settings
 from ringback.settings.keysources import DEFAULT_KEY_TTL_S
@@ -86,6 +87,8 @@ class KeyStores:
     def _open(self, config: LiteLLMConfig) -> None:
         """Make the sources that are configured, by their names in ``key_sources``."""
         settings, wanted = self._settings, self._settings.key_sources
+        # Refuses URLs that the sources could not use.
+        service_origins(settings, config)
         scopes: KeySource | None = None
         url = settings.database.url or config.general.database_url
         if url is not None and "database" in wanted:
@@ -103,14 +106,8 @@ class KeyStores:
             litellm = LiteLLMSource(settings.litellm, self._egress)
             self._remotes["litellm"] = self._cached("litellm", litellm, config)
         if settings.oidc.issuer is not None and "oidc" in wanted:
-            self._remotes["oidc"] = self._open_oidc(scopes)
-
-    def _open_oidc(self, scopes: KeySource | None) -> OidcSource:
-        try:
-            keys = JwksCache(self._settings.oidc, self._egress)
-        except ValueError as error:
-            raise ConfigError([f"oidc.jwks_url: {error}"]) from error
-        return OidcSource(self._settings.oidc, keys, scopes)
+            jwks = JwksCache(settings.oidc, self._egress)
+            self._remotes["oidc"] = OidcSource(settings.oidc, jwks, scopes)
 
     def _cached(self, name: str, source: RemoteSource, config: LiteLLMConfig) -> CachedSource:
         limits = self._settings.key_cache
@@ -134,3 +131,13 @@ class KeyStores:
                 "worker that minted it; or set litellm.admin_key instead"
             )
             raise ConfigError([problem])
+
+
+def open_sources(settings: Settings, config: LiteLLMConfig) -> KeySources:
+    """Return the sources of settings and configuration but for the key file, started by nobody.
+
+    Raises:
+        StartError: If one of them cannot be made.
+    """
+    egress = Egress(settings.upstream.egress_url)
+    return KeyStores(settings, egress).sources(config, None)

@@ -73,6 +73,7 @@ def _load(
     mistakes: _Mistakes, config: Path | None, settings: Path | None, keys: Path | None
 ) -> _House | None:
     from extauthz.keys.keyfile import load_keys
+    from extauthz.keys.stores import open_sources
     from extauthz.litellm import load_config
     from ringback.settings import load_settings
     from ringback.tokens import token_sealer
@@ -92,6 +93,7 @@ def _load(
         mistakes.collect(
             lambda: token_sealer(found.token, os.environ, mode=mode, fallback=master_key)
         )
+        mistakes.collect(lambda: open_sources(found, loaded))
     if found is None or loaded is None or policies is None:
         return None
     return _House(found, loaded, virtual_keys or (), policies)
@@ -127,10 +129,11 @@ def _calls(deployment: "Deployment") -> str:
 def _key_notes(house: _House) -> Iterator[str]:
     """Give what is no mistake and yet rarely meant."""
     from extauthz.access import WORDS, matches
+    from extauthz.keys.stores import open_sources
 
     config = house.config
-    others = (config.general.database_url, house.settings.litellm.url, house.settings.oidc.issuer)
-    if config.master_key is None and not house.keys and not any(others):
+    others = open_sources(house.settings, config).sources
+    if not house.keys and not others:
         yield "nobody can call: there is no master key, no key in a key file and no other source"
     known = {*config.aliases}
     for deployment in config.deployments:

@@ -118,6 +118,34 @@ def test_a_house_without_a_door_is_noted(folder: Path, monkeypatch: pytest.Monke
     )
 
 
+def test_a_litellm_proxy_is_a_door(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With another source of keys somebody can call."""
+    (folder / "config.yaml").write_text(CONFIG.replace("general_settings", "litellm_settings"))
+    monkeypatch.setenv("LITELLM_SALT_KEY", "salt-0123456789abcdef")
+    monkeypatch.setenv("RINGBACK_LITELLM__URL", "http://litellm.example")
+    monkeypatch.setenv("RINGBACK_LITELLM__ADMIN_KEY", "sk-admin")
+    result = run("--config", "config.yaml")
+    assert result.exit_code == 0
+    assert "nobody can call" not in result.stdout
+
+
+def test_mistakes_of_key_sources_are_listed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Services that cannot be reached and sources that cannot work are mistakes."""
+    (folder / "config.yaml").write_text(CONFIG)
+    monkeypatch.setenv("RINGBACK_LITELLM__URL", "http://litellm.example")
+    monkeypatch.setenv("RINGBACK_LITELLM__OWN_KEY", "true")
+    monkeypatch.setenv("RINGBACK_OIDC__ISSUER", "https://id.example")
+    monkeypatch.setenv("RINGBACK_OIDC__AUDIENCE", '["ringback"]')
+    monkeypatch.setenv("RINGBACK_OIDC__JWKS_URL", "id.example/certs")
+    result = run("--config", "config.yaml")
+    assert result.exit_code == 2
+    assert "  oidc.jwks_url: expected a URL that begins with https:// or" in result.stderr
+    monkeypatch.setenv("RINGBACK_OIDC__JWKS_URL", "https://id.example/certs")
+    result = run("--config", "config.yaml")
+    assert result.exit_code == 2
+    assert "  litellm.own_key: needs workers: 1" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "mistakes"),
     [

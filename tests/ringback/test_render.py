@@ -80,6 +80,15 @@ def test_settings_are_applied(tmp_path: Path) -> None:
     assert "localhost" not in text
 
 
+def test_services_are_static_too(config: Path, tmp_path: Path) -> None:
+    """Whatever else the services ask through Envoy has its cluster."""
+    settings = tmp_path / "ringback.yaml"
+    settings.write_text("litellm: {url: 'http://litellm.internal:4100', admin_key: sk-made-up}")
+    names = clusters(render("--config", config, "--settings", settings))
+    assert "upstream_http_litellm_internal_4100" in names
+    assert "upstream_https_api_openai_com_443" in names
+
+
 def test_the_same_input_gives_the_same_text(config: Path) -> None:
     """No time, no random name: the file can be compared with the one before."""
     assert render("--config", config) == render("--config", config)
