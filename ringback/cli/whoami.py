@@ -6,6 +6,7 @@ import asyncio
 import json
 import sys
 import time
+from contextlib import redirect_stdout
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,16 +42,14 @@ def whoami(
     is counted.
     """
     from ringback.errors import StartError
-    from ringback.logs import configure
     from ringback.secrets import Secret
 
-    # For the errors of key sources; on stderr.
-    configure("error", "whoami")
     text = sys.stdin.readline(_MAX_KEY_CHARS) if stdin else typer.prompt("Key", hide_input=True)
     try:
-        key, steps = asyncio.run(
-            _explain(_settings(settings, config, keys), Secret(text.strip()), model or None)
-        )
+        found = _settings(settings, config, keys)
+        # What key sources log would get into the report.
+        with redirect_stdout(sys.stderr):
+            key, steps = asyncio.run(_explain(found, Secret(text.strip()), model or None))
     except StartError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from error
