@@ -54,7 +54,7 @@ class UpstreamSettings(Section):
     """For Envoy's connection to an upstream."""
 
     mint_timeout_s: Annotated[float, Field(gt=0, le=14)] = 10
-    """For one ``client_secrets`` request upstream. Envoy waits 15 s for extauthz."""
+    """For all requests upstream that one mint makes. Envoy waits 15 s for extauthz."""
 
 
 class ReloadSettings(Section):
