@@ -9,7 +9,8 @@ from typing import Final
 
 import pytest
 
-_INSTALL_TIMEOUT_S: Final = 240
+# Within the time that a test may take.
+_INSTALL_TIMEOUT_S: Final = 100
 _INSTALLED: Final = "installed"
 
 

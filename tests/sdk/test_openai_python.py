@@ -129,6 +129,18 @@ async def test_a_websocket_converses(gateway: Provided, model: str) -> None:
     assert (await gateway.sockets())[-1]["model"] == UPSTREAM_NAMES[model]
 
 
+async def test_the_header_of_the_beta_stays_here(gateway: Provided) -> None:
+    """The provider closes a session that asks for the beta, and knows no call for it."""
+    beta = {"OpenAI-Beta": "realtime=v1"}
+    async with client(gateway, gateway.key) as backend, VoiceClient() as voice:
+        async with backend.realtime.connect(model="gpt-realtime", extra_headers=beta) as socket:
+            assert (await socket.recv()).type == "session.created"
+        call_id = await gateway.call(voice, "gpt-realtime")
+        async with backend.realtime.connect(call_id=call_id, extra_headers=beta) as sideband:
+            await sideband.response.create()
+            await sideband.recv()
+
+
 @EVERY_MODEL
 async def test_a_backend_joins_the_call_of_a_client(gateway: Provided, model: str) -> None:
     """connect(call_id=) with the id from Location: the backend steers what the client hears."""
