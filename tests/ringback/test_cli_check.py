@@ -118,6 +118,33 @@ def test_a_house_without_a_door_is_noted(folder: Path, monkeypatch: pytest.Monke
     )
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param(
+            "litellm: {url: 'https://litellm.example', admin_key: sk-marker-admin}", id="litellm"
+        ),
+        pytest.param(
+            "oidc: {issuer: 'https://i.example', audience: [a], jwks_url: 'https://i.example/k'}",
+            id="oidc",
+        ),
+        pytest.param("{}", id="database"),
+    ],
+)
+def test_other_sources_are_doors(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, settings: str
+) -> None:
+    """Where keys come from elsewhere, neither a master key nor a key file is missed."""
+    (folder / "config.yaml").write_text(CONFIG.replace("general_settings", "litellm_settings"))
+    (folder / "ringback.yaml").write_text(settings)
+    monkeypatch.setenv("LITELLM_SALT_KEY", "salt-0123456789abcdef")
+    if settings == "{}":
+        monkeypatch.setenv("DATABASE_URL", "postgresql://reader@db.example/litellm")
+    result = run("--config", "config.yaml", "--settings", "ringback.yaml")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "nobody can call" not in result.stdout
+
+
 def test_a_litellm_proxy_is_a_door(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With another source of keys somebody can call."""
     (folder / "config.yaml").write_text(CONFIG.replace("general_settings", "litellm_settings"))
