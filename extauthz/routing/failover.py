@@ -66,30 +66,32 @@ class Plan:
         self._is_healthy = is_healthy
         self._choose = choose
         self._tried: set[str] = set()
-        # Tries that are left in the first group; None: no limit, or nobody of it was asked yet.
-        self._tries: int | None = None
+        # Of the first group: how many were asked, and how many may be after the first of them.
+        self._asked = 0
+        self._retries: int | None = None
 
     def next(self) -> Attempt | None:
         """Return whom to ask next, or None."""
         while self._groups:
             group = self._groups[0]
-            if self._tries != 0 and (candidates := self._candidates(group)):
+            if self._may_ask() and (candidates := self._candidates(group)):
                 return self._attempt(group, self._choose(candidates))
             self._groups.pop(0)
-            self._tries = None
+            self._asked = 0
         return None
 
     def _attempt(self, group: Group, deployment: Deployment) -> Attempt:
-        is_first = self._tried.isdisjoint(member.id for member in group.deployments)
-        self._tried.add(deployment.id)
-        if self._tries is not None:
-            self._tries -= 1
-        elif is_first:
+        if self._asked == 0:
             own = deployment.num_retries
-            self._tries = self._settings.num_retries if own is None else own
-        in_group = self._tries != 0 and bool(self._candidates(group))
+            self._retries = self._settings.num_retries if own is None else own
+        self._asked += 1
+        self._tried.add(deployment.id)
+        in_group = self._may_ask() and bool(self._candidates(group))
         is_last = not in_group and not any(map(self._candidates, self._groups[1:]))
         return Attempt(deployment, len(group.deployments) == 1, is_last)
+
+    def _may_ask(self) -> bool:
+        return self._asked == 0 or self._retries is None or self._asked <= self._retries
 
     def _candidates(self, group: Group) -> list[Deployment]:
         return [

@@ -3,6 +3,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from extauthz.catalogue import Group
 from extauthz.deployments import Deployment
@@ -65,6 +67,7 @@ def test_who_is_asked(groups: list[str], cooled: str, asked: str) -> None:
         pytest.param([group("abc")], 0, "a", id="none"),
         pytest.param([group("abc"), group("de")], 1, "abde", id="each-group-for-itself"),
         pytest.param([group("abc"), group("de")], 0, "ad", id="none-and-a-fallback"),
+        pytest.param([group("abc"), group("acd")], 0, "ac", id="in-both-groups"),
         # Synthetic
         pytest.param([group("abc", num_retries=0)], 2, "a", id="the-entrys-own"),
         pytest.param([group("abc", num_retries=1)], None, "ab", id="the-entrys-alone"),
@@ -118,3 +121,23 @@ def test_time_of_an_attempt(
     """An attempt leaves time for the next one, if there is one, and keeps within its own limit."""
     attempt = Attempt(replace(OPENAI, timeout_s=own_s), is_alone=False, is_last=is_last)
     assert attempt.timeout_s(left_s, RouterSettings(timeout_s=router_s)) == expected
+
+
+IDS = st.text(alphabet="abcdef", min_size=1, max_size=6)
+
+
+@given(
+    st.lists(IDS, max_size=4),
+    st.frozensets(st.sampled_from("abcdef")),
+    st.none() | st.integers(0, 3),
+)
+def test_any_plan_ends(groups: list[str], cooled: frozenset[str], num_retries: int | None) -> None:
+    """Nobody is asked twice, no cooled deployment at all, and only the last attempt says so."""
+    settings = RouterSettings(num_retries=num_retries)
+    found = attempts(*map(group, groups), settings=settings, cooled="".join(cooled))
+    asked = [attempt.deployment.id for attempt in found]
+    assert len(asked) == len(set(asked))
+    assert cooled.isdisjoint(asked)
+    assert [a.is_last for a in found] == [False] * (len(found) - 1) + [True] * bool(found)
+    if num_retries is None:
+        assert set(asked) == set("".join(groups)) - cooled
