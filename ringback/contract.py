@@ -17,6 +17,8 @@ PROC_NAMESPACE: Final = "envoy.filters.http.ext_proc"
 # The Origin of a request, if the CORS policy allows it, is kept under this name.
 CORS_NAMESPACE: Final = "ringback"
 ALLOWED_ORIGIN: Final = "allowed_origin"
+# Beside it, for Envoy's own use: the upgrade that a request asks for.
+UPGRADE: Final = "upgrade"
 CHECKED: Final = "checked"
 ANSWER_CHECKED: Final = "answer_checked"
 # Set to true on every answer that a service makes itself, so that Envoy's local_reply_config

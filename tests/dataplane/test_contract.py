@@ -47,6 +47,12 @@ def bootstrap() -> Json:
     return read_bootstrap(BOOTSTRAP)
 
 
+def named_by(items: list[Json], field: str, value: str) -> Json:
+    """Return the one part with a value."""
+    (part,) = [item for item in items if item[field] == value]
+    return part
+
+
 def regex_of(bootstrap: Json, name: str) -> str:
     """Return the expression of the first route of a name."""
     found = next(route for route in routes(bootstrap) if route["name"] == name)
@@ -210,6 +216,24 @@ def test_websockets_meet_in_their_names(bootstrap: Json) -> None:
         assert f'{error.http_status}, "{error.type}", "{error.code}", "{error}"' in script
 
 
+def test_refused_upgrades_are_those_that_no_filter_saw(bootstrap: Json) -> None:
+    """What reached the filters and was stopped there is not called a refused upgrade."""
+    rules = http_filter(bootstrap, "envoy.filters.http.header_to_metadata")["request_rules"]
+    assert named_by(rules, "header", "upgrade")["on_header_present"] == {
+        "metadata_namespace": contract.CORS_NAMESPACE,
+        "key": contract.UPGRADE,
+    }
+    refused, *_ = manager(bootstrap)["local_reply_config"]["mappers"]
+    (seen,) = [
+        part["metadata_filter"]
+        for part in refused["filter"]["and_filter"]["filters"]
+        if part.get("metadata_filter", {}).get("matcher", {}).get("filter")
+        == contract.CORS_NAMESPACE
+    ]
+    assert seen["matcher"]["path"] == [{"key": contract.UPGRADE}]
+    assert seen["match_if_key_not_found"] is True
+
+
 def test_forms_and_nothing_else_are_shown_to_extauthz(bootstrap: Json) -> None:
     """Extauthz gets the body of a call that comes as a form, and no raw offer."""
     found = [route for route in routes(bootstrap) if route["name"] in {"calls", "calls_form"}]
@@ -254,8 +278,8 @@ def test_origins_are_the_same_in_both_places(bootstrap: Json) -> None:
     (host,) = manager(bootstrap)["route_config"]["virtual_hosts"]
     policy = host["typed_per_filter_config"]["envoy.filters.http.cors"]
     allowed = [match["safe_regex"]["regex"] for match in policy["allow_origin_string_match"]]
-    (rule,) = http_filter(bootstrap, "envoy.filters.http.header_to_metadata")["request_rules"]
-    kept = rule["on_header_present"]
+    rules = http_filter(bootstrap, "envoy.filters.http.header_to_metadata")["request_rules"]
+    kept = named_by(rules, "header", "origin")["on_header_present"]
     assert kept["regex_value_rewrite"] == {
         "pattern": {"regex": f"^({'|'.join(allowed)})$|^.*$"},
         "substitution": "\\1",

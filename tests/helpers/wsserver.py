@@ -37,8 +37,8 @@ async def serve_websocket(
         for event in protocol.events_received():
             if isinstance(event, Frame):
                 _echo(protocol, event)
-        await _flush(protocol, writer)
-        if not data:
+        # What says goodbye hangs up, as providers do.
+        if await _flush(protocol, writer) or not data:
             return
 
 
@@ -56,10 +56,13 @@ def _echo(protocol: ServerProtocol, frame: Frame) -> None:
         protocol.send_continuation(data, fin=frame.fin)
 
 
-async def _flush(protocol: ServerProtocol, writer: asyncio.StreamWriter) -> None:
-    for data in protocol.data_to_send():
+async def _flush(protocol: ServerProtocol, writer: asyncio.StreamWriter) -> bool:
+    """Send what is to be sent; return whether that was all."""
+    chunks = protocol.data_to_send()
+    for data in chunks:
         if data:
             writer.write(data)
-        else:
-            writer.write_eof()
     await writer.drain()
+    if b"" in chunks:
+        writer.close()
+    return b"" in chunks
