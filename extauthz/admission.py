@@ -143,17 +143,9 @@ class Admission:
             AuthError: If the key is gone, blocked, expired, or not for that model any more, or
                 if its team is.
             BudgetExceededError: If a budget is used up: 422, or 429 by the settings.
-            RateLimitedError, TooManyAtOnceError: As `admit`: a call is a request like any other.
-            KeySourceUnavailableError, LimitsUnavailableError: If nobody can tell: 503.
+            KeySourceUnavailableError: If nobody can tell: 503.
         """
-        key = await self._find(
-            KeyQuery(
-                claims.key_hash,
-                team=claims.team,
-                user=claims.user,
-                max_age_s=self._revocation_s,
-            ),
-        )
+        key = await self._find_again(claims)
         check_route(key, *MINT_PATHS, *CALLS_PATHS)
         check_owners(key)
         catalogue = self._configuration().catalogue
@@ -169,8 +161,27 @@ class Admission:
         if is_of_others or claims.deployment in lost:
             raise ModelDeniedError
         self._check_budgets(key, wanted, deployments)
-        await self._limiter.take(key, claims.model, wanted.asked, *wanted.names)
         return key
+
+    async def count(self, claims: CallClaims, key: VirtualKey | None = None) -> None:
+        """Count a request with a token that is about to leave: it is one like any other.
+
+        Args:
+            claims: Of a token that `readmit` admits.
+            key: The token's, if it is at hand.
+
+        Raises:
+            RateLimitedError, TooManyAtOnceError, LimitsUnavailableError: As `admit`.
+        """
+        key = key or await self._find_again(claims)
+        wanted = resolve(key, claims.asked or claims.model, self._configuration().catalogue)
+        await self._limiter.take(key, claims.model, wanted.asked, *wanted.names)
+
+    async def _find_again(self, claims: CallClaims) -> VirtualKey:
+        query = KeyQuery(
+            claims.key_hash, team=claims.team, user=claims.user, max_age_s=self._revocation_s
+        )
+        return await self._find(query)
 
     async def _find(self, query: KeyQuery) -> VirtualKey:
         key = await self._configuration().keys.find(query)

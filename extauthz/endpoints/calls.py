@@ -72,6 +72,7 @@ class Calls:
         except DeploymentGoneError:
             TOKENS_REFUSED.labels("deployment").inc()
             raise
+        await self._admission.count(claims, key)
         return replace(allowed, labels=replace(allowed.labels, sdp_policy=key.sdp_policy))
 
     def _open(self, request: RequestFacts) -> CallClaims:

@@ -86,6 +86,8 @@ class WebSockets:
             deployment, path, credentials = await self._open(caller, wanted)
             labels = replace(labels, model=deployment.model_name, deployment=deployment.id)
             told = self._told(request, labels)
+            if isinstance(caller, CallClaims):
+                await self._admission.count(caller)
         except ApiError as error:
             return refuse(error, replace(labels, outcome=error.code))
         return allow_websocket(request, deployment.origin, path, {**credentials, **told}, labels)
