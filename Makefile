@@ -34,7 +34,8 @@ lint: $(STAMPS)/dev ## Check style, types, import rules and generated files
 bench: $(STAMPS)/dev ## Print how long the parts take that every request runs through
 	$(BIN)/python bench/sdp.py
 	$(BIN)/python bench/tokens.py
-	PYTHONPATH=tests $(BIN)/python bench/keys.py
+	PYTHONPATH=.:tests $(BIN)/python bench/keys.py
+	PYTHONPATH=.:tests $(BIN)/python bench/gateway.py
 
 # Chromium for the browser tests, where none is installed yet. CHROMIUM names another one.
 browser:

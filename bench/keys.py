@@ -1,6 +1,6 @@
 """Measures lookups of virtual keys in a Postgres with LiteLLM's schema; prints a table.
 
-Run it on a quiet machine: ``PYTHONPATH=tests python bench/keys.py [KEYS]``; 100,000 keys when
+Run it on a quiet machine: ``PYTHONPATH=.:tests python bench/keys.py [KEYS]``; 100,000 keys when
 absent. Every key has a team with aliases, a membership with a budget, a user, an organization, a
 project and access groups.
 """
