@@ -177,7 +177,8 @@ class Upgrades:
         await socket.prepare(request)
         if _BETA in request.headers.get("OpenAI-Beta", "") and not self._speaks_beta:
             refused = errors.beta_disabled()
-            await socket.send_json({"type": "error", "error": refused.error()})
+            event = {"type": "error", "event_id": random_id("event"), "error": refused.error()}
+            await socket.send_json(event)
             await socket.close(
                 code=_BETA_CLOSE_CODE, message=f"{refused.kind}.{refused.code}".encode()
             )
@@ -192,7 +193,9 @@ class Upgrades:
         """Return what a key was minted for, or what the query asks for."""
         name = "deployment" if self._speaks_beta else "model"
         model = request.query.get(name)
-        credential = self.api.authenticate(_with_key_header(request))
+        if self.api.dialect is Dialect.OPENAI:
+            request = _with_key_header(request)
+        credential = self.api.authenticate(request)
         if credential.is_ephemeral and not credential.api_key_header:
             return self.api.keys.find(credential, self.api.dialect, now=int(time.time())).session
         if request.query.get("intent") == "transcription":
