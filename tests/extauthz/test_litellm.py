@@ -44,7 +44,7 @@ environment_variables:
   MK: sk-of-file
   UNUSED: os.environ/NOT_SET
 """
-NOT_OURS = "its model begins with neither openai/ nor azure/"
+NOT_OURS = "its model begins with neither openai/ nor azure/, nor is it realtime at an api_base"
 OPENAI = Origin("https", "api.openai.com", 443)
 
 
