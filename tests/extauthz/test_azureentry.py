@@ -228,8 +228,8 @@ def test_the_login_is_found(
             {},
             [
                 (
-                    "litellm_params.api_version: expected YYYY-MM-DD or YYYY-MM-DD-preview, or v1, or "
-                    "no api_version"
+                    "litellm_params.api_version: expected YYYY-MM-DD or YYYY-MM-DD-preview, or "
+                    "v1, or no api_version"
                 )
             ],
             id="version",
@@ -251,8 +251,8 @@ def test_the_login_is_found(
             [
                 (
                     "model_info.ringback.calls_base: is missing; write "
-                    "https://REGION.realtimeapi-preview.ai.azure.com with the region of the resource, "
-                    "eastus2 or swedencentral"
+                    "https://REGION.realtimeapi-preview.ai.azure.com with the region of the "
+                    "resource, eastus2 or swedencentral"
                 )
             ],
             id="no-region",
@@ -337,8 +337,8 @@ def test_the_login_is_found(
             {"calls_base": "https://user@host"},
             [
                 (
-                    "model_info.ringback.calls_base: remove user and password from the URL; keys have "
-                    "fields of their own"
+                    "model_info.ringback.calls_base: remove user and password from the URL; "
+                    "keys have fields of their own"
                 )
             ],
             id="calls-base",
