@@ -1,4 +1,7 @@
-"""Limits through the real Envoy: two workers that count in one real Valkey."""
+"""Limits through the real Envoy: two workers that count in one real Valkey.
+
+Limits are those of a key file and of LiteLLM's real tables.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -14,7 +17,19 @@ from helpers.expect import check_refusal
 from helpers.gateway import Gateway
 from helpers.gatewayfiles import Files, openai_entry
 from helpers.http11 import Message
+from helpers.load import Load
+from helpers.postgres import Database, PostgresServer
 from helpers.recording import CLIENT_SECRETS, RecordingUpstream, minted_reply
+from helpers.rulecases import (
+    Build,
+    budget_key,
+    key,
+    member_key,
+    organization_key,
+    project_key,
+    team_key,
+    user_key,
+)
 from helpers.secretscan import find_secrets
 from helpers.valkey import ValkeyProcess
 from ringback.cli.stack import Stack
@@ -29,10 +44,28 @@ LIMITS: Final = {
     "sk-denied-models-first": Limits(rpm=1),
     "sk-one-at-a-time": Limits(parallel=1),
     "sk-none-at-all": Limits(parallel=0),
+    "sk-tokens-that-are-gone": Limits(rpm=1),
+    "sk-under-load": Limits(rpm=30),
     "sk-while-the-store-is-down": Limits(rpm=100),
     "sk-without-a-limit": Limits(),
 }
 TIMEOUT_S: Final = 0.5
+ONE: Final = {"rpm_limit": 1}
+MODEL_LIMIT: Final = {"metadata": {"model_rpm_limit": {"voice": 1}}}
+# Of the tables: a key that may ask once, and whose limit the refusal names.
+TABLES: Final[dict[str, tuple[Build, str]]] = {
+    "key": (key(**ONE), "This API key is limited to 1 per minute, counting requests for all"),
+    "budget-of-the-key": (budget_key(ONE), "This API key is"),
+    "model-of-the-key": (key(**MODEL_LIMIT), "This API key is limited to 1 per minute, counting"),
+    "team": (team_key(ONE), "The team of this API key is"),
+    "model-of-the-team": (team_key(MODEL_LIMIT), "The team of this API key is"),
+    "member": (member_key(ONE), "The user of this API key, as a member of its team, is"),
+    "user": (user_key(ONE), "The user of this API key is"),
+    "organization": (organization_key(ONE, 0, by_team=False), "The organization of this API key"),
+    "organization-of-the-team": (organization_key(ONE, 0, by_team=True), "The organization of"),
+    "project": (project_key(ONE), "The project of this API key is"),
+    "lowest": (team_key(ONE, rpm_limit=50), "The team of this API key is"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +74,21 @@ def valkey() -> ValkeyProcess:
     return ValkeyProcess()
 
 
+@pytest.fixture(scope="module")
+def database(postgres: PostgresServer) -> Database:
+    """LiteLLM's database."""
+    return postgres.create_database()
+
+
+@pytest.fixture(scope="module")
+def table_keys(database: Database) -> dict[str, str]:
+    """The keys of `TABLES`, by name."""
+    return {name: build(database.rows) for name, (build, _) in TABLES.items()}
+
+
 @pytest_asyncio.fixture(loop_scope="session", scope="module")
 async def limited(
-    valkey: ValkeyProcess, tmp_path_factory: pytest.TempPathFactory
+    valkey: ValkeyProcess, database: Database, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Gateway]:
     """A gateway with two workers and keys with limits."""
     files = Files(tmp_path_factory.mktemp("limited"))
@@ -59,7 +104,9 @@ async def limited(
                     for raw, limits in LIMITS.items()
                 ],
             )
-            files.write_settings(store={"url": valkey.url, "timeout_s": TIMEOUT_S})
+            files.write_settings(
+                store={"url": valkey.url, "timeout_s": TIMEOUT_S}, database={"url": database.url}
+            )
             async with Stack(files.options(workers=2)) as stack:
                 gateway = Gateway(stack, files, openai, unused)
                 yield gateway
@@ -114,9 +161,33 @@ async def test_refused_requests_are_not_counted(limited: Gateway) -> None:
     assert len(limited.received) == 1
 
 
+async def test_tokens_without_a_deployment_are_not_counted(limited: Gateway) -> None:
+    """A token whose deployment is gone takes nothing from the limit of its key."""
+    raw = "sk-tokens-that-are-gone"
+    token = limited.seal(key_hash=hash_key(Secret(raw)), deployment="gone")
+    for _ in range(3):
+        check_refusal(await limited.call(token), 401)
+    assert limited.received == []
+    assert (await limited.mint(key=raw)).status == 200
+
+
+@pytest.mark.parametrize("name", TABLES)
+async def test_limits_of_litellm(limited: Gateway, table_keys: dict[str, str], name: str) -> None:
+    """Whoever has the limit in LiteLLM's tables, the second request is too much at both ends."""
+    token = await limited.token(key=table_keys[name])
+    limited.reset()
+    for answer in (await limited.mint(key=table_keys[name]), await limited.call(token)):
+        check_refusal(answer, 429, "rate_limited")
+        check_wait(answer)
+        assert answer.error["message"].startswith(TABLES[name][1])
+    assert limited.received == []
+
+
 async def test_one_at_a_time(limited: Gateway) -> None:
     """While a request waits for the provider each worker refuses another one of its key."""
-    limited.openai.script[CLIENT_SECRETS] = replace(minted_reply("ek_upstream_that_is_slow"), delay_s=1)
+    limited.openai.script[CLIENT_SECRETS] = replace(
+        minted_reply("ek_upstream_that_is_slow"), delay_s=1
+    )
     answers = await asyncio.gather(*(limited.mint(key="sk-one-at-a-time") for _ in range(12)))
     minted = [answer for answer in answers if answer.status == 200]
     assert 1 <= len(minted) <= 2
@@ -162,3 +233,22 @@ async def test_store_hangs(limited: Gateway, valkey: ValkeyProcess) -> None:
         check_refusal(answer, 503, "limits_unavailable")
     assert limited.received == []
     assert (await limited.mint(key="sk-while-the-store-is-down")).status == 200
+
+
+async def test_store_killed_under_load(limited: Gateway, valkey: ValkeyProcess) -> None:
+    """While the store dies and comes back, every answer is readable and no limit is passed over.
+
+    A store that comes back is empty, so a minute may have twice as many requests then.
+    """
+    async with Load(lambda: limited.mint(key="sk-under-load")) as load:
+        await load.more(20)
+        await valkey.restart()
+        await load.more(100)
+    assert load.failures == []
+    assert load.statuses.keys() <= {200, 429, 503}
+    assert load.statuses[200] <= 60
+    assert len(limited.received) == load.statuses[200]
+    for answer in load.answers:
+        if answer.status != 200:
+            check_refusal(answer, answer.status)
+    assert (await limited.mint(key="sk-under-load")).status in {200, 429}

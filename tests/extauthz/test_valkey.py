@@ -1,13 +1,18 @@
 import asyncio
+import ssl
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
+import trustme
 from pydantic import ValidationError
 
 from extauthz.valkey import StoreUnavailableError, Valkey
 from helpers.valkey import ValkeyProcess
+from ringback.secrets import Secret
 from ringback.settings import Settings
 from ringback.settings.store import StoreSettings
 
@@ -85,6 +90,40 @@ async def test_refused_command(valkey: Valkey) -> None:
     with pytest.raises(StoreUnavailableError) as caught:
         await valkey.run_script("return redis.call('NOSUCH')", [], [])
     assert str(caught.value) == "the store cannot be asked"
+
+
+async def relay(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    """Pass on what comes until it ends."""
+    with suppress(OSError):
+        while part := await source.read(4096):
+            target.write(part)
+            await target.drain()
+    target.close()
+
+
+@pytest.mark.parametrize("name", ["localhost", "elsewhere.example"])
+async def test_tls(shared: ValkeyProcess, tmp_path: Path, name: str) -> None:
+    """A server behind TLS is asked only if an authority of the settings vouches for its name."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(name).configure_cert(context)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        behind = await asyncio.open_unix_connection(shared.url.removeprefix("unix://"))
+        await asyncio.gather(relay(reader, behind[1]), relay(behind[0], writer))
+
+    async with AsyncExitStack() as stack:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+        await stack.enter_async_context(server)
+        url = f"rediss://localhost:{server.sockets[0].getsockname()[1]}/0"
+        client = Valkey(StoreSettings(url=Secret(url), ca_file=tmp_path / "ca.pem"))
+        stack.push_async_callback(client.close)
+        if name == "localhost":
+            assert await client.run_script("return 'tls'", [], []) == b"tls"
+        else:
+            with pytest.raises(StoreUnavailableError):
+                await client.run_script("return 'tls'", [], [])
 
 
 async def test_errors_of_ours_pass(valkey: Valkey) -> None:
