@@ -93,17 +93,6 @@ class Catalogue:
         group = self.find(model, team)
         return None if group is None else group.name
 
-    def deployments(self, model: str, team: str | None = None) -> tuple[Deployment, ...]:
-        """Return the deployments that serve a model, in the order of the file; see `find`.
-
-        Raises:
-            KeyError: If there are none.
-        """
-        group = self.find(model, team)
-        if group is None:
-            raise KeyError(model)
-        return group.deployments
-
     def by_id(self, deployment_id: str) -> Deployment | None:
         """Return the deployment with this id, for example the one that a token is pinned to.
 

@@ -78,7 +78,7 @@ class Router:
                 key need not be admitted to a fallback group itself, as in LiteLLM: whoever
                 configures it says that it stands in for the other.
         """
-        return Plan([group, *self._fallbacks(group.name, team)], *self._rules())
+        return self._plan([group, *self._fallbacks(group.name, team)])
 
     def choose(self, deployments: Sequence[Deployment]) -> Deployment:
         """Return whom to ask where there is one try only, and its end is not seen here.
@@ -89,7 +89,7 @@ class Router:
         Raises:
             DeploymentsCoolingError: If all of them are left alone: 503, or 429.
         """
-        attempt = Plan([Group("", tuple(deployments))], *self._rules()).next()
+        attempt = self._plan([Group("", tuple(deployments))]).next()
         if attempt is None:
             raise self.nobody(deployments)
         return attempt.deployment
@@ -129,11 +129,10 @@ class Router:
         finally:
             self._health.end(deployment_id, seconds)
 
-    def _rules(
-        self,
-    ) -> tuple[RouterSettings, Callable[[str], bool], Callable[[Sequence[Deployment]], Deployment]]:
+    def _plan(self, groups: Sequence[Group]) -> Plan:
         settings = self.settings
-        return (
+        return Plan(
+            groups,
             settings,
             lambda deployment_id: not self._cooldowns.left_s(deployment_id),
             lambda candidates: choose(candidates, settings.strategy, self._health, self._draw),

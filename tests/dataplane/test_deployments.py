@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
+from helpers import wsclient
 from helpers.expect import check_refusal
 from helpers.gateway import OFFER, SDP_TYPE, bearer
 from helpers.gatewayfiles import KEYS, MASTER_KEY, TOKEN_SECRET
@@ -128,6 +129,15 @@ async def test_a_fallback_group_helps(pairs: Pairs) -> None:
     assert (await pairs.gateway.call(answer.json()["value"])).status == 201
     assert len(pairs.good.received_at(CALLS)) + len(pairs.other.received_at(CALLS)) == 1
     check_refusal(await pairs.gateway.mint("pair", key=RESTRICTED), 403, "model_denied")
+
+
+async def test_a_fallbacks_token_opens_a_websocket(pairs: Pairs) -> None:
+    """A WebSocket with a token goes to the deployment that minted it, a fallback's too."""
+    token = await pairs.gateway.token("helped")
+    async with wsclient.converse(pairs.gateway, "/v1/realtime", [bearer(token)]):
+        (minter,) = [u for u in (pairs.good, pairs.other) if u.received_at(CLIENT_SECRETS)]
+        assert len(minter.received) == 2
+    assert len(pairs.gateway.received) == 2
 
 
 @pytest.mark.parametrize("status", [400, 404, 422])

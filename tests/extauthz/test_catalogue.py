@@ -56,9 +56,9 @@ def test_a_catalogue_finds_deployments() -> None:
     assert catalogue.by_id("d3") is CONFIG.deployments[2]
     assert catalogue.by_id("d4") is None
     assert catalogue.origins() == (OPENAI, AZURE)
-    assert catalogue.deployments("voice") == CONFIG.deployments[:2]
-    with pytest.raises(KeyError):
-        catalogue.deployments("gone")
+    assert (group := catalogue.find("voice")) is not None
+    assert group.deployments == CONFIG.deployments[:2]
+    assert catalogue.find("gone") is None
 
 
 @pytest.mark.parametrize(
