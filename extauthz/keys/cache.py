@@ -13,8 +13,10 @@ from extauthz.keys.sources import RemoteSource
 from extauthz.metrics import KEY_CACHE, KEY_CACHE_BYTES, KEY_CACHE_ENTRIES, KEY_LOOKUPS
 from ringback.logs import describe, get_logger
 
-# Between two questions to a source that is down.
+# Between two questions about a key while the source does not answer them.
 PROBE_S: Final = 1.0
+# Between two lines in the log that say so.
+_REPEAT_S: Final = 5.0
 _HASH_CHARS: Final = 64
 
 
@@ -41,8 +43,8 @@ class _Lookup:
 class CachedSource:
     """Asks a source of LiteLLM keys once per key and lifetime, whatever many requests want to know.
 
-    While the source is down, keys that it knew keep working for a bounded time, and nobody waits
-    for them; what it did not know then is 503.
+    While the source is down, keys that it knew keep working for a bounded time, and of each of
+    them one request waits to find out; what is not remembered then is 503.
 
     Args:
         name: Of the source, for logs and metrics.
@@ -70,7 +72,7 @@ class CachedSource:
         self._lookups: dict[tuple[str, bool], _Lookup] = {}
         self._running: set[asyncio.Task[VirtualKey | None]] = set()
         self._is_down = False
-        self._probe_at = 0.0
+        self._told_at = -_REPEAT_S
         self._log = get_logger()
 
     async def start(self) -> None:
@@ -107,9 +109,14 @@ class CachedSource:
         if answer is not None and self.lifetimes.is_fresh(answer, now, query.max_age_s):
             self._count("hit" if answer.key else "hit_unknown")
             return answer.key
-        if self._is_down and answer is not None and self.lifetimes.is_usable(answer, now):
-            if now >= self._probe_at:
-                self._probe_at = now + PROBE_S
+        if (
+            answer is not None
+            # Noted for this key and not for the source: it may be the fault of a single key.
+            and answer.retry_at is not None
+            and self.lifetimes.is_usable(answer, now)
+        ):
+            if now >= answer.retry_at:
+                self._memory.postpone(query.hash, now + PROBE_S)
                 self._look_up(query)
             self._count("stale")
             return answer.key
@@ -161,20 +168,23 @@ class CachedSource:
             raise
         except KeySourceUnavailableError as error:
             KEY_LOOKUPS.labels(self.name, "unavailable").inc()
-            if not self._is_down:
-                self._log.error(
-                    "key_source_down", source=self.name, **describe(error.__cause__ or error)
-                )
-            self._is_down = True
-            self._probe_at = self._now() + PROBE_S
+            self._memory.postpone(query.hash, self._now() + PROBE_S)
+            self._tell_down(error)
             raise
         KEY_LOOKUPS.labels(self.name, "found" if key else "unknown").inc()
         if self._is_down:
+            self._is_down = False
             self._log.info("key_source_up", source=self.name)
-        self._is_down = False
         self._memory.put(query.hash, Remembered(key, now))
         self._measure()
         return key
+
+    def _tell_down(self, error: KeySourceUnavailableError) -> None:
+        now = self._now()
+        if self._is_down or now - self._told_at < _REPEAT_S:
+            return
+        self._is_down, self._told_at = True, now
+        self._log.error("key_source_down", source=self.name, **describe(error.__cause__ or error))
 
     def _count(self, outcome: str) -> None:
         KEY_CACHE.labels(self.name, outcome).inc()

@@ -3,7 +3,7 @@
 import sys
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from math import inf
 from typing import Any, Final
 
@@ -24,10 +24,12 @@ class Remembered:
     Attributes:
         key: The key; None if the source did not know it.
         asked_at: When the source was asked: whatever changed later is not in the answer.
+        retry_at: When to ask again, if the source has failed to tell since then.
     """
 
     key: VirtualKey | None
     asked_at: float
+    retry_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,11 @@ class KeyMemory:
             self._other_hashes.setdefault(other, set()).add(key_hash)
         while len(self._known) > self._max_entries or self.size_bytes > self._max_bytes:
             self._drop(next(iter(self._known)))
+
+    def postpone(self, key_hash: str, retry_at: float) -> None:
+        """Note that a source has failed to tell more of a known key, and when to ask again."""
+        if (known := self._known.get(key_hash)) is not None:
+            self._known[key_hash] = (replace(known[0], retry_at=retry_at), known[1])
 
     def is_outdated(self, key_hash: str, asked_at: float) -> bool:
         """Tell whether a key was forgotten since its source was asked."""
