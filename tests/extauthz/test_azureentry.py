@@ -8,10 +8,12 @@ import pytest
 from extauthz.deployments import Deployment, EntraLogin, Origin
 from extauthz.errors import ConfigError
 from extauthz.litellm import LiteLLMConfig, load_config
+from extauthz.ownsettings import _CREDENTIALS, _DIALECTS, _NAMES
 from extauthz.providers import dialect_of
 from helpers.authz import write_config
 from ringback.secrets import Secret
 
+REPOSITORY: Final = Path(__file__).parents[2]
 RESOURCE: Final = "https://res.openai.azure.com"
 REGION: Final = "https://eastus2.realtimeapi-preview.ai.azure.com"
 SCOPE: Final = "https://cognitiveservices.azure.com/.default"
@@ -382,6 +384,14 @@ def test_a_session_that_json_cannot_hold_is_a_mistake(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as refused:
         load_config(path, {})
     assert "session: holds what JSON has no form for" in refused.value.problems[0]
+
+
+@pytest.mark.parametrize("word", [*_NAMES, *_CREDENTIALS, *_DIALECTS])
+def test_every_setting_has_its_row(word: str) -> None:
+    """docs/providers.md explains each setting, dialect and credential in a row of its own."""
+    page = (REPOSITORY / "docs" / "providers.md").read_text()
+    assert f"\n| `{word}` |" in page or word in {"api_key", "dialect"}
+    assert f"`{word}`" in page
 
 
 @pytest.mark.parametrize(
