@@ -165,7 +165,7 @@ class Minter:
                     raise MintFailedError(error, last) from error
                 failures.append(error)
         if not failures:
-            raise MintFailedError(self._router.nobody(group.deployments), None)
+            raise MintFailedError(self._router.nobody(plan.deployments), None)
         raise MintFailedError(most_useful(failures), last) from failures[-1]
 
     async def _try(

@@ -47,6 +47,9 @@ class Plan:
 
     Nobody is asked twice, and nobody who is left alone.
 
+    Attributes:
+        deployments: All of them, whether they may be asked or not.
+
     Args:
         groups: The one that the caller asked for, then its fallbacks.
         settings: How many deployments of a group are tried.
@@ -61,6 +64,7 @@ class Plan:
         is_healthy: Callable[[str], bool],
         choose: Callable[[Sequence[Deployment]], Deployment],
     ) -> None:
+        self.deployments = tuple(member for group in groups for member in group.deployments)
         self._groups = list(groups)
         self._settings = settings
         self._is_healthy = is_healthy

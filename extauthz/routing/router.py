@@ -1,6 +1,5 @@
 """What is known of all deployments, and the plans that are made of it."""
 
-import math
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -95,16 +94,10 @@ class Router:
         return attempt.deployment
 
     def nobody(self, deployments: Sequence[Deployment]) -> DeploymentsCoolingError:
-        """Return the error for a plan without any attempt, since all are left alone.
-
-        Args:
-            deployments: Those of the group that the caller asked for.
-        """
+        """Return the error where nobody is asked, since all of these are left alone."""
         waits = [self._cooldowns.left_s(deployment.id) for deployment in deployments]
         kinds = {self._cooldowns.kind(deployment.id) for deployment in deployments}
-        return DeploymentsCoolingError(
-            min(waits, default=math.inf), are_limited=kinds == {"rate_limited"}
-        )
+        return DeploymentsCoolingError(min(waits), are_limited=kinds == {"rate_limited"})
 
     @contextmanager
     def watch(self, attempt: Attempt) -> Iterator[None]:
