@@ -90,10 +90,10 @@ def read_jwt(text: Secret, settings: OidcSettings) -> Jwt:
     # RFC 7515 section 4.1.11: whoever does not know an extension that is critical refuses.
     if "crit" in header or "b64" in header:
         raise JwtRefusedError("extension")
-    if not isinstance(kind, str | None) or not isinstance(kid, str | None):
-        raise JwtRefusedError("malformed")
-    if (kind and kind.lower()) not in _TYPES:
+    if not isinstance(kind, str | None) or (kind and kind.lower()) not in _TYPES:
         raise JwtRefusedError("type")
+    if not isinstance(kid, str | None):
+        raise JwtRefusedError("malformed")
     # Before keys are looked for: a stranger's token is no reason to ask the provider for new ones.
     if claims.get("iss") != settings.issuer:
         raise JwtRefusedError("issuer")
