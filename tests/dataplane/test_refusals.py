@@ -143,8 +143,6 @@ async def test_wrong_credentials_make_no_call(gateway: Gateway) -> None:
         "of a blocked key": gateway.seal(key_hash=hash_of("sk-key-that-is-blocked")),
         "of an expired key": gateway.seal(key_hash=hash_of("sk-key-that-expired")),
         "of an unknown key": gateway.seal(key_hash=hash_of("sk-unknown")),
-        "of an unknown deployment": gateway.seal(deployment="gone-with-the-wind"),
-        "of another origin": gateway.seal(origin="https://evil.example"),
         "megabytes": "ek_" + "A" * 25000,
     }
     gateway.reset()
@@ -156,6 +154,13 @@ async def test_wrong_credentials_make_no_call(gateway: Gateway) -> None:
         assert answer.header("www-authenticate") == "Bearer", name
         bodies.add(answer.body)
     assert len(bodies) == 1
+    assert gateway.received == []
+
+
+async def test_a_good_token_learns_that_its_deployment_is_gone(gateway: Gateway) -> None:
+    """Whoever holds an authentic token may know why it opens no call; nothing goes anywhere."""
+    for change in ({"deployment": "gone-with-the-wind"}, {"origin": "https://evil.example"}):
+        check_refusal(await gateway.call(gateway.seal(**change)), 401, "deployment_gone")
     assert gateway.received == []
 
 
