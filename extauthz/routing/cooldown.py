@@ -3,8 +3,9 @@
 - 429, and 401 or 403 on the gateway's own key, cool a deployment at once.
 - Anything else cools it when more than half of at least five requests in a minute failed.
 - With ``allowed_fails`` neither holds: more failures than that in a minute cool it.
-- A deployment that is alone in its group does not cool without ``allowed_fails``, unless each of
-  1,000 requests in a minute failed: to leave it alone would help nobody.
+- A deployment that is alone in its group, without a fallback behind it, does not cool without
+  ``allowed_fails``, unless each of 1,000 requests in a minute failed: to leave it alone would help
+  nobody. LiteLLM does not look at fallbacks here.
 """
 
 from collections.abc import Callable
@@ -85,7 +86,7 @@ class Cooldowns:
             kind: How.
             retry_after_s: How long its provider wants to be left alone.
             settings: The rules.
-            is_alone: Whether its group has no other.
+            is_alone: Whether there is no other to ask.
         """
         window = self._window(deployment.id)
         window.failures += 1

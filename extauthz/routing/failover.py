@@ -20,7 +20,7 @@ class Attempt:
 
     Attributes:
         deployment: Whom to ask.
-        is_alone: Whether its group has no other.
+        is_alone: Whether its group has no other and no fallback behind it.
         is_last: Whether there is nobody else to ask if it fails.
     """
 
@@ -92,7 +92,8 @@ class Plan:
         self._tried.add(deployment.id)
         in_group = self._may_ask() and bool(self._candidates(group))
         is_last = not in_group and not any(map(self._candidates, self._groups[1:]))
-        return Attempt(deployment, len(group.deployments) == 1, is_last)
+        is_alone = len(group.deployments) == 1 and len(self._groups) == 1
+        return Attempt(deployment, is_alone, is_last)
 
     def _may_ask(self) -> bool:
         return self._asked == 0 or self._retries is None or self._asked <= self._retries

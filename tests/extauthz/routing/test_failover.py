@@ -84,9 +84,18 @@ def test_retries_are_other_deployments(
 
 
 def test_who_is_alone() -> None:
-    """A deployment is alone if its group has no other, healthy or not."""
+    """A deployment is alone if its group has no other, healthy or not, and no fallback follows."""
     found = attempts(group("ab"), group("c"), cooled="a")
     assert [(a.deployment.id, a.is_alone) for a in found] == [("b", False), ("c", True)]
+    found = attempts(group("a"), group("b"))
+    assert [(a.deployment.id, a.is_alone) for a in found] == [("a", False), ("b", True)]
+
+
+def test_a_plan_knows_all_of_its_deployments() -> None:
+    """Those that may not be asked count where the shortest wait is told."""
+    plan = Plan([group("ab"), group("c")], DEFAULT_ROUTER, lambda _: False, first)
+    assert plan.next() is None
+    assert [deployment.id for deployment in plan.deployments] == ["a", "b", "c"]
 
 
 def test_a_deployment_that_cools_meanwhile_is_left_out() -> None:
