@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -36,6 +37,8 @@ from ringback.settings.keysources import LiteLLMSettings
 MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
 # A key that names more access groups than these is an accident.
 _MAX_GROUPS: Final = 32
+# The same trouble is told again after this time.
+_REPEAT_S: Final = 5.0
 
 
 class LiteLLMSource:
@@ -61,6 +64,7 @@ class LiteLLMSource:
         self._timeout_s = settings.timeout_s
         self._egress = egress
         self._now = now
+        self._told_at: dict[str, float] = {}
         self._log = get_logger()
 
     async def start(self) -> None:
@@ -81,14 +85,15 @@ class LiteLLMSource:
                 return await self._find(query)
         except NotAllowedError as error:
             if self._admin_key is None:
+                self._tell("litellm_own_key_refused", status=error.status)
                 raise KeyNotAskableError from error
-            self._log.error("litellm_admin_key_refused", status=error.status)
+            self._tell("litellm_admin_key_refused", status=error.status)
             raise KeySourceUnavailableError from error
         except BadRowError as error:
-            self._log.error("litellm_key_unusable", why=str(error))
+            self._tell("litellm_key_unusable", column=error.column, expected=error.expected)
             raise KeySourceUnavailableError from error
         except AnswerError as error:
-            self._log.warning("litellm_answer_unusable", status=error.status)
+            self._tell("litellm_answer_unusable", status=error.status)
             raise KeySourceUnavailableError from error
         except (TimeoutError, ApiError) as error:
             if isinstance(error, KeySourceUnavailableError):
@@ -140,13 +145,16 @@ class LiteLLMSource:
         return {**row, **scope_row("organization", organization), "access_groups": groups}
 
     async def _groups(self, asker: Secret, names: tuple[str, ...]) -> list[Json]:
-        found = await asyncio.gather(
-            *(
-                self._one(asker, f"/v1/access_group/{quote(name, '')}")
-                for name in names[:_MAX_GROUPS]
-            )
-        )
+        found = await asyncio.gather(*(self._group(asker, name) for name in names[:_MAX_GROUPS]))
         return [group_entry(content) for content in found if content is not None]
+
+    async def _group(self, asker: Secret, name: str) -> Json | None:
+        try:
+            return await self._one(asker, f"/v1/access_group/{quote(name, '')}")
+        except NotAllowedError as error:
+            # It only adds models: without it the key may do less.
+            self._tell("litellm_access_group_refused", status=error.status)
+            return None
 
     async def _one(self, asker: Secret, path: str, **parameters: str | None) -> Json | None:
         """Ask for one thing; None if its id is, or if LiteLLM does not know it."""
@@ -170,3 +178,10 @@ class LiteLLMSource:
             timeout_s=self._timeout_s,
             max_bytes=MAX_ANSWER_BYTES,
         )
+
+    def _tell(self, event: str, **facts: object) -> None:
+        """Log what the operator should look at, now and then."""
+        now = time.monotonic()
+        if now - self._told_at.get(event, -_REPEAT_S) >= _REPEAT_S:
+            self._told_at[event] = now
+            self._log.error(event, **facts)

@@ -55,6 +55,7 @@ class LiteLLMStandIn:
 
     Attributes:
         teams: ``team_info`` by id; members of a team are under ``members``.
+        forbidden: Paths that nobody may ask for.
         answer: Given to every request in place of what it asks for.
         delay_s: Time before any answer.
         asked: All requests so far.
@@ -68,6 +69,7 @@ class LiteLLMStandIn:
     organizations: dict[str, dict[str, Any]] = field(default_factory=dict)
     projects: dict[str, dict[str, Any]] = field(default_factory=dict)
     groups: dict[str, dict[str, Any]] = field(default_factory=dict)
+    forbidden: set[str] = field(default_factory=set)
     answer: web.Response | None = None
     delay_s: float = 0
     asked: list[Asked] = field(default_factory=list)
@@ -132,6 +134,8 @@ class LiteLLMStandIn:
             copy = web.Response(body=self.answer.body, status=self.answer.status)
             copy.content_type = self.answer.content_type
             return copy
+        if request.path in self.forbidden:
+            return error(403, "auth_error", "Only proxy admins may ask", None)
         refusal = None if credential == ADMIN_KEY else self._refuse(hash_key(Secret(credential)))
         return refusal or self._answer(request, hash_key(Secret(credential)))
 

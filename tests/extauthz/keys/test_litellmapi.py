@@ -200,6 +200,21 @@ async def test_a_key_belongs_to_a_project_and_to_access_groups(house: House) -> 
     )
 
 
+async def test_an_access_group_that_may_not_be_asked_for_adds_nothing(house: House) -> None:
+    """Without it the key may use fewer models, which is no reason to refuse the others."""
+    house.litellm.groups["g"] = {"access_model_names": ["voice"]}
+    house.litellm.forbidden.add("/v1/access_group/g")
+    house.litellm.add(RAW, access_group_ids=["g"])
+    source = house.source()
+    with capture_logs() as logs:
+        for _ in range(2):
+            key = await source.find(query())
+            assert key is not None
+            assert key.access_groups == ()
+    # Once in a while.
+    assert [entry["event"] for entry in logs] == ["litellm_access_group_refused"]
+
+
 async def test_who_is_gone_is_told_from_who_has_no_row(house: House) -> None:
     """A team that LiteLLM does not know is noted as such; a user without a row is no harm."""
     key = await find(house, team_id="t", user_id="ada", organization_id="o")
