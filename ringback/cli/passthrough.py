@@ -40,13 +40,14 @@ def passthrough_routes(timeout_s: float, not_found: Json) -> list[Json]:
     realtime = not_found | {"match": {"safe_regex": {"regex": _REALTIME_PATH}}}
     # NOTE: no timeout of the whole: an answer may stream for as long as something moves.
     route = {"cluster": PASSTHROUGH, "timeout": "0s", "idle_timeout": f"{timeout_s:g}s"}
-    match = {"prefix": "/"}
     return [
         realtime,
         {
             "name": PASSTHROUGH,
-            "match": match,
+            "match": {"prefix": "/"},
             "route": route,
+            # Envoy's own word about the caller.
+            "request_headers_to_remove": ["x-envoy-external-address"],
             "typed_per_filter_config": _UNTOUCHED,
         },
     ]
