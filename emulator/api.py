@@ -3,7 +3,7 @@
 import logging
 import time
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import web
 
@@ -13,7 +13,7 @@ from emulator.entra import EntraId
 from emulator.events import Conversation, random_id
 from emulator.faults import Faults
 from emulator.forms import read_offer
-from emulator.mishaps import with_faults
+from emulator.mishaps import Responder, with_faults
 from emulator.options import Options
 from emulator.sessions import (
     PREVIEW_CALLS,
@@ -60,7 +60,9 @@ class Api:
         ):
             self._add(router, f"{root}/calls/{{call_id}}/{verb}", verb, handler)
 
-    def _add(self, router: web.UrlDispatcher, path: str, operation: str, handler: Any) -> None:
+    def _add(
+        self, router: web.UrlDispatcher, path: str, operation: str, handler: Responder
+    ) -> None:
         router.add_post(path, with_faults(self.faults, operation, handler))
 
     def authenticate(self, request: web.Request) -> Credential:

@@ -9,13 +9,13 @@ from aiohttp import web
 from emulator.faults import Fault, Faults, refusal, spoil_body
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+# One that answers at once, so that its answer can be spoilt.
+Responder = Callable[[web.Request], Awaitable[web.Response]]
 
 _FIRST_REFUSAL: Final = 400
 
 
-def with_faults(
-    faults: Faults, operation: str, handler: Callable[[web.Request], Awaitable[web.Response]]
-) -> Handler:
+def with_faults(faults: Faults, operation: str, handler: Responder) -> Handler:
     """Return a handler that does what the faults of an operation make of it."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
