@@ -73,8 +73,8 @@ async def test_no_caller_sees_a_failing_deployment(pairs: Pairs, group: str) -> 
     assert credentials(pairs.good) == {f"Bearer {GOOD_KEY}": 12}
     assert len(pairs.good.received_at(CLIENT_SECRETS)) == 12
     assert f"{group}-bad" in cooled(pairs)
-    tried = len(pairs.bad[group].received)
-    assert tried < 12 if group == "refused" else 0 < tried < 24
+    # A request that nothing answers at all is sent twice.
+    assert len(pairs.bad[group].received) < 24
     assert pairs.bad[group].received_at(CALLS) == []
 
 
