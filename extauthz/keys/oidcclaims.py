@@ -30,8 +30,8 @@ _TYPES: Final = frozenset({None, "jwt", "at+jwt", "application/at+jwt"})
 # It is text for labels and claims, not for reading.
 _MAX_NAME_CHARS: Final = 256
 _MAX_MODELS: Final = 1000
-# The last second that datetime knows.
-_MAX_TIME: Final = 253_402_300_799
+# The last minutes that datetime knows: the leeway comes on top.
+_MAX_TIME: Final = 253_402_300_000
 
 
 class JwtRefusedError(Exception):

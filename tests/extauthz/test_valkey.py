@@ -29,7 +29,7 @@ def shared() -> Iterator[ValkeyProcess]:
 @pytest_asyncio.fixture
 async def valkey(shared: ValkeyProcess) -> AsyncIterator[Valkey]:
     """A client of a running, empty server."""
-    client = Valkey(shared.settings(timeout_s=0.3))
+    client = Valkey(shared.settings(timeout_s=1))
     await client.client.flushall()
     yield client
     await client.close()
@@ -80,7 +80,7 @@ async def test_hanging_server(shared: ValkeyProcess, valkey: Valkey) -> None:
         before = time.monotonic()
         with pytest.raises(StoreUnavailableError):
             await valkey.run_script(COUNT, [name], [])
-        assert 0.25 < time.monotonic() - before < 1.5
+        assert 0.9 < time.monotonic() - before < 3
     # The late answer to the first one is not taken for the answer to the second.
     assert await valkey.run_script("return 'mine'", [], []) == b"mine"
 

@@ -27,7 +27,7 @@ def server() -> Iterator[ValkeyProcess]:
 @pytest_asyncio.fixture
 async def valkey(server: ValkeyProcess) -> AsyncIterator[Valkey]:
     """A client of a running, empty server."""
-    client = Valkey(server.settings(timeout_s=0.3))
+    client = Valkey(server.settings(timeout_s=1))
     await client.client.flushall()
     yield client
     await client.close()
@@ -78,7 +78,7 @@ async def test_no_requests_at_all(store: RateStore, limit: int) -> None:
     """A limit of zero refuses the first request, for a whole window."""
     exceeded = await store.take([Counter("key", "key:none", limit)])
     assert exceeded is not None
-    assert exceeded.wait_s == 60
+    assert exceeded.wait_s == pytest.approx(60)
 
 
 async def test_many_at_once(store: RateStore) -> None:
@@ -161,8 +161,8 @@ async def test_one_round_trip(valkey: Valkey) -> None:
 
 async def test_replicas_count_together(server: ValkeyProcess, valkey: Valkey) -> None:
     """Two clients of one server share a limit; one with another prefix does not."""
-    other = Valkey(server.settings(timeout_s=0.3))
-    stranger = Valkey(server.settings(timeout_s=0.3, prefix="elsewhere"))
+    other = Valkey(server.settings())
+    stranger = Valkey(server.settings(prefix="elsewhere"))
     stores = [ValkeyStore(valkey), ValkeyStore(other)]
     results = await asyncio.gather(*(stores[n % 2].take([KEY]) for n in range(10)))
     assert results.count(None) == KEY.limit
@@ -191,7 +191,7 @@ async def test_fallback(server: ValkeyProcess, valkey: Valkey) -> None:
     with server.paused():
         # Counted here from zero on.
         assert await store.take([KEY]) is None
-        async with asyncio.timeout(0.2):
+        async with asyncio.timeout(0.5):
             assert await store.take([KEY]) is None
             assert await store.take([KEY]) is not None
     clock.now += PAUSE_S
