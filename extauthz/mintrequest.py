@@ -12,6 +12,7 @@ from extauthz.jsontext import serialize_object
 from extauthz.mintbody import TRANSCRIPTION, Minted, MintRequest, parse_minted
 from extauthz.mintclaims import longest_life_s
 from extauthz.providers import provider_of
+from extauthz.providers.base import quotes_credential
 from extauthz.safety import SAFETY_IDENTIFIER, SafetyIdentifiers
 from extauthz.sessions import session_for
 from ringback.secrets import Secret
@@ -98,8 +99,6 @@ class MintRequests:
             raise UpstreamTimeoutError from error
         if not 200 <= answer.status < 300:
             # A provider's words may reach the caller, unless they quote the key that they refuse.
-            key = token or deployment.api_key
-            raise error_of(
-                answer.status, answer.headers, b"" if key.to_bytes() in answer.body else answer.body
-            )
+            is_safe = not quotes_credential(answer.body, upstream.headers)
+            raise error_of(answer.status, answer.headers, answer.body if is_safe else b"")
         return parse_minted(answer.body)

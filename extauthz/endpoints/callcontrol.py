@@ -19,7 +19,7 @@ from extauthz.deployments import Deployment
 from extauthz.egress import Egress, UpstreamAnswer
 from extauthz.ownership import Callers, OwnCall
 from extauthz.providers import provider_of
-from extauthz.providers.base import Verb, json_post
+from extauthz.providers.base import Verb, json_post, quotes_credential
 from ringback.errors import ApiError
 from ringback.secrets import Secret
 from ringback.upstream import error_of
@@ -61,25 +61,30 @@ class CallControl:
             await self._callers.identify(request, grace_s=grace_s), handle
         )
         try:
-            answer = await self._send(call, verb, request.body)
-            _check(answer, call, verb)
+            headers = await self._key_headers(call.deployment)
+            answer = await self._send(call, verb, request.body, headers)
+            _check(answer, call, verb, headers)
         except ApiError as error:
             return refuse(error, call.labels(error.code))
         return Answer(200, b"", call.labels(verb))
 
-    async def _send(self, call: OwnCall, verb: Verb, body: bytes) -> UpstreamAnswer:
+    async def _send(
+        self, call: OwnCall, verb: Verb, body: bytes, headers: Mapping[str, Secret]
+    ) -> UpstreamAnswer:
         deployment = call.deployment
         path = provider_of(deployment).control_path(deployment, call.handle.call_id, verb)
         if path is None:
             raise UnsupportedByProviderError
         return await self._egress.post(
-            json_post(deployment, path, await self._key_headers(deployment)),
+            json_post(deployment, path, headers),
             control_body(verb, body, deployment),
             timeout_s=min(deployment.timeout_s or self._timeout_s, self._timeout_s),
         )
 
 
-def _check(answer: UpstreamAnswer, call: OwnCall, verb: Verb) -> None:
+def _check(
+    answer: UpstreamAnswer, call: OwnCall, verb: Verb, headers: Mapping[str, Secret]
+) -> None:
     """Check that a command was obeyed.
 
     Raises:
@@ -93,6 +98,7 @@ def _check(answer: UpstreamAnswer, call: OwnCall, verb: Verb) -> None:
             return
         raise NoSuchCallError
     # A provider may quote our key, or the call's id, which is not the one that downstreams know.
-    secrets = (call.deployment.api_key.to_bytes(), call.handle.call_id.encode())
-    is_safe = not any(secret in answer.body for secret in secrets)
+    is_safe = call.handle.call_id.encode() not in answer.body and not quotes_credential(
+        answer.body, headers
+    )
     raise error_of(answer.status, answer.headers, answer.body if is_safe else b"")

@@ -15,6 +15,7 @@ AuthScheme = Literal["bearer", "api-key"]
 Verb = Literal["hangup", "accept", "reject", "refer"]
 """What can be done with a call from outside."""
 
+_CREDENTIALS: Final = ("authorization", "api-key")
 _JSON: Mapping[str, Secret] = MappingProxyType(
     {"accept": Secret("application/json"), "content-type": Secret("application/json")}
 )
@@ -41,6 +42,18 @@ def credential(scheme: AuthScheme, key: Secret) -> tuple[str, Secret]:
     if scheme == "bearer":
         return "authorization", Secret(f"Bearer {key.reveal()}")
     return "api-key", key
+
+
+def quotes_credential(body: bytes, headers: Mapping[str, Secret]) -> bool:
+    """Tell whether an upstream's answer quotes what opened it, and so must not reach anybody.
+
+    Args:
+        body: The answer's.
+        headers: The request's, from the dialect's ``key_headers``.
+    """
+    values = (headers[name].reveal() for name in _CREDENTIALS if name in headers)
+    shown = (value.removeprefix("Bearer ").encode() for value in values)
+    return any(key and key in body for key in shown)
 
 
 def json_post(

@@ -104,13 +104,16 @@ def entries(house: dict[str, str]) -> list[dict[str, Any]]:
         "azure-preview": (azure, {"calls_base": house["region"]}),
         "client": ({**login, **client}, {}),
         "locked-out": ({**login, **client, "client_id": "client-2"}, {}),
+        "mixed": ({**login, **client, "client_id": "client-3", "order": 1}, {}),
         "machine": (login, {"credential": "managed_identity"}),
         "token": ({**login, "azure_ad_token": "token-of-the-operator"}, {}),
     }
-    return [
+    made = [
         {"model_name": name, "litellm_params": params, "model_info": {"id": name, "ringback": own}}
         for name, (params, own) in found.items()
     ]
+    second = {"model_name": "mixed", "litellm_params": {**azure, "order": 2}}
+    return [*made, second]
 
 
 @pytest_asyncio.fixture(loop_scope="session", scope="module")
@@ -388,6 +391,16 @@ async def test_a_failed_login_is_an_answer(house: House) -> None:
     # Not every request asks again.
     assert (await house.mint("locked-out")).status == 503
     assert len(house.entra.received) == 1
+
+
+async def test_a_failed_login_is_a_failed_deployment(house: House) -> None:
+    """While another deployment of the group can mint, no caller sees that a login fails."""
+    house.entra.script[LOGIN] = login_refusal()
+    answer = await house.mint("mixed")
+    assert answer.status == 200, answer.raw
+    assert len(house.entra.received) == 1
+    (minted,) = house.gateway.received
+    assert minted.header("api-key") == AZURE_KEY
 
 
 async def test_calls_end_so(house: House) -> None:

@@ -5,6 +5,7 @@ import pytest
 
 from extauthz.deployments import Deployment, DialectName, Origin
 from extauthz.providers import dialect_of, provider_of
+from extauthz.providers.base import quotes_credential
 from ringback.secrets import Secret
 
 OPENAI: Final = Deployment(
@@ -162,6 +163,30 @@ def test_a_key_or_a_token_opens_an_upstream(
         assert shown(None) == {**headers, "authorization": "Bearer K"}
     else:
         assert shown(None) == {**headers, "authorization": "mine", "api-key": "K"}
+
+
+@pytest.mark.parametrize(
+    ("body", "quotes"),
+    [
+        # Realistic
+        pytest.param(b'{"error":{"message":"bad key sk-1234567"}}', True, id="key"),
+        pytest.param(b"Bearer eyJ.a.b is not valid", True, id="token"),
+        pytest.param(b'{"error":{"message":"bad model"}}', False, id="neither"),
+        # Synthetic
+        pytest.param(b"application/json Bearer", False, id="what-is-no-secret"),
+        pytest.param(b"", False, id="nothing"),
+    ],
+)
+def test_answers_that_quote_a_credential_are_noticed(body: bytes, quotes: bool) -> None:
+    """A key or token in an answer is found; an empty key is in none."""
+    headers = {
+        "authorization": Secret("Bearer eyJ.a.b"),
+        "api-key": Secret("sk-1234567"),
+        "accept": Secret("application/json"),
+    }
+    assert quotes_credential(body, headers) is quotes
+    assert not quotes_credential(body, {"api-key": Secret("")})
+    assert not quotes_credential(body, {})
 
 
 SESSION: Final[dict[str, Any]] = {
