@@ -37,7 +37,7 @@ from ringback.worker import main
 def _build(settings: Settings) -> ExtAuthz:
     egress = Egress(settings.upstream.egress_url)
     valkey = Valkey(settings.store) if settings.store.url else None
-    stores = KeyStores(settings, egress, valkey)
+    stores = KeyStores(settings, egress)
     configuration = load_configuration(settings, stores)
     sealer = token_sealer(
         settings.token, os.environ, mode=settings.mode, fallback=configuration.master_key

@@ -24,7 +24,7 @@ class ForgetChannel:
     so does a new connection, since messages may have been missed.
 
     Args:
-        valkey: Where to listen; takes one of its connections.
+        valkey: Where to listen; takes one of its connections, and is closed at the end.
         memory: What forgets.
     """
 
@@ -43,6 +43,7 @@ class ForgetChannel:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        await self._valkey.close()
 
     async def _listen(self) -> None:
         retry_s = _RETRY_S

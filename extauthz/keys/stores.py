@@ -25,16 +25,15 @@ class KeyStores:
     Args:
         settings: Which sources there are, and their order.
         egress: How services are asked.
-        valkey: Tells of keys that have changed.
     """
 
-    def __init__(self, settings: Settings, egress: Egress, valkey: Valkey | None = None) -> None:
+    def __init__(self, settings: Settings, egress: Egress) -> None:
         self._settings = settings
         self._egress = egress
         self._remotes: dict[str, RemoteSource] = {}
         self._caches: list[CachedSource] = []
         self._is_open = False
-        self._channel = ForgetChannel(valkey, self) if valkey is not None else None
+        self._channel: ForgetChannel | None = None
 
     def sources(self, config: LiteLLMConfig, key_file: KeySource | None) -> KeySources:
         """Return all sources: the master key first, then in the order of the settings.
@@ -64,7 +63,9 @@ class KeyStores:
         """Start the sources that are behind a connection."""
         for source in self._remotes.values():
             await source.start()
-        if self._channel is not None and self._caches:
+        if self._settings.store.url is not None and self._caches:
+            # With a connection of its own, whatever the limits do with theirs.
+            self._channel = ForgetChannel(Valkey(self._settings.store), self)
             self._channel.start()
 
     async def stop(self) -> None:

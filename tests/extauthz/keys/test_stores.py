@@ -16,7 +16,6 @@ from extauthz.keys.scopes import OwnersSource, ScopeQueries
 from extauthz.keys.sources import MasterKeySource
 from extauthz.keys.stores import KeyStores
 from extauthz.litellm import LiteLLMConfig, load_config
-from extauthz.valkey import Valkey
 from helpers.authz import settings, write_config
 from helpers.litellmrows import hash_of
 from helpers.litellmstandin import ADMIN_KEY, LiteLLMStandIn
@@ -55,11 +54,11 @@ def query(raw: str) -> KeyQuery:
 
 @asynccontextmanager
 async def opened(
-    folder: Path, valkey: Valkey | None = None, egress_url: str = "http://127.0.0.1:1", **given: Any
+    folder: Path, egress_url: str = "http://127.0.0.1:1", **given: Any
 ) -> AsyncIterator[tuple[KeyStores, KeySources]]:
     """Run the sources of some settings between the ends of a block."""
     egress = Egress(egress_url)
-    stores = KeyStores(settings(**given), egress, valkey)
+    stores = KeyStores(settings(**given), egress)
     sources = stores.sources(config(folder), None)
     await stores.start()
     try:
@@ -228,13 +227,13 @@ async def test_a_change_in_the_database_holds_at_once(tmp_path: Path, database: 
 async def test_valkey_tells_what_to_forget(tmp_path: Path) -> None:
     """A hash on the channel makes that key asked for again, anything else all keys."""
     with ValkeyProcess() as process:
-        valkey = Valkey(process.settings())
+        store = {"url": process.url, "connections": 1}
         client = process.client()
         async with LiteLLMStandIn() as litellm:
             blocked = litellm.add("sk-one")
             litellm.add("sk-two")
             proxy = {"url": litellm.url, "admin_key": ADMIN_KEY}
-            async with opened(tmp_path, valkey, litellm.url, litellm=proxy) as (_, sources):
+            async with opened(tmp_path, litellm.url, litellm=proxy, store=store) as (_, sources):
                 await until(lambda: client.pubsub_numsub("ringback:keys:forget")[0][1] == 1)
                 await asyncio.sleep(0.1)
                 for raw in ("sk-one", "sk-two", "sk-one", "sk-two"):
@@ -250,17 +249,16 @@ async def test_valkey_tells_what_to_forget(tmp_path: Path) -> None:
                 assert await outcome(sources, "sk-two") == "found"
                 assert litellm.lookups == 4
         client.close()
-        await valkey.close()
 
 
 async def test_a_valkey_that_is_back_is_heard_again(tmp_path: Path) -> None:
     """What was said while it was away may be missed, so that all keys are asked for again."""
     with ValkeyProcess() as process:
-        valkey = Valkey(process.settings())
+        store = {"url": process.url, "connections": 1}
         async with LiteLLMStandIn() as litellm:
             key_hash = litellm.add("sk-one")
             proxy = {"url": litellm.url, "admin_key": ADMIN_KEY}
-            async with opened(tmp_path, valkey, litellm.url, litellm=proxy) as (_, sources):
+            async with opened(tmp_path, litellm.url, litellm=proxy, store=store) as (_, sources):
                 await asyncio.sleep(0.2)
                 assert await outcome(sources, "sk-one") == "found"
                 process.kill()
@@ -268,7 +266,6 @@ async def test_a_valkey_that_is_back_is_heard_again(tmp_path: Path) -> None:
                 assert await outcome(sources, "sk-one") == "found"
                 await asyncio.to_thread(process.start)
                 await becomes(sources, "sk-one", "blocked")
-        await valkey.close()
 
 
 async def test_teams_and_users_of_others_than_keys(database: Database) -> None:
