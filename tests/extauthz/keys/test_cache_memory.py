@@ -1,7 +1,10 @@
 import tracemalloc
 from dataclasses import replace
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from extauthz.keys import Budget, Limits, Scope, VirtualKey
 from extauthz.keys.memory import MAX_UNKNOWN, KeyMemory, Lifetimes, Remembered, size_of
@@ -178,6 +181,49 @@ def test_forgetting_takes_no_memory() -> None:
     assert memory.get("0") is None
     memory.put("0", Remembered(KEY, 10_000))
     assert memory.get("0") is not None
+
+
+_NAMES = st.sampled_from("abcdef")
+_STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("put"), _NAMES, st.one_of(st.none(), _NAMES), st.integers(0, 40)),
+        st.tuples(st.just("get"), _NAMES),
+        st.tuples(st.just("forget"), _NAMES),
+        st.tuples(st.just("postpone"), _NAMES),
+        st.tuples(st.just("forget_all")),
+    ),
+    max_size=60,
+)
+
+
+@given(_STEPS)
+def test_bounds_hold_whatever_happens(steps: list[tuple[Any, ...]]) -> None:
+    """Entries and bytes stay within their bounds, and what is counted is what is there."""
+    memory = KeyMemory(4, 6000)
+    for now, step in enumerate(steps):
+        match step:
+            case ("put", name, None, _):
+                memory.put(name, Remembered(None, now))
+            case ("put", name, other, size):
+                key = VirtualKey(other, models=("m" * 100,) * size)
+                memory.put(name, Remembered(key, now))
+            case ("get", name):
+                memory.get(name)
+            case ("forget", name):
+                memory.forget(name, now)
+                assert memory.get(name) is None
+            case ("postpone", name):
+                memory.postpone(name, now)
+            case _:
+                memory.forget_all(now)
+        assert len(memory) <= 4
+        assert memory.size_bytes == sum(size for _, size in memory._known.values()) <= 6000
+        known = {name: answer.key for name, (answer, _) in memory._known.items()}
+        assert not known.keys() & memory._unknown.keys()
+        rotated = {n: k.hash for n, k in known.items() if k is not None and k.hash != n}
+        assert {(h, n) for n, h in rotated.items()} == {
+            (h, n) for h, names in memory._other_hashes.items() for n in names
+        }
 
 
 def test_a_size_counts_all_that_is_held() -> None:
