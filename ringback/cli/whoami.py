@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ringback.secrets import Secret
     from ringback.settings import Settings
 
-_MAX_KEY_CHARS: Final = 65_536
+_MAX_KEY_BYTES: Final = 65_536
 
 
 def whoami(
@@ -44,7 +44,10 @@ def whoami(
     from ringback.errors import StartError
     from ringback.secrets import Secret
 
-    text = sys.stdin.readline(_MAX_KEY_CHARS) if stdin else typer.prompt("Key", hide_input=True)
+    if stdin:
+        text = sys.stdin.buffer.readline(_MAX_KEY_BYTES).decode(errors="replace")
+    else:
+        text = typer.prompt("Key", hide_input=True, err=True)
     try:
         found = _settings(settings, config, keys)
         # What key sources log would get into the report.

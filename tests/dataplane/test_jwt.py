@@ -59,7 +59,7 @@ async def shared_rig(
             team_claim="team",
             models_claim="roles.voice",
             min_refresh_s=0.2,
-            timeout_s=0.5,
+            timeout_s=1,
         )
         files.write_settings(
             oidc=oidc.model_dump(mode="json"),
@@ -181,7 +181,7 @@ async def test_rotation_and_outage(rig: Rig) -> None:
     """A new key is taken up; while the provider is down the known one is enough."""
     publish(rig.provider, public_jwk(number=3))
     assert (await rig.gateway.mint(key=jwt(number=3))).status == 200
-    rig.provider.script[JWKS] = Reply(200, delay_s=1)
+    rig.provider.script[JWKS] = Reply(200, delay_s=2)
     assert (await rig.gateway.mint(key=jwt(number=3))).status == 200
     rig.gateway.reset()
     await asyncio.sleep(0.2)

@@ -49,7 +49,7 @@ LIMITS: Final = {
     "sk-while-the-store-is-down": Limits(rpm=100),
     "sk-without-a-limit": Limits(),
 }
-TIMEOUT_S: Final = 0.5
+TIMEOUT_S: Final = 1.0
 ONE: Final = {"rpm_limit": 1}
 MODEL_LIMIT: Final = {"metadata": {"model_rpm_limit": {"voice": 1}}}
 # Of the tables: a key that may ask once, and whose limit the refusal names.
@@ -228,7 +228,7 @@ async def test_store_down_and_back(limited: Gateway, valkey: ValkeyProcess) -> N
 async def test_store_hangs(limited: Gateway, valkey: ValkeyProcess) -> None:
     """A store that hangs costs its timeout and no more."""
     with valkey.paused():
-        async with asyncio.timeout(TIMEOUT_S * 4):
+        async with asyncio.timeout(TIMEOUT_S * 3):
             answer = await limited.mint(key="sk-while-the-store-is-down")
         check_refusal(answer, 503, "limits_unavailable")
     assert limited.received == []

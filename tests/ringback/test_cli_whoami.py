@@ -113,8 +113,8 @@ def test_refused() -> None:
 
 @pytest.mark.parametrize(
     ("key", "code"),
-    [(MASTER_KEY, 0), ("sk-unknown", 1), ("", 1), ("x.y.z", 1)],
-    ids=["master", "unknown", "empty", "no-jwt"],
+    [(MASTER_KEY, 0), ("sk-unknown", 1), ("", 1), ("x.y.z", 1), ("\x00\u20ac", 1)],
+    ids=["master", "unknown", "empty", "no-jwt", "odd"],
 )
 def test_other_keys(key: str, code: int) -> None:
     """The master key may everything; what nobody knows is refused, whatever it looks like."""
@@ -124,11 +124,18 @@ def test_other_keys(key: str, code: int) -> None:
     assert not key or key not in result.output
 
 
+def test_bytes_that_are_no_text() -> None:
+    """What is not UTF-8 is a key that nobody knows."""
+    command = ["whoami", "--settings", "ringback.yaml", "--stdin"]
+    result = CliRunner().invoke(app, command, input=b"sk-\xff\xfe\n")
+    assert (result.exit_code, "key_unknown" in result.stdout) == (1, True)
+
+
 def test_prompt() -> None:
     """Without --stdin it asks, and shows nothing of what is typed."""
     result = run("--model", "voice")
     assert result.exit_code == 0
-    assert result.output.startswith("Key: \n")
+    assert result.stderr == "Key: \n"
     assert "marker" not in result.output
 
 

@@ -67,7 +67,7 @@ async def rig() -> AsyncIterator[Rig]:
             "min_refresh_s": MIN_REFRESH_S,
             "refresh_s": REFRESH_S,
             "stale_s": STALE_S,
-            "timeout_s": 0.3,
+            "timeout_s": 0.6,
             "team_claim": "team",
         }
         settings = oidc_settings(**values)
