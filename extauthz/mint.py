@@ -21,7 +21,24 @@ from ringback.settings import Settings
 from ringback.tokens.claims import CallClaims
 from ringback.tokens.errors import TokenError
 from ringback.tokens.jwe import Sealer
-from ringback.upstream import UpstreamFailedError
+from ringback.upstream import UpstreamFailedError, UpstreamTimeoutError
+
+
+class MintTimeoutError(UpstreamTimeoutError):
+    """Nobody minted before the deadline: 504.
+
+    Args:
+        deadline_s: How long all attempts together may take, in seconds.
+    """
+
+    def __init__(self, deadline_s: float) -> None:
+        self.deadline_s = deadline_s
+
+    def __str__(self) -> str:
+        return (
+            f"No provider answered in time; all attempts have {self.deadline_s:g} s together. "
+            "Try again shortly."
+        )
 
 
 class MintFailedError(ApiError):
@@ -166,7 +183,10 @@ class Minter:
                 failures.append(error)
         if not failures:
             raise MintFailedError(self._router.nobody(plan.deployments), None)
-        raise MintFailedError(most_useful(failures), last) from failures[-1]
+        reason = most_useful(failures)
+        if isinstance(reason, UpstreamTimeoutError):
+            reason = MintTimeoutError(self._settings.upstream.mint_timeout_s)
+        raise MintFailedError(reason, last) from failures[-1]
 
     async def _try(
         self,

@@ -135,6 +135,7 @@ async def test_one_deadline(setup: Setup) -> None:
         await setup.mint(hangs, hangs, hangs, hangs, upstream={"mint_timeout_s": 1.3})
     assert 1.2 < loop.time() - begin < 2
     assert (failed.value.http_status, failed.value.deployment) == (504, "b")
+    assert "all attempts have 1.3 s together" in str(failed.value)
     assert len(setup.listener.requests) == 2
 
 
