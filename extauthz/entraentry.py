@@ -21,6 +21,7 @@ _METADATA_VARIABLES: Final = (
 )
 _TOKEN_FILE: Final = "AZURE_FEDERATED_TOKEN_FILE"  # the name of a variable
 _IDENTIFIER: Final = re.compile(r"[A-Za-z0-9.-]{1,128}")
+_WORD: Final = re.compile(r"[!-~]+")
 _URL_START: Final = re.compile(r"(https?)://[^/?#]+")
 
 
@@ -42,6 +43,8 @@ def find_login(params: Field, own: OwnSettings, place: Field) -> EntraLogin | No
     if kind == "token":
         field = params.child("azure_ad_token")
         token = field.required_text("write os.environ/NAME", max_chars=MAX_SECRET_CHARS)
+        if token and not _WORD.fullmatch(token):
+            field.problem("holds spaces or letters outside ASCII; remove them")
         if token.startswith("oidc/"):
             field.problem("exchanging tokens of others is not served; use workload_identity")
         return EntraLogin(kind, scope, secret=Secret(token))

@@ -5,6 +5,8 @@ everywhere; `log_in_through` does it when the first login needs it.
 """
 
 import asyncio
+import logging
+import re
 from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import urlencode, urlsplit
@@ -29,6 +31,10 @@ from ringback.secrets import Secret
 _OWN_HEADERS: Final = frozenset({"host", "content-length", "user-agent", "accept-encoding"})
 _RETRIES: Final[dict[str, Any]] = {"retry_total": 1, "retry_backoff_factor": 0.1}
 _TIMEOUT_S: Final = 5.0
+# It becomes the value of a header.
+_TOKEN: Final = re.compile(r"[!-~]+")
+# Its warnings repeat what the login service says, which is for us to sort.
+logging.getLogger("azure").setLevel(logging.CRITICAL)
 
 
 class UnexpectedOriginError(Exception):
@@ -112,11 +118,14 @@ async def log_in(login: EntraLogin, egress: Egress) -> Grant:
     Raises:
         Exception: Whatever azure-identity raises if there is none.
         TimeoutError: If that time is over.
+        ValueError: If the token is none that could be sent.
     """
     # A credential of azure-identity keeps its tokens; a new one asks.
     credential = _credential(login, EgressTransport(egress, login.origin))
     async with asyncio.timeout(_TIMEOUT_S):
         found: AccessTokenInfo = await credential.get_token_info(login.scope)
+    if not _TOKEN.fullmatch(found.token):
+        raise ValueError("the login service gave a token that no header can hold")
     return Grant(Secret(found.token), found.expires_on, found.refresh_on)
 
 

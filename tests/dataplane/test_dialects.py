@@ -383,7 +383,7 @@ async def test_what_quotes_a_token_stays_inside(house: House) -> None:
 
 async def test_a_failed_login_is_an_answer(house: House) -> None:
     """Without a token the provider is not asked, and the caller is told 503 and no secret."""
-    house.entra.script[LOGIN] = login_refusal()
+    house.entra.script[LOGIN] = login_refusal(quoted=CLIENT_SECRET)
     answer = await house.mint("locked-out")
     check_refusal(answer, 503, "upstream_login_failed")
     assert CLIENT_SECRET.encode() not in answer.raw
@@ -395,7 +395,7 @@ async def test_a_failed_login_is_an_answer(house: House) -> None:
 
 async def test_a_failed_login_is_a_failed_deployment(house: House) -> None:
     """While another deployment of the group can mint, no caller sees that a login fails."""
-    house.entra.script[LOGIN] = login_refusal()
+    house.entra.script[LOGIN] = login_refusal(quoted=CLIENT_SECRET)
     answer = await house.mint("mixed")
     assert answer.status == 200, answer.raw
     assert len(house.entra.received) == 1

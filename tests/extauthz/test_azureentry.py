@@ -324,6 +324,12 @@ def test_the_login_is_found(
             id="oidc",
         ),
         pytest.param(
+            {"api_key": None, "azure_ad_token": "Bearer x"},
+            {},
+            ["litellm_params.azure_ad_token: holds spaces or letters outside ASCII; remove them"],
+            id="token",
+        ),
+        pytest.param(
             {},
             {"session": {"voice": "alloy", "model": "m"}, "session_defaults": []},
             [

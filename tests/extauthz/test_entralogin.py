@@ -159,6 +159,7 @@ async def test_each_login_asks_anew(setup: Setup) -> None:
         pytest.param(CLIENT, [Reply(200, (), b"{}")], id="no-token"),
         pytest.param(CLIENT, [Reply(200, (), b"<html>")], id="no-json"),
         pytest.param(CLIENT, [login_reply(lifetime_s=0)], id="dead-token"),
+        pytest.param(CLIENT, [login_reply("two\r\nlines: x")], id="odd-token"),
         pytest.param(MACHINE, [Reply(200, (), b"")], id="nothing"),
         pytest.param(CLIENT, [Reply(302, (("Location", "http://x.test/"),))], id="redirect"),
     ],
@@ -173,6 +174,13 @@ async def test_whatever_fails_is_a_login_that_failed(
         await tokens.of(replace(AZURE, entra=login))
     assert failed.value.http_status == 503
     assert "marker" not in str(failed.value)
+
+
+async def test_what_entra_says_is_in_no_log(setup: Setup, caplog: pytest.LogCaptureFixture) -> None:
+    """Words of the login service, which might quote a secret, are not logged by libraries."""
+    with pytest.raises(Exception, match="AADSTS7000215"):
+        await setup.log_in(CLIENT, login_refusal())
+    assert caplog.text == ""
 
 
 async def test_a_short_outage_is_bridged(setup: Setup) -> None:

@@ -42,11 +42,11 @@ def identity_reply(token: str = TOKEN, lifetime_s: int = 86400) -> Reply:
     return Reply(200, (JSON,), json.dumps(content).encode())
 
 
-def login_refusal(code: int = 7000215) -> Reply:
-    """Return Entra ID's refusal of a client secret, which quotes what it refuses."""
+def login_refusal(code: int = 7000215, quoted: str = "client-secret-marker") -> Reply:
+    """Return Entra ID's refusal of a client secret, here with the secret itself."""
     content = {
         "error": "invalid_client",
-        "error_description": f"AADSTS{code}: Invalid client secret provided: client-secret-marker.",
+        "error_description": f"AADSTS{code}: Invalid client secret provided: {quoted}.",
         "error_codes": [code],
         "correlation_id": "22222222-3333-4444-5555-666666666666",
     }
