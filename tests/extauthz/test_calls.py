@@ -183,3 +183,34 @@ def test_a_deployment_that_is_gone_gets_no_call(deployment: Deployment | None) -
 def test_a_call_shows_no_key() -> None:
     """What is decided about a call can be logged."""
     assert EPHEMERAL_KEY not in repr(allow_call(CLAIMS, OPENAI, BROWSER))
+
+
+PREVIEW = replace(
+    AZURE,
+    dialect="azure-preview",
+    api_version="2025-04-01-preview",
+    calls_origin=Origin("https", "region.test", 443),
+)
+
+
+def test_a_call_goes_to_the_origin_of_calls() -> None:
+    """Where offers go to another host than mints, the token holds that one, and no other."""
+    claims = replace(
+        CLAIMS, origin="https://region.test", calls_path="/v1/realtimertc?model=my-deployment"
+    )
+    allow = allow_call(claims, PREVIEW, BROWSER, query="webrtcfilter=on")
+    sent = {name: value.reveal() for name, value in allow.headers.items()}
+    assert sent[":authority"] == "region.test"
+    assert sent[":path"] == claims.calls_path
+    assert sent["x-ringback-cluster"] == "upstream_https_region_test_443"
+    with pytest.raises(DeploymentGoneError):
+        allow_call(replace(claims, origin=str(PREVIEW.origin)), PREVIEW, BROWSER)
+
+
+def test_an_identifier_is_sent_as_it_was_checked() -> None:
+    """The caller's own header never passes by itself; what is told of the caller is set."""
+    names = (*BROWSER, "openai-safety-identifier")
+    told = allow_call(CLAIMS, OPENAI, names, identifier=Secret("a-hash"))
+    assert told.headers["openai-safety-identifier"] == Secret("a-hash")
+    assert "openai-safety-identifier" not in told.removed
+    assert "openai-safety-identifier" in allow_call(CLAIMS, OPENAI, names).removed

@@ -5,7 +5,7 @@ import pytest
 
 from extauthz.deployments import Deployment, DialectName, Origin
 from extauthz.providers import dialect_of, provider_of
-from extauthz.providers.base import quotes_credential
+from extauthz.providers.base import AuthScheme, credential, quotes_credential
 from ringback.secrets import Secret
 
 OPENAI: Final = Deployment(
@@ -163,6 +163,28 @@ def test_a_key_or_a_token_opens_an_upstream(
         assert shown(None) == {**headers, "authorization": "Bearer K"}
     else:
         assert shown(None) == {**headers, "authorization": "mine", "api-key": "K"}
+
+
+@pytest.mark.parametrize("deployment", ALL, ids=IDS)
+def test_a_mint_request_is_json(deployment: Deployment) -> None:
+    """Besides what opens the upstream it has what JSON needs, and it can be logged."""
+    request = provider_of(deployment).mint_request(deployment, Secret("sk-marker"))
+    assert request.origin == deployment.origin
+    assert {name: value.reveal() for name, value in request.headers.items()} == {
+        "authorization": "Bearer sk-marker",
+        "accept": "application/json",
+        "content-type": "application/json",
+    }
+    assert "sk-marker" not in f"{request!r}{request}"
+
+
+@pytest.mark.parametrize(
+    ("scheme", "name", "value"),
+    [("bearer", "authorization", "Bearer ek_1"), ("api-key", "api-key", "ek_1")],
+)
+def test_a_credential_is_one_header(scheme: AuthScheme, name: str, value: str) -> None:
+    """A scheme gives the header that shows a key."""
+    assert credential(scheme, Secret("ek_1")) == (name, Secret(value))
 
 
 @pytest.mark.parametrize(
