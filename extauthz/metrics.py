@@ -29,7 +29,7 @@ COOLED: Final = Gauge(
     ["deployment"],
 )
 TOKENS_REFUSED: Final = Counter(
-    "ringback_tokens_refused", "Tokens that were not accepted at calls, by reason", ["reason"]
+    "ringback_tokens_refused", "Tokens that were not accepted, by reason", ["reason"]
 )
 CDS_PUSHES: Final = Counter("ringback_cds_pushes", "Sets of clusters sent to Envoy")
 CDS_NACKS: Final = Counter("ringback_cds_nacks", "Sets of clusters that Envoy refused")

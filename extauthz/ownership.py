@@ -12,6 +12,7 @@ from extauthz.decision import Labels, RequestFacts
 from extauthz.deployments import Deployment
 from extauthz.errors import AuthError
 from extauthz.keys import VirtualKey
+from extauthz.metrics import TOKENS_REFUSED
 from ringback.contract import TOKEN_PREFIX
 from ringback.tokens.claims import CallClaims
 from ringback.tokens.errors import TokenError
@@ -88,14 +89,17 @@ class Callers:
         try:
             sealed = self._tokens.open(token, self._now(), grace_s=grace_s)
             claims = CallClaims.from_claims(sealed)
-        except TokenError:
+        except TokenError as error:
+            TOKENS_REFUSED.labels(error.reason).inc()
             raise TokenRefusedError from None
         if claims.bound_origin not in {None, request.headers.get("origin")}:
+            TOKENS_REFUSED.labels("origin").inc()
             raise TokenRefusedError
         if not grace_s:
             try:
                 await self._admission.readmit(claims)
             except AuthError:
+                TOKENS_REFUSED.labels("key").inc()
                 raise TokenRefusedError from None
         return claims
 

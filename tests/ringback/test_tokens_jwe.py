@@ -89,10 +89,12 @@ def respell(part: str) -> str:
     return part[:-1] + BASE64URL[last + 1]
 
 
-def refusal(text: str, now: float = NOW, sealer: Sealer = SEALER) -> str | None:
+def refusal(
+    text: str, now: float = NOW, sealer: Sealer = SEALER, *, grace_s: int = 0
+) -> str | None:
     """Return why the text is refused, None if it is not."""
     try:
-        sealer.open(text, now)
+        sealer.open(text, now, grace_s=grace_s)
     except TokenError as error:
         shown = "".join(traceback.format_exception(error)) + repr(error)
         # Any short text may be in a traceback.
@@ -321,6 +323,20 @@ def test_a_token_is_valid_from_issue_to_the_second_of_expiry(
 ) -> None:
     """``exp`` itself is too late; ``iat`` may be ahead of our clock by the leeway."""
     assert refusal(TOKEN, now) == reason
+
+
+@pytest.mark.parametrize(
+    ("now", "reason"),
+    [
+        pytest.param(NOW + 600, None, id="at-expiry"),
+        pytest.param(NOW + 659, None, id="last-second-of-grace"),
+        pytest.param(NOW + 660, "expired", id="after-it"),
+        pytest.param(NOW - LEEWAY_S - 1, "not_yet", id="not-before"),
+    ],
+)
+def test_grace_is_time_after_expiry(now: float, reason: str | None) -> None:
+    """With grace a token opens for so long after its expiry, and no earlier than without."""
+    assert refusal(TOKEN, now, grace_s=60) == reason
 
 
 def test_a_token_survives_midnight() -> None:
