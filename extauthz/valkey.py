@@ -14,6 +14,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from ringback.logs import describe, get_logger
 from ringback.settings.store import StoreSettings
 
 # A connection that was kept while the server restarted fails once, at its first use.
@@ -58,6 +59,8 @@ class Valkey:
         self.client: Redis = Redis.from_pool(pool)
         self._prefix = settings.prefix
         self._timeout_s = settings.timeout_s
+        self._is_down = False
+        self._log = get_logger()
 
     def name(self, *parts: str) -> str:
         """Return the name of a key or channel: the prefix and the parts, joined by colons."""
@@ -74,7 +77,13 @@ class Valkey:
             async with asyncio.timeout(self._timeout_s):
                 yield
         except (RedisError, OSError, TimeoutError) as error:
+            if not self._is_down:
+                self._log.error("store_down", **describe(error))
+            self._is_down = True
             raise StoreUnavailableError from error
+        if self._is_down:
+            self._log.info("store_up")
+        self._is_down = False
 
     async def run_script(self, script: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
         """Run a Lua script in one round trip and return what it returns.

@@ -223,6 +223,9 @@ async def test_store_down_and_back(limited: Gateway, valkey: ValkeyProcess) -> N
     assert (await limited.call(free)).status == 201
     await asyncio.to_thread(valkey.start)
     assert (await limited.call(token)).status == 201
+    logs = "".join(limited.logs().values())
+    assert logs.count('"store_down"') <= 2
+    assert '"store_up"' in logs
 
 
 async def test_store_hangs(limited: Gateway, valkey: ValkeyProcess) -> None:
