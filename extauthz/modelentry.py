@@ -135,6 +135,8 @@ def parse_entry(
 def _api_key(field: Field, provider: ProviderName) -> str:
     variables = _KEY_VARIABLES[provider]
     hint = f"set it to os.environ/NAME, or set {variables[0]}"
+    if provider == "azure":
+        hint += ", or name another model_info.ringback.credential"
     api_key = field.required_text(hint, *variables, max_chars=MAX_SECRET_CHARS)
     check_visible(field, api_key)
     return api_key

@@ -270,7 +270,8 @@ def test_files_are_included(tmp_path: Path) -> None:
                 ),
                 (
                     "model_list[1].litellm_params.api_key: is missing; set it to os.environ/NAME, "
-                    "or set AZURE_API_KEY; not served, since its mode is not realtime"
+                    "or set AZURE_API_KEY, or name another model_info.ringback.credential; not "
+                    "served, since its mode is not realtime"
                 ),
             ],
             id="chat-without-key",

@@ -75,7 +75,8 @@ def mistakes(folder: Path, text: str) -> list[str]:
                 ),
                 (
                     "config.yaml: model_list[1].litellm_params.api_key: is missing; "
-                    "set it to os.environ/NAME, or set AZURE_API_KEY"
+                    "set it to os.environ/NAME, or set AZURE_API_KEY, or name another "
+                    "model_info.ringback.credential"
                 ),
                 (
                     "config.yaml: model_list[2].litellm_params.api_base: is missing; "
