@@ -13,8 +13,8 @@ import pytest_asyncio
 
 from extauthz.keys import Limits, VirtualKey, hash_key
 from extauthz.keys.keyfile import save_keys
-from helpers.expect import check_refusal
-from helpers.gateway import Gateway
+from helpers.expect import ORIGIN, check_refusal
+from helpers.gateway import Gateway, bearer
 from helpers.gatewayfiles import Files, openai_entry
 from helpers.http11 import Message
 from helpers.load import Load
@@ -32,6 +32,7 @@ from helpers.rulecases import (
 )
 from helpers.secretscan import find_secrets
 from helpers.valkey import ValkeyProcess
+from helpers.wsclient import shake_hands
 from ringback.cli.stack import Stack
 from ringback.secrets import Secret
 
@@ -45,6 +46,8 @@ LIMITS: Final = {
     "sk-one-at-a-time": Limits(parallel=1),
     "sk-none-at-all": Limits(parallel=0),
     "sk-tokens-that-are-gone": Limits(rpm=1),
+    "sk-websocket-by-key": Limits(rpm=1),
+    "sk-websocket-by-token": Limits(rpm=2),
     "sk-under-load": Limits(rpm=30),
     "sk-while-the-store-is-down": Limits(rpm=100),
     "sk-without-a-limit": Limits(),
@@ -181,6 +184,20 @@ async def test_limits_of_litellm(limited: Gateway, table_keys: dict[str, str], n
         check_wait(answer)
         assert answer.error["message"].startswith(TABLES[name][1])
     assert limited.received == []
+
+
+async def test_websockets_count_too(limited: Gateway) -> None:
+    """A WebSocket is a request of its key, and of its token's key."""
+    target = "/v1/realtime?model=voice"
+    token = await limited.token(key="sk-websocket-by-token")
+    for credential in ("sk-websocket-by-key", token):
+        headers = [("origin", ORIGIN), bearer(credential)]
+        limited.reset()
+        assert (await shake_hands(limited, target, *headers)).status == 101
+        assert len(limited.received) == 1
+        answer = await shake_hands(limited, target, *headers)
+        check_refusal(answer, 429, "rate_limited")
+        assert len(limited.received) == 1
 
 
 async def test_one_at_a_time(limited: Gateway) -> None:
