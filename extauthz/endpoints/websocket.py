@@ -137,9 +137,10 @@ def _deployment_of(
         catalogue.resolve(str(wanted.model), claims.team) != claims.model
     ):
         raise InvalidQueryError("model", "The token was made for another model. Leave it out.")
-    # Not by its id: one that a wildcard found has the name of the model only here.
-    names = (claims.asked or claims.model, *configuration.router.fallbacks_of(claims.model))
-    groups = (catalogue.find(name, claims.team) for name in names)
+    # Not by its id: one that a wildcard found has the name of the model only here. The model's own
+    # name, too: the alias may mean another by now.
+    names = (claims.asked, claims.model, *configuration.router.fallbacks_of(claims.model))
+    groups = (catalogue.find(name, claims.team) for name in names if name)
     for deployment in chain.from_iterable(group.deployments for group in groups if group):
         if deployment.id == claims.deployment and _is_where(claims, deployment):
             return deployment

@@ -1,0 +1,136 @@
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from extauthz.admission import Admission
+from extauthz.decision import Allow, Answer, Decision, RequestFacts
+from extauthz.deployments import Deployment
+from extauthz.endpoints.websocket import WebSockets
+from extauthz.gate import Gate
+from extauthz.keys import MasterKeySource, hash_key
+from extauthz.ownership import Callers
+from extauthz.providers import provider_of
+from extauthz.safety import SafetyIdentifiers
+from helpers.authz import AZURE, NOW, OPENAI, Clock, configuration, sealer
+from ringback.secrets import Secret
+from ringback.settings import TokenSettings
+from ringback.tokens import handle_sealer
+from ringback.tokens.claims import CallClaims
+
+MASTER = Secret("sk-master-of-this-test")
+TOKENS = sealer()
+HANDLES = handle_sealer(TokenSettings(secret=Secret("0123456789abcdef")), {})
+WILDCARD = replace(OPENAI, model_name="openai/*", upstream_model="*")
+
+
+async def key_headers(deployment: Deployment) -> Any:
+    """Return what opens a deployment that has a key."""
+    return provider_of(deployment).key_headers(deployment)
+
+
+async def decide(
+    request: RequestFacts,
+    deployments: Sequence[Deployment] = (OPENAI, AZURE),
+    aliases: dict[str, str] | None = None,
+    safety: SafetyIdentifiers | None = None,
+) -> Decision:
+    """Return the decision about a handshake."""
+    current = configuration(MasterKeySource(MASTER), deployments=deployments, aliases=aliases)
+    admission = Admission(lambda: current, Clock())
+    callers = Callers(lambda: current, admission, TOKENS, HANDLES, Clock())
+    endpoint = WebSockets(
+        lambda: current,
+        callers,
+        admission=admission,
+        key_headers=key_headers,
+        origins=[],
+        safety=safety or SafetyIdentifiers(),
+        choose=lambda found: found[0],
+    )
+    return await Gate([endpoint]).decide(request)
+
+
+def handshake(credential: str, query: str = "", **headers: str) -> RequestFacts:
+    """Return a handshake."""
+    lines = {"upgrade": "websocket", "authorization": f"Bearer {credential}", **headers}
+    return RequestFacts("GET", "/v1/realtime", lines, b"", query)
+
+
+def token(**claims: Any) -> str:
+    """Return a token of the master key for `OPENAI`."""
+    made: dict[str, Any] = {
+        "jti": "token-1",
+        "iat": NOW,
+        "exp": NOW + 60,
+        "ek": Secret("ek_of_the_provider"),
+        "deployment": OPENAI.id,
+        "origin": str(OPENAI.origin),
+        "calls_path": "/v1/realtime/calls",
+        "auth_scheme": "bearer",
+        "model": "voice",
+        "key_hash": hash_key(MASTER),
+        "session_type": "realtime",
+    }
+    return TOKENS.seal(CallClaims(**made | claims).to_claims(), NOW)
+
+
+@pytest.mark.parametrize(
+    ("deployments", "aliases", "claims", "expected"),
+    [
+        # Realistic
+        pytest.param([OPENAI], {}, {}, "/v1/realtime?model=gpt-realtime", id="plain"),
+        pytest.param(
+            [OPENAI],
+            {"talk": "voice"},
+            {"asked": "talk"},
+            "/v1/realtime?model=gpt-realtime",
+            id="alias",
+        ),
+        pytest.param(
+            [OPENAI, AZURE],
+            {"talk": "azure-voice"},
+            {"asked": "talk"},
+            "/v1/realtime?model=gpt-realtime",
+            id="alias-that-moved-on",
+        ),
+        pytest.param(
+            [WILDCARD],
+            {},
+            {"model": "openai/gpt-realtime-2"},
+            "/v1/realtime?model=gpt-realtime-2",
+            id="wildcard",
+        ),
+        # Synthetic
+        pytest.param([AZURE], {}, {}, None, id="gone"),
+        pytest.param([replace(OPENAI, blocked=True)], {}, {}, None, id="paused"),
+    ],
+)
+async def test_token_names_its_model(
+    deployments: list[Deployment],
+    aliases: dict[str, str],
+    claims: dict[str, Any],
+    expected: str | None,
+) -> None:
+    """The upstream's name of the model is that of the deployment which minted the token."""
+    decision = await decide(handshake(token(**claims)), deployments, aliases)
+    if expected is None:
+        assert isinstance(decision, Answer)
+        assert decision.status == 401
+        return
+    assert isinstance(decision, Allow), decision
+    assert decision.headers[":path"].reveal() == expected
+    assert decision.headers["authorization"].reveal() == "Bearer ek_of_the_provider"
+
+
+async def test_safety_identifier_is_passed_on() -> None:
+    """The caller's own goes upstream if it can, and a malformed one is 400."""
+    request = handshake(MASTER.reveal(), "model=voice", **{"openai-safety-identifier": "a-hash"})
+    decision = await decide(request)
+    assert isinstance(decision, Allow)
+    assert decision.headers["openai-safety-identifier"].reveal() == "a-hash"
+    request = handshake(MASTER.reveal(), "model=voice", **{"openai-safety-identifier": "a b"})
+    decision = await decide(request)
+    assert isinstance(decision, Answer)
+    assert (decision.status, decision.labels.outcome) == (400, "safety_identifier_invalid")
