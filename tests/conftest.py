@@ -15,6 +15,16 @@ def postgres() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture
-def database(postgres: PostgresServer) -> Database:
-    """An empty database with LiteLLM's newest schema."""
-    return postgres.create_database()
+def database(postgres: PostgresServer) -> Iterator[Database]:
+    """An empty database with LiteLLM's newest schema, for one test alone."""
+    database = postgres.create_database()
+    yield database
+    database.drop()
+
+
+@pytest.fixture(scope="module")
+def shared_database(postgres: PostgresServer) -> Iterator[Database]:
+    """The same for all tests of a module, which have rows of their own in it."""
+    database = postgres.create_database()
+    yield database
+    database.drop()

@@ -80,7 +80,8 @@ class PostgresSource:
         if self._pool is not None:
             pool, self._pool = self._pool, None
             try:
-                await asyncio.wait_for(pool.close(), _CLOSE_S)
+                async with asyncio.timeout(_CLOSE_S):
+                    await pool.close()
             except TimeoutError:
                 pool.terminate()
 
@@ -150,7 +151,8 @@ class PostgresSource:
             if self._query is not None:
                 retry_s = _RETRY_S
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._changed.wait(), _PROBE_S)
+                    async with asyncio.timeout(_PROBE_S):
+                        await self._changed.wait()
                 self._changed.clear()
             if not await self._prepare():
                 await asyncio.sleep(retry_s)

@@ -83,7 +83,8 @@ class ChangeListener:
             self._log.info("database_changes_followed")
             while not ended.is_set():
                 try:
-                    await asyncio.wait_for(ended.wait(), _PING_S)
+                    async with asyncio.timeout(_PING_S):
+                        await ended.wait()
                 except TimeoutError:
                     await connection.execute("SELECT 1")
         finally:

@@ -69,6 +69,11 @@ class Database:
         cursor = self._connection.execute(statement.encode(), values or None)
         return cursor.fetchall() if cursor.description else []
 
+    def drop(self) -> None:
+        """End all connections to it, and delete it."""
+        self.close()
+        self._server.drop(self.name)
+
     def close(self) -> None:
         """Close the connection of `execute`; the next statement opens another."""
         if self._connection is not None:
@@ -145,6 +150,10 @@ class PostgresServer:
         self._databases.append(Database(self, name))
         return self._databases[-1]
 
+    def drop(self, name: str) -> None:
+        """Delete a database, whoever is connected to it."""
+        self._administrate(f'DROP DATABASE "{name}" WITH (FORCE)')
+
     def start(self) -> None:
         """Start the server where it was before, unless it runs.
 
@@ -208,8 +217,11 @@ class PostgresServer:
             return False
 
     def _create(self, name: str, template: str = "template0") -> None:
+        self._administrate(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy')
+
+    def _administrate(self, statement: str) -> None:
         database = Database(self, SUPERUSER)
-        database.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy')
+        database.execute(statement)
         database.close()
 
     def _run(self, program: str, *arguments: str) -> None:

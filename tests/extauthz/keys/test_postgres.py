@@ -27,15 +27,15 @@ async def found(database: Database, raw: str) -> VirtualKey:
     return key
 
 
-async def test_a_key_without_anything_may_do_everything(database: Database) -> None:
+async def test_a_key_without_anything_may_do_everything(shared_database: Database) -> None:
     """A row with LiteLLM's defaults is a key without limits, teams or owners."""
-    raw = database.rows.key(key_name=None)
-    assert await found(database, raw) == VirtualKey(hash_of(raw))
+    raw = shared_database.rows.key(key_name=None)
+    assert await found(shared_database, raw) == VirtualKey(hash_of(raw))
 
 
-async def test_all_columns_of_a_key_are_read(database: Database) -> None:
+async def test_all_columns_of_a_key_are_read(shared_database: Database) -> None:
     """What LiteLLM writes into the row of a key is what the key may do."""
-    raw = database.rows.key(
+    raw = shared_database.rows.key(
         key_alias="web",
         key_name="sk-...wxyz",
         models=["voice", "gpt-*"],
@@ -57,7 +57,7 @@ async def test_all_columns_of_a_key_are_read(database: Database) -> None:
             "else": ["whatever"],
         },
     )
-    assert await found(database, raw) == VirtualKey(
+    assert await found(shared_database, raw) == VirtualKey(
         hash_of(raw),
         alias="web",
         masked="sk-...wxyz",
@@ -75,30 +75,30 @@ async def test_all_columns_of_a_key_are_read(database: Database) -> None:
     )
 
 
-async def test_a_shared_budget_fills_what_the_key_leaves_open(database: Database) -> None:
+async def test_a_shared_budget_fills_what_the_key_leaves_open(shared_database: Database) -> None:
     """A budget row supplies budgets and rates, and never the number of requests at once."""
-    shared = database.rows.budget(
+    shared = shared_database.rows.budget(
         max_budget=5,
         rpm_limit=7,
         max_parallel_requests=1,
         model_max_budget={"voice": {"max_budget": 1}},
     )
-    inherits = await found(database, database.rows.key(budget_id=shared))
+    inherits = await found(shared_database, shared_database.rows.key(budget_id=shared))
     assert inherits.budget == Budget(0, 5)
     assert inherits.limits == Limits(7)
     assert inherits.model_budgets == {"voice": Budget(limit=1)}
-    own = database.rows.key(
+    own = shared_database.rows.key(
         budget_id=shared, max_budget=0, rpm_limit=0, model_max_budget={"x": {"budget_limit": 9}}
     )
-    has_own = await found(database, own)
+    has_own = await found(shared_database, own)
     assert has_own.budget == Budget(0, 0)
     assert has_own.limits == Limits(0)
     assert has_own.model_budgets == {"x": Budget(limit=9)}
 
 
-async def test_all_of_a_team_is_read(database: Database) -> None:
+async def test_all_of_a_team_is_read(shared_database: Database) -> None:
     """A key of a team carries the team's limits, aliases, windows, policy and organization."""
-    rows = database.rows
+    rows = shared_database.rows
     organization = rows.organization(
         spend=8, budget_id=rows.budget(max_budget=9, rpm_limit=90), models=["not enforced"]
     )
@@ -116,7 +116,7 @@ async def test_all_of_a_team_is_read(database: Database) -> None:
     rows.window_spend(team, "1d", 2.5, entity_type="team")
     rows.window_spend(team, "1d", 99, entity_type="key")
     raw = rows.key(team_id=team, metadata={"ringback_sdp_policy": "kiosk"})
-    key = await found(database, raw)
+    key = await found(shared_database, raw)
     assert key.team == team
     assert key.team_scope == Scope(
         team, ("voice",), Budget(11, 10), Limits(5, model_rpm={"voice": 3}), blocked=True
@@ -128,14 +128,14 @@ async def test_all_of_a_team_is_read(database: Database) -> None:
     assert key.member is None
 
 
-async def test_a_keys_own_organization_comes_before_its_teams(database: Database) -> None:
+async def test_a_keys_own_organization_comes_before_its_teams(shared_database: Database) -> None:
     """The organization of the key counts; one that is gone is told as such."""
-    rows = database.rows
+    rows = shared_database.rows
     own, teams = rows.organization(spend=1), rows.organization(spend=2)
     team = rows.team(organization_id=teams)
-    own_key = await found(database, rows.key(team_id=team, organization_id=own))
+    own_key = await found(shared_database, rows.key(team_id=team, organization_id=own))
     assert own_key.organization == Scope(own, budget=Budget(1))
-    empty = await found(database, rows.key(team_id=team, organization_id=None))
+    empty = await found(shared_database, rows.key(team_id=team, organization_id=None))
     assert empty.organization == Scope(teams, budget=Budget(2))
 
 
@@ -151,13 +151,13 @@ async def test_a_keys_own_organization_comes_before_its_teams(database: Database
     ],
 )
 async def test_the_budget_of_a_member(
-    database: Database,
+    shared_database: Database,
     members: dict[str, Any] | None,
     default: float | None,
     limit: float | None,
 ) -> None:
     """A member's budget is its own, else the one that the team sets for every member."""
-    rows = database.rows
+    rows = shared_database.rows
     metadata = {}
     if default is not None:
         metadata = {"team_member_budget_id": rows.budget(max_budget=default)}
@@ -172,7 +172,7 @@ async def test_the_budget_of_a_member(
             temp_budget_expiry=THEN,
         )
     rows.member(user, team, spend=1, budget_id=own)
-    member = (await found(database, rows.key(team_id=team, user_id=user))).member
+    member = (await found(shared_database, rows.key(team_id=team, user_id=user))).member
     assert member is not None
     assert member.id == f"{user}:{team}"
     assert (member.budget.spend, member.budget.limit) == (1, limit)
@@ -193,19 +193,19 @@ async def test_the_budget_of_a_member(
     ],
 )
 async def test_all_of_a_user_is_read(
-    database: Database, metadata: dict[str, Any], is_blocked: bool
+    shared_database: Database, metadata: dict[str, Any], is_blocked: bool
 ) -> None:
     """A user's models, budget and rate are read; SCIM's deactivation is a block."""
-    user = database.rows.user(
+    user = shared_database.rows.user(
         models=["voice"], spend=2, max_budget=3, rpm_limit=4, metadata=metadata
     )
-    key = await found(database, database.rows.key(user_id=user))
+    key = await found(shared_database, shared_database.rows.key(user_id=user))
     assert key.user_scope == Scope(user, ("voice",), Budget(2, 3), Limits(4), blocked=is_blocked)
 
 
-async def test_all_of_a_project_is_read(database: Database) -> None:
+async def test_all_of_a_project_is_read(shared_database: Database) -> None:
     """A project's models, budget, rates and block are read; a project may be gone."""
-    rows = database.rows
+    rows = shared_database.rows
     project = rows.project(
         models=["voice"],
         blocked=True,
@@ -213,31 +213,31 @@ async def test_all_of_a_project_is_read(database: Database) -> None:
         model_rpm_limit={"voice": 5},
         budget_id=rows.budget(max_budget=3, rpm_limit=4),
     )
-    key = await found(database, rows.key(project_id=project))
+    key = await found(shared_database, rows.key(project_id=project))
     assert key.project == Scope(
         project, ("voice",), Budget(2, 3), Limits(4, model_rpm={"voice": 5}), blocked=True
     )
 
 
-async def test_a_team_that_is_gone_is_told(database: Database) -> None:
+async def test_a_team_that_is_gone_is_told(shared_database: Database) -> None:
     """A key that names a team which nobody knows has a team that does not exist."""
-    key = await found(database, database.rows.key(team_id="gone", user_id="gone"))
+    key = await found(shared_database, shared_database.rows.key(team_id="gone", user_id="gone"))
     assert key.team_scope == Scope("gone", exists=False)
     assert key.user_scope == Scope("gone", exists=False)
     assert key.member is None
-    empty = await found(database, database.rows.key(team_id="", user_id=""))
+    empty = await found(shared_database, shared_database.rows.key(team_id="", user_id=""))
     assert (empty.team, empty.team_scope, empty.user, empty.user_scope) == (None,) * 4
 
 
-async def test_access_groups_of_key_and_team_are_read(database: Database) -> None:
+async def test_access_groups_of_key_and_team_are_read(shared_database: Database) -> None:
     """Groups that the key or its team name are read, and no others; unknown ids do not matter."""
-    rows = database.rows
+    rows = shared_database.rows
     both, keys, teams = (rows.access_group(f"model-{n}") for n in range(3))
     rows.access_group("of nobody")
     listed = rows.access_group("l", assigned_team_ids=["t"], assigned_key_ids=["k"])
     team = rows.team(access_group_ids=[both, teams])
     raw = rows.key(team_id=team, access_group_ids=[both, keys, listed, "unknown"])
-    groups = (await found(database, raw)).access_groups
+    groups = (await found(shared_database, raw)).access_groups
     assert set(groups) == {
         AccessGroup(both, ("model-0",), of_key=True, of_team=True),
         AccessGroup(keys, ("model-1",), of_key=True),
@@ -256,37 +256,39 @@ async def test_access_groups_of_key_and_team_are_read(database: Database) -> Non
     ],
 )
 async def test_budget_windows_count_what_was_spent_in_them(
-    database: Database, window: dict[str, Any], begun: timedelta, spend: float
+    shared_database: Database, window: dict[str, Any], begun: timedelta, spend: float
 ) -> None:
     """Only the spend of the current window counts; it ends at ``reset_at``, else now."""
     now = datetime.now(UTC)
     if "reset_at" in window:
         window = {"reset_at": (now + timedelta(hours=window["reset_at"])).isoformat()}
-    raw = database.rows.key(
+    raw = shared_database.rows.key(
         budget_limits=[
             {"budget_duration": "24h", "max_budget": 5, **window},
             {"budget_duration": "1mo", "max_budget": 50},
             {"budget_duration": "1h", "max_budget": None},
         ]
     )
-    database.rows.window_spend(hash_of(raw), "24h", 3, window_start=now - begun)
-    key = await found(database, raw)
+    shared_database.rows.window_spend(hash_of(raw), "24h", 3, window_start=now - begun)
+    key = await found(shared_database, raw)
     assert key.windows == (
         BudgetWindow("24h", Budget(spend, 5)),
         BudgetWindow("1mo", Budget(0, 50)),
     )
 
 
-async def test_a_rotated_key_is_its_successor_for_the_time_of_grace(database: Database) -> None:
+async def test_a_rotated_key_is_its_successor_for_the_time_of_grace(
+    shared_database: Database,
+) -> None:
     """An old key stands for the active one until ``revoke_at``, over one hop."""
-    rows = database.rows
+    rows = shared_database.rows
     active = rows.key(key_alias="active")
     now = datetime.now(UTC)
     rows.deprecated("sk-in-grace", active)
     rows.deprecated("sk-over", active, revoke_at=now - timedelta(seconds=1))
     rows.deprecated("sk-two-hops", "sk-in-grace")
     rows.deprecated("sk-lost", "sk-gone")
-    async with open_source(database.url) as source:
+    async with open_source(shared_database.url) as source:
         in_grace = await find(source, "sk-in-grace")
         assert in_grace is not None
         assert (in_grace.hash, in_grace.alias) == (hash_of(active), "active")
@@ -294,11 +296,11 @@ async def test_a_rotated_key_is_its_successor_for_the_time_of_grace(database: Da
             assert await find(source, raw) is None
 
 
-async def test_a_row_of_its_own_comes_before_a_successors(database: Database) -> None:
+async def test_a_row_of_its_own_comes_before_a_successors(shared_database: Database) -> None:
     """A key that exists is itself, whatever is deprecated."""
-    own, other = database.rows.key(blocked=True), database.rows.key()
-    database.rows.deprecated(own, other)
-    assert (await found(database, own)).blocked
+    own, other = shared_database.rows.key(blocked=True), shared_database.rows.key()
+    shared_database.rows.deprecated(own, other)
+    assert (await found(shared_database, own)).blocked
 
 
 async def test_what_all_keys_have_spent_is_known(database: Database) -> None:
@@ -309,16 +311,16 @@ async def test_what_all_keys_have_spent_is_known(database: Database) -> None:
     assert (await found(database, raw)).proxy_spend == 12.5
 
 
-async def test_a_team_and_a_user_without_a_key_are_read(database: Database) -> None:
+async def test_a_team_and_a_user_without_a_key_are_read(shared_database: Database) -> None:
     """For somebody without a key, the same is known of team, membership, user and organization."""
-    rows = database.rows
+    rows = shared_database.rows
     group = rows.access_group("voice")
     team = rows.team(
         blocked=True, organization_id=rows.organization(spend=3), access_group_ids=[group]
     )
     user = rows.user(spend=2, max_budget=1)
     rows.member(user, team, budget_id=rows.budget(max_budget=1))
-    async with open_source(database.url) as source:
+    async with open_source(shared_database.url) as source:
         owners = await source.scopes(team, user)
         key = owners.of(VirtualKey("jwt:ada"))
         assert key.team_scope is not None
@@ -349,10 +351,10 @@ async def test_a_team_and_a_user_without_a_key_are_read(database: Database) -> N
     ],
     ids=range(9),
 )
-async def test_what_is_no_hash_is_an_unknown_key(database: Database, text: str) -> None:
+async def test_what_is_no_hash_is_an_unknown_key(shared_database: Database, text: str) -> None:
     """Whatever stands in the place of a hash, it is a value, and the key is unknown."""
-    raw = database.rows.key()
-    async with open_source(database.url) as source:
+    raw = shared_database.rows.key()
+    async with open_source(shared_database.url) as source:
         assert await source.find(KeyQuery(text)) is None
         assert await find(source, text) is None
         assert await find(source, raw) is not None

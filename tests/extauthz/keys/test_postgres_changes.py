@@ -37,9 +37,9 @@ def server() -> Iterator[PostgresServer]:
         yield server
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def database(server: PostgresServer) -> Database:
-    """A database with the triggers."""
+    """A database with the triggers, for all of these tests."""
     database = server.create_database()
     database.execute(TRIGGERS)
     return database

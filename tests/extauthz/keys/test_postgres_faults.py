@@ -26,11 +26,18 @@ def server() -> Iterator[PostgresServer]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def made(server: PostgresServer) -> Database:
+    """A database for all of these tests."""
+    return server.create_database()
+
+
 @pytest.fixture
-def database(server: PostgresServer) -> Iterator[Database]:
-    """An empty database of that server, which runs before and after the test."""
-    made = server.create_database()
+def database(server: PostgresServer, made: Database) -> Iterator[Database]:
+    """The database of a server that runs before and after the test."""
     yield made
+    # Ends what a test has locked.
+    made.close()
     server.start()
 
 

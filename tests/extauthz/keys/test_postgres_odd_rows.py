@@ -11,13 +11,6 @@ from helpers.postgressource import find, open_source
 SECRET = "value-that-no-log-shows"
 
 
-@pytest.fixture(scope="module")
-def database(postgres: Any) -> Database:
-    """One database for all rows; each test has a key of its own."""
-    made: Database = postgres.create_database()
-    return made
-
-
 @pytest.mark.parametrize(
     ("columns", "place"),
     [
@@ -102,11 +95,14 @@ def database(postgres: Any) -> Database:
     ],
 )
 async def test_an_odd_row_admits_nobody(
-    database: Database, capfd: pytest.CaptureFixture[str], columns: dict[str, Any], place: str
+    shared_database: Database,
+    capfd: pytest.CaptureFixture[str],
+    columns: dict[str, Any],
+    place: str,
 ) -> None:
     """A value that LiteLLM would not write is 503; the log names the column and not the value."""
-    raw = database.rows.key(**columns)
-    async with open_source(database.url) as source:
+    raw = shared_database.rows.key(**columns)
+    async with open_source(shared_database.url) as source:
         with pytest.raises(KeySourceUnavailableError):
             await find(source, raw)
     log = capfd.readouterr()
@@ -132,22 +128,22 @@ async def test_an_odd_row_admits_nobody(
     ],
 )
 async def test_an_odd_owner_admits_nobody(
-    database: Database, table: str, columns: dict[str, Any]
+    shared_database: Database, table: str, columns: dict[str, Any]
 ) -> None:
     """What a key belongs to has to be in order as well, else 503."""
-    owner = getattr(database.rows, table)(**columns)
-    raw = database.rows.key(**{f"{table}_id": owner})
-    async with open_source(database.url) as source:
+    owner = getattr(shared_database.rows, table)(**columns)
+    raw = shared_database.rows.key(**{f"{table}_id": owner})
+    async with open_source(shared_database.url) as source:
         with pytest.raises(KeySourceUnavailableError):
             await find(source, raw)
 
 
-async def test_numbers_beyond_use_are_limits_all_the_same(database: Database) -> None:
+async def test_numbers_beyond_use_are_limits_all_the_same(shared_database: Database) -> None:
     """Infinite budgets are none, infinite spend is all; huge rates are huge, negative ones 0."""
-    unlimited = database.rows.key(max_budget=math.inf, rpm_limit=2**63 - 1)
-    spent = database.rows.key(spend=math.inf, max_budget=1e308, rpm_limit=-5)
-    negative = database.rows.key(max_budget=-1.0, max_parallel_requests=-(2**31))
-    async with open_source(database.url) as source:
+    unlimited = shared_database.rows.key(max_budget=math.inf, rpm_limit=2**63 - 1)
+    spent = shared_database.rows.key(spend=math.inf, max_budget=1e308, rpm_limit=-5)
+    negative = shared_database.rows.key(max_budget=-1.0, max_parallel_requests=-(2**31))
+    async with open_source(shared_database.url) as source:
         keys = [await find(source, raw) for raw in (unlimited, spent, negative)]
     assert [key and key.budget for key in keys] == [
         Budget(0, None),
@@ -157,26 +153,26 @@ async def test_numbers_beyond_use_are_limits_all_the_same(database: Database) ->
     assert [key and key.limits for key in keys] == [Limits(10**12), Limits(0), Limits(None, 0)]
 
 
-async def test_times_at_the_ends_of_the_calendar_are_read(database: Database) -> None:
+async def test_times_at_the_ends_of_the_calendar_are_read(shared_database: Database) -> None:
     """An expiry of infinity is far away, one of minus infinity long past."""
-    forever = database.rows.key(key_alias="forever")
-    never = database.rows.key(key_alias="never")
+    forever = shared_database.rows.key(key_alias="forever")
+    never = shared_database.rows.key(key_alias="never")
     for alias, time in (("forever", "infinity"), ("never", "-infinity")):
-        database.execute(
+        shared_database.execute(
             'UPDATE "LiteLLM_VerificationToken" SET expires = %s::timestamp WHERE key_alias = %s',
             time,
             alias,
         )
-    async with open_source(database.url) as source:
+    async with open_source(shared_database.url) as source:
         keys = [await find(source, raw) for raw in (forever, never)]
     assert [key and key.expires and key.expires.year for key in keys] == [9999, 1]
 
 
-async def test_large_rows_are_read(database: Database) -> None:
+async def test_large_rows_are_read(shared_database: Database) -> None:
     """Thousands of models and a megabyte of metadata are no trouble."""
     models = [f"model-{number}" for number in range(10_000)]
-    raw = database.rows.key(models=models, metadata={"notes": "x" * 1_000_000})
-    async with open_source(database.url) as source:
+    raw = shared_database.rows.key(models=models, metadata={"notes": "x" * 1_000_000})
+    async with open_source(shared_database.url) as source:
         key = await find(source, raw)
     assert key is not None
     assert list(key.models) == models

@@ -65,7 +65,7 @@ async def is_found(url: str, raw: str, ca_file: Path | None = None) -> bool:
 )
 async def test_tls_is_as_strict_as_told(
     *,
-    database: Database,
+    shared_database: Database,
     postgres: PostgresServer,
     tls_port: int,
     ca_file: Path,
@@ -75,16 +75,16 @@ async def test_tls_is_as_strict_as_told(
     works: bool,
 ) -> None:
     """The URL's ``sslmode`` counts; a ``ca_file`` demands a certificate for the server's name."""
-    raw = database.rows.key()
-    url = database.url.replace(f"127.0.0.1:{postgres.port}", f"{server}:{tls_port}")
+    raw = shared_database.rows.key()
+    url = shared_database.url.replace(f"127.0.0.1:{postgres.port}", f"{server}:{tls_port}")
     url += options.replace("CA", str(ca_file))
     assert await is_found(url, raw, ca_file if has_ca_file else None) == works
 
 
 @pytest.mark.parametrize("mode", ["require", "verify-full"])
-async def test_tls_is_demanded_of_a_server_without_it(database: Database, mode: str) -> None:
+async def test_tls_is_demanded_of_a_server_without_it(shared_database: Database, mode: str) -> None:
     """What demands TLS never falls back to plain text."""
-    assert not await is_found(f"{database.url}?sslmode={mode}", database.rows.key())
+    assert not await is_found(f"{shared_database.url}?sslmode={mode}", shared_database.rows.key())
 
 
 def test_authorities_that_cannot_be_read_stop_the_start(tmp_path: Path) -> None:
