@@ -57,7 +57,10 @@ def _window(
         raise BadRowError(f"{place}.budget_duration", "a duration such as 24h or 30d")
     length = timedelta(seconds=min(int(unit[1]) * _UNIT_S[unit[2]], 10**9))
     end = parse_iso_time(window.get("reset_at"), f"{place}.reset_at") or now
-    begin = end - length - _ROUNDING
+    try:
+        begin = end - length - _ROUNDING
+    except OverflowError:
+        raise BadRowError(f"{place}.reset_at", "a time of our era") from None
     spend = sum(
         parse_money(row["spend"], "window_spend.spend") or 0.0
         for row in spent

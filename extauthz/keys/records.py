@@ -131,7 +131,7 @@ def _key_budget(values: RowValues, metadata: Mapping[str, Any]) -> Budget:
     until = parse_iso_time(metadata.get("temp_budget_expiry"), "key_metadata.temp_budget_expiry")
     return Budget(
         values.spend("key_spend"),
-        _first(values.limit("key_max_budget"), values.limit("key_budget_max_budget")),
+        values.limit("key_max_budget", values.limit("key_budget_max_budget")),
         increase or 0.0,
         until if increase else None,
     )
@@ -171,9 +171,8 @@ def _member(values: RowValues) -> Scope | None:
     if team is None or user is None:
         return None
     # For all members alike, 0 means that there is none; for one of them, that nothing is left.
-    limit = values.limit("member_budget_max_budget")
-    if limit is None:
-        limit = values.limit("default_budget_max_budget") or None
+    for_all = values.limit("default_budget_max_budget") or None
+    limit = values.limit("member_budget_max_budget", for_all)
     increase = values.spend("member_budget_temp_budget_increase")
     until = values.time("member_budget_temp_budget_expiry")
     return Scope(

@@ -66,9 +66,11 @@ class RowValues:
         """Return what was spent; NULL is nothing."""
         return parse_money(self._row.get(column), column) or 0.0
 
-    def limit(self, column: str) -> float | None:
-        """Return what may be spent; NULL and infinity are no limit."""
-        return parse_limit(self._row.get(column), column)
+    def limit(self, column: str, inherited: float | None = None) -> float | None:
+        """Return what may be spent; infinity is no limit, and NULL means what is inherited."""
+        if self._row.get(column) is None:
+            return inherited
+        return parse_limit(self._row[column], column)
 
     def count(self, column: str) -> int | None:
         """Return a number of requests."""
