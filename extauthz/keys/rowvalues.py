@@ -108,8 +108,8 @@ def parse_money(value: Any, place: str) -> float | None:
         _refuse(place, "a number")
     try:
         number = float(value)
-    except OverflowError:
-        _refuse(place, "a smaller number")
+    except (OverflowError, ValueError):
+        _refuse(place, "a number that a float can hold")
     if math.isnan(number):
         _refuse(place, "a number")
     return number
