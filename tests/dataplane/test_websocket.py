@@ -325,6 +325,16 @@ async def test_refusal_of_the_provider_is_told_in_our_words(
     assert len(gateway.received) == 1
 
 
+async def test_refusal_that_is_too_large_does_not_leave(gateway: Gateway) -> None:
+    """A refusal of more than Envoy holds is 503, and a page may read that."""
+    headers = (("X-Internal", OPENAI_KEY),)
+    gateway.openai.script["realtime"] = Reply(401, headers, OPENAI_KEY.encode() * 10_000)
+    answer = await shake_hands(gateway, VOICE, bearer(KEY), PAGE)
+    assert (answer.status, answer.error["code"]) == (503, "unavailable")
+    assert answer.header("access-control-allow-origin") == ORIGIN
+    assert OPENAI_KEY not in answer.raw.decode()
+
+
 async def test_provider_that_cannot_be_reached_is_503(gateway: Gateway) -> None:
     """Where nobody listens or TLS does not fit, the caller gets 503."""
     for model in ("gone", "misnamed", "unknown-authority"):
