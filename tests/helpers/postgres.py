@@ -20,7 +20,7 @@ from helpers.litellmrows import Rows
 
 SUPERUSER: Final = "postgres"
 PASSWORD: Final = "postgres-password-of-the-tests"
-# Where the keys of LiteLLM 1.62 lie, the first version with migrations.
+# The first migration: the oldest schema that there is.
 BASELINE: Final = "20250326162113_baseline"
 _START_TIMEOUT_S: Final = 30.0
 _CONFIG: Final = {
