@@ -127,8 +127,8 @@ class VirtualKey:
         blocked: Whether an administrator has switched it off.
         team: Id of the team that it belongs to.
         user: Id of the user that it belongs to.
-        sdp_policy: Names of SDP policies that its calls are held to, separated by commas, beside those
-            of the settings.
+        sdp_policy: Names of SDP policies that its calls are held to beside those of the settings,
+            separated by commas.
         token_lifetime_s: The longest life of its tokens; None leaves it to the settings.
         is_master: Whether it is the master key, which has every right.
         masked: The key as it may be shown: ``sk-...last4``.
