@@ -98,19 +98,12 @@ class PostgresServer:
 
     def __enter__(self) -> Self:
         self.folder = Path(tempfile.mkdtemp(prefix="postgres-"))
-        self._user = _unprivileged_user()
-        self._programs = _programs(self.folder, self._user)
-        if self._user:
-            shutil.chown(self.folder, self._user)
-        password = self.folder / "password"
-        password.write_text(PASSWORD)
-        password.chmod(0o644)
-        self._run(
-            *("initdb", "--no-sync", "--no-instructions", "--encoding=UTF8", "--locale=C"),
-            *("--auth=scram-sha-256", f"--username={SUPERUSER}", f"--pwfile={password}"),
-            *("--pgdata", str(self._data)),
-        )
-        self.start()
+        try:
+            self._create_cluster()
+            self.start()
+        except BaseException:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise
         return self
 
     def __exit__(
@@ -174,6 +167,20 @@ class PostgresServer:
     def kill(self) -> None:
         """Kill the server as a crash would."""
         self._end(signal.SIGKILL)
+
+    def _create_cluster(self) -> None:
+        self._user = _unprivileged_user()
+        self._programs = _programs(self.folder, self._user)
+        if self._user:
+            shutil.chown(self.folder, self._user)
+        password = self.folder / "password"
+        password.write_text(PASSWORD)
+        password.chmod(0o644)
+        self._run(
+            *("initdb", "--no-sync", "--no-instructions", "--encoding=UTF8", "--locale=C"),
+            *("--auth=scram-sha-256", f"--username={SUPERUSER}", f"--pwfile={password}"),
+            *("--pgdata", str(self._data)),
+        )
 
     def _end(self, how: signal.Signals) -> None:
         for database in self._databases:

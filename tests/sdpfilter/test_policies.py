@@ -53,6 +53,11 @@ def test_metadata_may_name_a_policy() -> None:
     """A policy that a key or a team asks for makes the call's stricter."""
     policies = load(SETTINGS)
     assert policies.for_call(named="kiosk") == PRESETS["kiosk"]
+    both = strictest(PRESETS["kiosk"], Policy(direction="recvonly"))
+    assert policies.for_call(named="mine,kiosk") == both
+    assert policies.for_call(named="kiosk,mine,kiosk") is policies.for_call(named="mine,kiosk")
+    with pytest.raises(NoSuchPolicyError):
+        policies.for_call(named="kiosk,")
     with pytest.raises(NoSuchPolicyError) as refusal:
         policies.for_call(named="sk-secret")
     known = "kiosk, low_bandwidth, mine, privacy, strict_firewall, theirs"
