@@ -7,8 +7,9 @@ import yaml
 from typer.testing import CliRunner
 
 from ringback.cli import app
-from ringback.cli.bootstrap import origin_regex, read_bootstrap
+from ringback.cli.bootstrap import read_bootstrap
 from ringback.paths import envoy_dir, find_envoy
+from ringback.settings.origins import origin_regex
 
 CONFIG = """
 model_list:
