@@ -15,6 +15,8 @@ from ringback.logs import describe, get_logger
 
 # Between two questions about a key while the source does not answer them.
 PROBE_S: Final = 1.0
+# A failure that is older tells nothing of the source as it is now.
+_NOTED_S: Final = 5.0
 # Between two lines in the log that say so.
 _REPEAT_S: Final = 5.0
 _HASH_CHARS: Final = 64
@@ -113,6 +115,7 @@ class CachedSource:
             answer is not None
             # Noted for this key and not for the source: it may be the fault of a single key.
             and answer.retry_at is not None
+            and now < answer.retry_at + _NOTED_S
             and self.lifetimes.is_usable(answer, now)
         ):
             if now >= answer.retry_at:
@@ -123,15 +126,23 @@ class CachedSource:
         try:
             # One waiter that goes away takes nothing from the others.
             key = await asyncio.shield(self._look_up(query))
-        except KeySourceUnavailableError:
+        except KeySourceUnavailableError as error:
             answer = self._memory.get(query.hash)
-            if answer is None or not self.lifetimes.is_usable(answer, self._now()):
+            if answer is None or not self._outlasts(answer, error):
                 self._count("unavailable")
                 raise
             self._count("stale")
             return answer.key
         self._count("miss")
         return key
+
+    def _outlasts(self, answer: Remembered, error: KeySourceUnavailableError) -> bool:
+        """Tell whether an answer may be used although the source told nothing new."""
+        now = self._now()
+        if isinstance(error, KeyNotAskableError) and not self.lifetimes.is_fresh(answer, now, None):
+            # The source is up: there is no outage to wait for the end of.
+            return False
+        return self.lifetimes.is_usable(answer, now)
 
     def _look_up(self, query: KeyQuery) -> "asyncio.Task[VirtualKey | None]":
         """Return the lookup that is under way for a key, else a new one."""

@@ -260,6 +260,20 @@ async def test_a_database_that_is_back_is_asked_again(house: House) -> None:
     assert [entry["event"] for entry in logs] == ["key_source_down", "key_source_up"]
 
 
+async def test_an_outage_of_long_ago_does_not_hide_what_was_blocked(house: House) -> None:
+    """A failure says nothing of a database that nobody has asked since: who comes next waits."""
+    await house.cache.find(ASKED)
+    house.now += 60
+    house.database.error = down()
+    assert await house.cache.find(ASKED) == KEY
+    house.database.error = None
+    house.database.keys[KEY.hash] = blocked = replace(KEY, blocked=True)
+    house.now += 100
+    assert await house.cache.find(NAMED) == blocked
+    assert await house.cache.find(ASKED) == blocked
+    assert house.lookups == 3
+
+
 async def test_what_fails_for_one_key_is_no_outage_for_another(house: House) -> None:
     """A key whose row cannot be used delays no revocation of others, however often it is tried."""
     await house.cache.find(ASKED)
@@ -349,6 +363,18 @@ async def test_a_source_that_needs_the_key_itself_does_not_count_as_down(house: 
     house.now += 60
     assert await house.cache.find(ASKED) == KEY
     assert house.database.asked == [KEY.hash] * 4
+
+
+async def test_a_source_that_does_not_tell_is_not_waited_out(house: House) -> None:
+    """LiteLLM is up and lets the key not ask: what is remembered counts for its time, no longer."""
+    await house.cache.find(ASKED)
+    house.database.error = KeyNotAskableError()
+    house.now += 59
+    assert await house.cache.find(NAMED) == KEY
+    house.now += 1
+    for query in (NAMED, ASKED):
+        with pytest.raises(KeyNotAskableError):
+            await house.cache.find(query)
 
 
 async def test_a_stop_ends_lookups() -> None:
