@@ -41,14 +41,15 @@ class Limiter:
             RateLimitedError: If it has sent as many in this minute as it may: 429.
             LimitsUnavailableError: If nobody can tell: 503.
         """
-        self._check_at_once(key)
         counters = rate_counters(key, group, *names)
-        if not counters:
-            return
-        try:
-            exceeded = await self._store.take(counters)
-        except StoreUnavailableError as error:
-            raise LimitsUnavailableError from error
+        # While the store is asked, too: or else all that come together would be counted there.
+        with self.in_flight(key):
+            if not counters:
+                return
+            try:
+                exceeded = await self._store.take(counters)
+            except StoreUnavailableError as error:
+                raise LimitsUnavailableError from error
         if exceeded is not None:
             raise RateLimitedError(exceeded.counter, exceeded.wait_s)
 

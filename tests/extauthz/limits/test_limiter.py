@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import Sequence
 
 import pytest
@@ -29,6 +30,20 @@ class Away:
         """Fail."""
         assert counters
         raise StoreUnavailableError
+
+
+class Slow:
+    """A store that takes its time."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+
+    async def take(self, counters: Sequence[Counter]) -> Exceeded | None:
+        """Count one request after a moment."""
+        assert counters
+        await asyncio.sleep(0.01)
+        self.taken += 1
+        return None
 
 
 async def test_refusal_says_when() -> None:
@@ -151,6 +166,23 @@ async def test_refusal_at_once_counts_for_no_minute() -> None:
     with limiter.in_flight(key), pytest.raises(TooManyAtOnceError):
         await limiter.take(key, "voice")
     await limiter.take(key, "voice")
+
+
+async def test_requests_that_come_together_count_one_by_one() -> None:
+    """Those that are too many at once are refused before the store is asked, and not counted."""
+    store = Slow()
+    limiter = Limiter(store)
+    key = VirtualKey(HASH, limits=Limits(parallel=2, rpm=10))
+
+    async def work() -> None:
+        await limiter.take(key, "voice")
+        with limiter.in_flight(key):
+            await asyncio.sleep(0.02)
+
+    ended = await asyncio.gather(*(work() for _ in range(5)), return_exceptions=True)
+    assert [type(error) for error in ended if error] == [TooManyAtOnceError] * 3
+    assert store.taken == 2
+    assert limiter._at_once == {}
 
 
 async def test_wiring() -> None:
