@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from extauthz.callcontrol import UnsupportedByProviderError
+from extauthz.calls import DeploymentGoneError, is_where_it_was
 from extauthz.decision import Decision, RequestFacts, refuse
 from extauthz.endpoints.callcontrol import KeyHeaders
 from extauthz.ownership import Callers, OwnCall
@@ -71,6 +72,8 @@ class Sideband:
 
     async def _credentials(self, call: OwnCall) -> Mapping[str, Secret]:
         if isinstance(call.caller, CallClaims) and call.deployment.id in self._with_token:
+            if not is_where_it_was(call.caller, call.deployment):
+                raise DeploymentGoneError
             name, value = credential(call.caller.auth_scheme, call.caller.ek)
             return {**call.deployment.extra_headers, name: value}
         return await self._key_headers(call.deployment)

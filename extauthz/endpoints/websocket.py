@@ -7,7 +7,7 @@ from itertools import chain
 from typing import Final
 
 from extauthz.admission import Admission
-from extauthz.calls import DeploymentGoneError
+from extauthz.calls import DeploymentGoneError, is_where_it_was
 from extauthz.configuration import Configuration
 from extauthz.decision import Decision, Labels, RequestFacts, refuse
 from extauthz.deployments import Deployment
@@ -142,11 +142,6 @@ def _deployment_of(
     names = (claims.asked, claims.model, *configuration.router.fallbacks_of(claims.model))
     groups = (catalogue.find(name, claims.team) for name in names if name)
     for deployment in chain.from_iterable(group.deployments for group in groups if group):
-        if deployment.id == claims.deployment and _is_where(claims, deployment):
+        if deployment.id == claims.deployment and is_where_it_was(claims, deployment):
             return deployment
     raise DeploymentGoneError
-
-
-def _is_where(claims: CallClaims, deployment: Deployment) -> bool:
-    # Another origin has no business with the ephemeral key.
-    return claims.origin == str(provider_of(deployment).calls_origin(deployment))
