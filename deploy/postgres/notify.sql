@@ -7,16 +7,17 @@
 -- DROP FUNCTION ringback_changed, ringback_matters CASCADE;
 --
 -- The channel is ringback_keys. The payload is the hash of a key, or the name of a table that many
--- keys depend on. What LiteLLM books with every request is told only when a budget is used up by
--- it, or freed.
+-- keys depend on. What LiteLLM books with every request is told only when the row's own max_budget
+-- is used up by it, or freed.
 BEGIN;
 
 CREATE OR REPLACE FUNCTION ringback_matters(before jsonb, after jsonb) RETURNS boolean
 LANGUAGE sql IMMUTABLE AS $$
   SELECT before - booked IS DISTINCT FROM after - booked
-      OR (after ->> 'spend')::float8 < (before ->> 'spend')::float8
-      OR sign((before ->> 'spend')::float8 - (after ->> 'max_budget')::float8)
-         <> sign((after ->> 'spend')::float8 - (after ->> 'max_budget')::float8)
+      OR COALESCE((after ->> 'spend')::float8 < (before ->> 'spend')::float8, false)
+      -- NULL where the row itself has no budget, and nothing that is booked matters at once.
+      OR COALESCE(sign((before ->> 'spend')::float8 - (after ->> 'max_budget')::float8)
+                  <> sign((after ->> 'spend')::float8 - (after ->> 'max_budget')::float8), false)
     FROM (VALUES (ARRAY['spend', 'total_spend', 'model_spend', 'updated_at', 'updated_by',
                         'last_active', 'settings_updated_at', 'soft_budget_cooldown',
                         'budget_reset_at'])) AS v (booked)
