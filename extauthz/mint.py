@@ -10,7 +10,7 @@ from extauthz.decision import Answer, Labels
 from extauthz.deployments import Deployment
 from extauthz.metrics import MINT_ATTEMPTS, MINT_SECONDS
 from extauthz.mintbody import Minted, MintRequest
-from extauthz.mintclaims import claims_of
+from extauthz.mintclaims import check_alive, claims_of
 from extauthz.mintrequest import MintRequests
 from extauthz.routing import Router
 from extauthz.routing.failover import Attempt
@@ -175,12 +175,14 @@ class Minter:
             timeout_s = attempt.timeout_s(left_s, self._router.settings)
             try:
                 with self._router.watch(attempt):
-                    return await self._try(attempt, request, admitted, identifier, timeout_s)
+                    minted = await self._try(attempt, request, admitted, identifier, timeout_s)
             except ApiError as error:
                 MINT_ATTEMPTS.labels(last, error.code).inc()
                 if not is_failure(error):
                     raise MintFailedError(error, last) from error
                 failures.append(error)
+            else:
+                return self._made(minted, attempt.deployment, request, admitted, identifier)
         if not failures:
             raise MintFailedError(self._router.nobody(plan.deployments), None)
         reason = most_useful(failures)
@@ -195,19 +197,35 @@ class Minter:
         admitted: Admitted,
         identifier: Secret | None,
         timeout_s: float,
-    ) -> MintedAt:
+    ) -> Minted:
         deployment = attempt.deployment
         with MINT_SECONDS.labels(deployment.id).time():
             minted = await self._requests.send(
                 deployment, request, admitted, identifier, timeout_s=timeout_s
             )
-        claims = claims_of(
-            minted,
-            request,
-            deployment,
-            admitted,
-            now=int(self._now()),
-            max_lifetime_s=self._settings.token.max_lifetime_s,
-        )
+        check_alive(minted, int(self._now()))
+        return minted
+
+    def _made(
+        self,
+        minted: Minted,
+        deployment: Deployment,
+        request: MintRequest,
+        admitted: Admitted,
+        identifier: Secret | None,
+    ) -> MintedAt:
+        try:
+            claims = claims_of(
+                minted,
+                request,
+                deployment,
+                admitted,
+                now=int(self._now()),
+                max_lifetime_s=self._settings.token.max_lifetime_s,
+            )
+        except ApiError as error:
+            # No fault of the deployment's: another one would mint as much in vain.
+            MINT_ATTEMPTS.labels(deployment.id, error.code).inc()
+            raise MintFailedError(error, deployment.id) from error
         MINT_ATTEMPTS.labels(deployment.id, "minted").inc()
         return MintedAt(deployment, minted, claims, identifier)

@@ -2,6 +2,7 @@
 
 import secrets
 
+from extauthz.access.errors import KeyExpiredError
 from extauthz.admission import Admitted
 from extauthz.deployments import Deployment
 from extauthz.keys import VirtualKey
@@ -24,6 +25,16 @@ def longest_life_s(key: VirtualKey, request: MintRequest, max_lifetime_s: int) -
     return max(MIN_EXPIRES_S, min(limit for limit in limits if limit is not None))
 
 
+def check_alive(minted: Minted, now: int) -> None:
+    """Check that an ephemeral key has not expired before it arrived.
+
+    Raises:
+        UpstreamFailedError: If it has, so that our clock or the provider's is wrong: 502.
+    """
+    if minted.expires_at is not None and minted.expires_at <= now:
+        raise UpstreamFailedError
+
+
 def claims_of(
     minted: Minted,
     request: MintRequest,
@@ -39,7 +50,7 @@ def claims_of(
     by it the key is looked at again, and SDP policies, limits and logs go by it.
 
     Args:
-        minted: What the provider answered.
+        minted: What the provider answered, which `check_alive` has seen.
         request: What the caller asked for.
         deployment: Which minted.
         admitted: Who asked.
@@ -47,17 +58,17 @@ def claims_of(
         max_lifetime_s: The longest life of a token by the settings.
 
     Raises:
-        UpstreamFailedError: If no token could hold what the provider answered: 502.
+        KeyExpiredError: If the caller's key has expired meanwhile: 401.
+        UpstreamFailedError: If no token could hold what it would have to say: 502.
     """
     key, provider = admitted.key, provider_of(deployment)
     latest = now + longest_life_s(key, request, max_lifetime_s)
     if key.expires is not None:
         # A JWT is not seen again at calls.
         latest = min(latest, int(key.expires.timestamp()))
+        if latest <= now:
+            raise KeyExpiredError(key.expires)
     expires_at = min(minted.expires_at or latest, latest)
-    if expires_at <= now:
-        # It expired before it arrived: our clock or theirs is wrong.
-        raise UpstreamFailedError
     try:
         return CallClaims(
             jti=secrets.token_urlsafe(12),
