@@ -19,7 +19,8 @@ pytestmark = [pytest.mark.dataplane, pytest.mark.asyncio(loop_scope="session")]
 
 WORKERS = 2
 REVOCATION_S = 1.0
-TIMEOUT_S = 1.0
+# Enough for 200 requests at once on a busy machine: their one lookup shares the event loop.
+TIMEOUT_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,7 @@ async def test_a_slow_proxy_delays_nobody_for_long(house: House) -> None:
     house.litellm.delay_s = 30
     started = time.monotonic()
     check_unavailable(await house.gateway.mint(key="sk-litellm-slow-key"))
-    assert TIMEOUT_S * 0.9 < time.monotonic() - started < TIMEOUT_S + 2
+    assert TIMEOUT_S * 0.9 < time.monotonic() - started < TIMEOUT_S + 4
     assert house.gateway.openai.received == []
 
 

@@ -32,6 +32,7 @@ class Reply:
     Attributes:
         headers: ``Content-Length`` is added.
         delay_s: Time before the first byte.
+        held: If given, nothing is answered before it is set.
         hangs_up: The connection is closed instead of any answer.
     """
 
@@ -39,6 +40,7 @@ class Reply:
     headers: tuple[Header, ...] = ()
     body: bytes = b""
     delay_s: float = 0
+    held: asyncio.Event | None = None
     hangs_up: bool = False
 
     def to_bytes(self) -> bytes:
@@ -132,6 +134,8 @@ class RecordingUpstream:
                         return
                     reply = self._reply_to(request)
                     await asyncio.sleep(reply.delay_s)
+                    if reply.held is not None:
+                        await reply.held.wait()
                     if reply.hangs_up:
                         return
                     writer.write(reply.to_bytes())
