@@ -40,6 +40,8 @@ _FORWARDED: Final = frozenset(
     }
 )
 _PARAMETERS: Final = ("model", "call_id", "intent")
+# Azure's older name of it, which AzureOpenAI sends.
+_DEPLOYMENT: Final = "deployment"
 # Names of models and handles. U+FFFD is what is no UTF-8 has become.
 _VALUE: Final = re.compile(r"[^\x00-\x20\x7f-\xa0\ufffd][^\x00-\x1f\x7f-\x9f\ufffd]{0,8191}")
 
@@ -90,7 +92,8 @@ class WebSocketQuery:
     """What the query asks for; everything else in it is left behind.
 
     Attributes:
-        model: A model group or alias; None: the one that there is, or the token's.
+        model: A model group or alias, in ``deployment`` where there is no ``model``; None: the one
+            that there is, or the token's.
         call_id: The handle of a call; then there is no model.
         intent: ``transcription`` or None.
     """
@@ -124,7 +127,10 @@ def parse_query(query: str) -> WebSocketQuery:
         InvalidQueryError: If it names something twice, both a model and a call, or has a value
             that cannot be: 400.
     """
-    known = [(name, value) for name, value in _pairs(query) if name in _PARAMETERS]
+    pairs = _pairs(query)
+    if all(name != "model" for name, _ in pairs):
+        pairs = [("model" if name == _DEPLOYMENT else name, value) for name, value in pairs]
+    known = [(name, value) for name, value in pairs if name in _PARAMETERS]
     for name, value in known:
         if [other for other, _ in known].count(name) > 1:
             raise InvalidQueryError(name, f"The query has {name} more than once. Send one.")

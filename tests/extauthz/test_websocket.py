@@ -40,6 +40,7 @@ def facts(query: str = "", **headers: str) -> RequestFacts:
         ),
         ("model=my%20voice+2", WebSocketQuery(model="my voice 2")),
         ("api-version=x&model=a&deployment=b", WebSocketQuery(model="a")),
+        ("api-version=x&deployment=b", WebSocketQuery(model="b")),
         # Synthetic
         ("model=%C3%A9t%C3%A9", WebSocketQuery(model="\u00e9t\u00e9")),
         ("m%6Fdel=a", WebSocketQuery(model="a")),
@@ -64,6 +65,8 @@ def test_query(query: str, expected: WebSocketQuery) -> None:
         ("intent=conversation", "intent"),
         # Synthetic
         ("call_id=a&call%5fid=b", "call_id"),
+        ("deployment=a&deployment=b", "model"),
+        ("call_id=a&deployment=b", "call_id"),
         *((f"model={value}", "model") for value in NO_VALUES),
     ],
 )

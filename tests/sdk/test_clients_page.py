@@ -98,7 +98,7 @@ async def test_calls_are_joined_and_ended(examples: Examples, gateway: Provided,
         await voice.is_closed.wait()
 
 
-@pytest.mark.parametrize("name", ["talk.py", "talk.mjs"])
+@pytest.mark.parametrize("name", ["talk.py", "talk_azure.py", "talk.mjs"])
 async def test_conversations_are_held_over_a_socket(examples: Examples, name: str) -> None:
     """The model's words are printed."""
     assert (await examples.run(name)).strip() == ANSWERS[0].text
