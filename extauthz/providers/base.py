@@ -1,6 +1,8 @@
 """What the dialects have in common: how a request and a credential are described."""
 
+import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Literal
@@ -16,6 +18,17 @@ Verb = Literal["hangup", "accept", "reject", "refer"]
 """What can be done with a call from outside."""
 
 _CREDENTIALS: Final = ("authorization", "api-key")
+# What may be quoted: a provider's words about a limit, for example, name the organization.
+_NO_KEYS: Final = frozenset(
+    {
+        "accept",
+        "content-type",
+        "openai-organization",
+        "openai-project",
+        "openai-safety-identifier",
+    }
+)
+_MIN_KEY_CHARS: Final = 16
 _JSON: Mapping[str, Secret] = MappingProxyType(
     {"accept": Secret("application/json"), "content-type": Secret("application/json")}
 )
@@ -48,12 +61,20 @@ def quotes_credential(body: bytes, headers: Mapping[str, Secret]) -> bool:
     """Tell whether an upstream's answer quotes what opened it, and so must not reach anybody.
 
     Args:
-        body: The answer's.
-        headers: The request's, from the dialect's ``key_headers``.
+        body: The answer's; JSON may spell a key with escapes.
+        headers: The request's, from the dialect's ``key_headers``. Of extra headers only a value
+            counts that is long enough for a key.
     """
-    values = (headers[name].reveal() for name in _CREDENTIALS if name in headers)
-    shown = (value.removeprefix("Bearer ").encode() for value in values)
-    return any(key and key in body for key in shown)
+    texts = [body.decode(errors="replace")]
+    with suppress(ValueError, RecursionError):
+        texts.append(json.dumps(json.loads(body), ensure_ascii=False))
+    for name, value in headers.items():
+        key = value.reveal().removeprefix("Bearer ")
+        is_key = name in _CREDENTIALS or (name not in _NO_KEYS and len(key) >= _MIN_KEY_CHARS)
+        spellings = {key, json.dumps(key)[1:-1]}
+        if key and is_key and any(spelt in text for spelt in spellings for text in texts):
+            return True
+    return False
 
 
 def json_post(

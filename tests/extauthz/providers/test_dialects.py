@@ -194,8 +194,13 @@ def test_a_credential_is_one_header(scheme: AuthScheme, name: str, value: str) -
         pytest.param(b'{"error":{"message":"bad key sk-1234567"}}', True, id="key"),
         pytest.param(b"Bearer eyJ.a.b is not valid", True, id="token"),
         pytest.param(b'{"error":{"message":"bad model"}}', False, id="neither"),
+        pytest.param(b'{"error":{"message":"no key gate/way-0123456789"}}', True, id="extra"),
+        pytest.param(b'{"error":{"message":"no such tier: gold"}}', False, id="extra-word"),
+        pytest.param(b'{"error":{"message":"limit of org-0123456789abc"}}', False, id="ours"),
         # Synthetic
         pytest.param(b"application/json Bearer", False, id="what-is-no-secret"),
+        pytest.param(b'{"message":"bad key sk\\u002d1234567"}', True, id="escaped"),
+        pytest.param(b'{"message":"gate\\/way-0123456789"}', True, id="escaped-slash"),
         pytest.param(b"", False, id="nothing"),
     ],
 )
@@ -205,6 +210,9 @@ def test_answers_that_quote_a_credential_are_noticed(body: bytes, quotes: bool) 
         "authorization": Secret("Bearer eyJ.a.b"),
         "api-key": Secret("sk-1234567"),
         "accept": Secret("application/json"),
+        "openai-organization": Secret("org-0123456789abc"),
+        "x-gateway-key": Secret("gate/way-0123456789"),
+        "x-tier": Secret("gold"),
     }
     assert quotes_credential(body, headers) is quotes
     assert not quotes_credential(body, {"api-key": Secret("")})
