@@ -13,6 +13,10 @@ from helpers.waiting import until
 TRIGGERS = (Path(__file__).parents[3] / "deploy" / "postgres" / "notify.sql").read_text()
 ALL = "all"
 TOKENS = "LiteLLM_VerificationToken"
+# Half of the time after which a listener looks whether it is still connected.
+PROMPTLY_S = 5.0
+# While all is forgotten this often, further changes wait.
+SETTLE_S = 0.2
 
 
 class Memory:
@@ -55,27 +59,25 @@ async def memory(database: Database) -> AsyncIterator[Memory]:
         yield memory
 
 
-async def test_a_changed_key_is_forgotten_within_a_second(
-    database: Database, memory: Memory
-) -> None:
+async def test_a_changed_key_is_forgotten_at_once(database: Database, memory: Memory) -> None:
     """A key that is made, blocked or deleted is forgotten, and it alone."""
     raw = database.rows.key()
     token = hash_of(raw)
-    await until(lambda: memory.forgotten == [token], 1)
+    await until(lambda: memory.forgotten == [token], PROMPTLY_S)
     database.rows.update(TOKENS, {"token": token}, blocked=True)
-    await until(lambda: memory.forgotten == [token] * 2, 1)
+    await until(lambda: memory.forgotten == [token] * 2, PROMPTLY_S)
     database.execute(f'DELETE FROM "{TOKENS}" WHERE token = %s', token)  # noqa: S608
-    await until(lambda: memory.forgotten == [token] * 3, 1)
+    await until(lambda: memory.forgotten == [token] * 3, PROMPTLY_S)
 
 
 async def test_a_key_takes_its_old_hashes_with_it(database: Database, memory: Memory) -> None:
     """Keys in their time of grace are forgotten with the one that they stand for."""
     raw = database.rows.key()
     database.rows.deprecated("sk-old", raw)
-    await until(lambda: memory.forgotten == [hash_of(raw), hash_of("sk-old")], 1)
+    await until(lambda: memory.forgotten == [hash_of(raw), hash_of("sk-old")], PROMPTLY_S)
     memory.forgotten.clear()
     database.rows.update(TOKENS, {"token": hash_of(raw)}, blocked=True)
-    await until(lambda: set(memory.forgotten) == {hash_of(raw), hash_of("sk-old")}, 1)
+    await until(lambda: set(memory.forgotten) == {hash_of(raw), hash_of("sk-old")}, PROMPTLY_S)
 
 
 @pytest.mark.parametrize(
@@ -97,9 +99,9 @@ async def test_what_many_keys_belong_to_makes_all_forgotten(
 ) -> None:
     """A change of anything but a key is one of many keys."""
     team = database.rows.team()
-    await until(lambda: memory.forgotten == [ALL], 1)
+    await until(lambda: memory.forgotten == [ALL], PROMPTLY_S)
     change(database.rows, team)
-    await until(lambda: memory.forgotten[:2] == [ALL] * 2, 1)
+    await until(lambda: memory.forgotten[:2] == [ALL] * 2, PROMPTLY_S)
 
 
 async def test_what_is_booked_with_every_request_is_not_told(
@@ -108,7 +110,7 @@ async def test_what_is_booked_with_every_request_is_not_told(
     """Spend is told when it reaches a budget or falls, not before; of keys and of teams."""
     token, unlimited = hash_of(database.rows.key(max_budget=10)), hash_of(database.rows.key())
     team = database.rows.team()
-    await until(lambda: memory.forgotten == [token, unlimited, ALL], 1)
+    await until(lambda: memory.forgotten == [token, unlimited, ALL], PROMPTLY_S)
     memory.forgotten.clear()
     for spend in range(1, 10):
         database.rows.update(TOKENS, {"token": token}, spend=spend, updated_by="x")
@@ -118,31 +120,33 @@ async def test_what_is_booked_with_every_request_is_not_told(
     await asyncio.sleep(0.3)
     assert memory.forgotten == []
     database.rows.update(TOKENS, {"token": token}, spend=10)
-    await until(lambda: memory.forgotten == [token], 1)
+    await until(lambda: memory.forgotten == [token], PROMPTLY_S)
     database.rows.update(TOKENS, {"token": token}, spend=0)
-    await until(lambda: memory.forgotten == [token, token], 1)
+    await until(lambda: memory.forgotten == [token, token], PROMPTLY_S)
     database.rows.update("LiteLLM_TeamTable", {"team_id": team}, spend=0)
-    await until(lambda: memory.forgotten == [token, token, ALL], 1)
+    await until(lambda: memory.forgotten == [token, token, ALL], PROMPTLY_S)
 
 
 async def test_many_changes_make_all_forgotten_only_now_and_then(
     database: Database, memory: Memory
 ) -> None:
     """A thousand users that are made at once do not empty the memory a thousand times."""
+    started = time.monotonic()
     database.execute(
         'INSERT INTO "LiteLLM_UserTable" (user_id) SELECT generate_series(1, 1000)::text'
     )
     for number in range(30):
         database.rows.user(user_id=f"user {number}")
-    await until(lambda: ALL in memory.forgotten, 1)
+    await until(lambda: ALL in memory.forgotten, PROMPTLY_S)
     await asyncio.sleep(0.3)
-    assert len(memory.forgotten) <= 5
+    assert set(memory.forgotten) == {ALL}
+    assert len(memory.forgotten) <= 1 + (time.monotonic() - started) / SETTLE_S
 
 
 async def test_an_emptied_table_makes_all_forgotten(database: Database, memory: Memory) -> None:
     """TRUNCATE is told as well."""
     database.execute(f'TRUNCATE "{TOKENS}" CASCADE')
-    await until(lambda: memory.forgotten, 1)
+    await until(lambda: memory.forgotten, PROMPTLY_S)
     assert set(memory.forgotten) == {ALL}
 
 
@@ -154,14 +158,14 @@ async def test_a_lost_connection_makes_all_forgotten(
     await asyncio.to_thread(server.start)
     await until(lambda: memory.forgotten == [ALL])
     token = hash_of(database.rows.key())
-    await until(lambda: memory.forgotten == [ALL, token], 1)
+    await until(lambda: memory.forgotten == [ALL, token], PROMPTLY_S)
 
 
 async def test_strange_payloads_make_all_forgotten(database: Database, memory: Memory) -> None:
     """Whoever may speak on the channel can make us ask again, and nothing more."""
     for payload in ("", "x" * 7000, "A" * 64):
         database.execute("SELECT pg_notify('ringback_keys', %s)", payload)
-    await until(lambda: memory.forgotten, 1)
+    await until(lambda: memory.forgotten, PROMPTLY_S)
     await asyncio.sleep(0.3)
     assert set(memory.forgotten) == {ALL}
 
@@ -187,7 +191,7 @@ async def test_the_triggers_fit_an_old_schema_and_can_be_made_again(
         await until(lambda: memory.forgotten == [ALL])
         token = hash_of(database.rows.key())
         database.rows.update(TOKENS, {"token": token}, blocked=True)
-        await until(lambda: memory.forgotten == [ALL, token, token], 1)
+        await until(lambda: memory.forgotten == [ALL, token, token], PROMPTLY_S)
 
 
 async def test_triggers_cost_litellm_little(database: Database) -> None:

@@ -17,6 +17,7 @@ from ringback.secrets import Secret
 from ringback.settings.database import DatabaseSettings
 
 LOCK = 'LOCK TABLE "LiteLLM_VerificationToken" IN ACCESS EXCLUSIVE MODE'
+WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted"
 
 
 @pytest.fixture(scope="module")
@@ -121,13 +122,13 @@ async def test_wrong_passwords_are_unavailable(
 async def test_a_statement_that_takes_too_long_is_given_up(database: Database) -> None:
     """A lookup that the database cannot answer in time is 503; the next one works."""
     raw = database.rows.key()
-    async with open_source(database.url, statement_timeout_s=0.3) as source:
+    async with open_source(database.url, statement_timeout_s=1) as source:
         assert await outcome(source, raw) == "found"
         database.execute("BEGIN")
         database.execute(LOCK)
         started = time.monotonic()
         assert await outcome(source, raw) == "unavailable"
-        assert 0.2 < time.monotonic() - started < 2
+        assert 0.9 < time.monotonic() - started < 5
         database.execute("ROLLBACK")
         assert await outcome(source, raw) == "found"
 
@@ -136,17 +137,17 @@ async def test_an_exhausted_pool_is_told_quickly(database: Database) -> None:
     """Who finds no free connection in time gets 503 before those are done who have one."""
     raw = database.rows.key()
     async with open_source(
-        database.url, pool_size=2, acquire_timeout_s=0.2, statement_timeout_s=5
+        database.url, pool_size=2, acquire_timeout_s=0.5, statement_timeout_s=10
     ) as source:
         assert await outcome(source, raw) == "found"
         database.execute("BEGIN")
         database.execute(LOCK)
         busy = [asyncio.create_task(outcome(source, raw)) for _ in range(2)]
-        await asyncio.sleep(0.1)
+        await until(lambda: database.execute(WAITING) == [(2,)])
         started = time.monotonic()
         late = await asyncio.gather(*(outcome(source, raw) for _ in range(50)))
         assert set(late) == {"unavailable"}
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 5
         database.execute("ROLLBACK")
         assert await asyncio.gather(*busy) == ["found", "found"]
         assert await outcome(source, raw) == "found"
@@ -155,7 +156,7 @@ async def test_an_exhausted_pool_is_told_quickly(database: Database) -> None:
 async def test_more_lookups_than_connections_wait_their_turn(database: Database) -> None:
     """Two connections answer two hundred lookups at once, and there are never more."""
     raw = database.rows.key()
-    async with open_source(f"{database.url}?connection_limit=2") as source:
+    async with open_source(f"{database.url}?connection_limit=2", acquire_timeout_s=10) as source:
         found = await asyncio.gather(*(outcome(source, raw) for _ in range(200)))
         assert set(found) == {"found"}
         query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'ringback'"
@@ -183,7 +184,7 @@ async def test_a_silent_server_costs_no_more_than_the_timeouts() -> None:
     started = time.monotonic()
     async with open_source(url, connect_timeout_s=0.3, acquire_timeout_s=0.3) as source:
         assert await outcome(source, "sk-any") == "unavailable"
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 4
     for writer in connections:
         writer.close()
     silent.close()

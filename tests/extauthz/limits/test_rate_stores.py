@@ -45,7 +45,7 @@ async def test_full(store: RateStore) -> None:
     exceeded = await store.take([KEY])
     assert exceeded is not None
     assert exceeded.counter == KEY
-    assert 59 < exceeded.wait_s <= 60
+    assert 50 < exceeded.wait_s <= 60
     assert await store.take([TEAM]) is None
 
 
@@ -125,13 +125,13 @@ async def test_memory_is_bounded() -> None:
 
 async def test_window_in_valkey(valkey: Valkey) -> None:
     """A counter expires with its window, and nothing else is stored."""
-    store = ValkeyStore(valkey, window_s=0.5)
+    store = ValkeyStore(valkey, window_s=1.5)
     assert [await store.take([KEY]) for _ in range(2)] == [None, None]
     exceeded = await store.take([KEY])
     assert exceeded is not None
-    assert 0 < exceeded.wait_s <= 0.5
+    assert 0 < exceeded.wait_s <= 1.5
     assert await valkey.client.keys() == [b"ringback:{limits}:key:1"]
-    await asyncio.sleep(0.55)
+    await asyncio.sleep(exceeded.wait_s + 0.05)
     assert await valkey.client.keys() == []
     assert await store.take([KEY]) is None
 
