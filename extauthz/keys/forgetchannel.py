@@ -4,14 +4,12 @@ import asyncio
 import re
 from typing import Any, Final
 
-from redis.exceptions import RedisError
-
 from extauthz.keys.postgreschanges import Forgetful
 from extauthz.valkey import Valkey
 from ringback.logs import describe, get_logger
 
 _HASH: Final = re.compile(rb"[0-9a-f]{64}")
-# How long one read waits for a message.
+# A connection that is silently gone is noticed after twice this time.
 _READ_S: Final = 5.0
 _RETRY_S: Final = 0.2
 _MAX_RETRY_S: Final = 10.0
@@ -26,11 +24,14 @@ class ForgetChannel:
     Args:
         valkey: Where to listen; takes one of its connections, and is closed at the end.
         memory: What forgets.
+        read_s: A server that says nothing for so long is asked whether it is there.
     """
 
-    def __init__(self, valkey: Valkey, memory: Forgetful) -> None:
+    def __init__(self, valkey: Valkey, memory: Forgetful, *, read_s: float = _READ_S) -> None:
         self._valkey = valkey
         self._memory = memory
+        self._read_s = read_s
+        self._retry_s = _RETRY_S
         self._task: asyncio.Task[None] | None = None
         self._log = get_logger()
 
@@ -46,20 +47,29 @@ class ForgetChannel:
         await self._valkey.close()
 
     async def _listen(self) -> None:
-        retry_s = _RETRY_S
         while True:
             try:
-                async with self._valkey.client.pubsub() as channel:
-                    await channel.subscribe(self._valkey.name("keys", "forget"))
-                    while True:
-                        message = await channel.get_message(timeout=_READ_S)
-                        if message is not None:
-                            self._take(message)
-                            retry_s = _RETRY_S
-            except (RedisError, OSError, TimeoutError) as error:
-                self._log.warning("key_changes_lost", retry_s=retry_s, **describe(error))
-                await asyncio.sleep(retry_s)
-                retry_s = min(retry_s * 2, _MAX_RETRY_S)
+                await self._listen_once()
+            except Exception as error:  # noqa: BLE001  whatever it is, try again
+                self._log.warning("key_changes_lost", retry_s=self._retry_s, **describe(error))
+                await asyncio.sleep(self._retry_s)
+                self._retry_s = min(self._retry_s * 2, _MAX_RETRY_S)
+
+    async def _listen_once(self) -> None:
+        """Listen until the connection ends, which is an error."""
+        async with self._valkey.client.pubsub() as channel:
+            await channel.subscribe(self._valkey.name("keys", "forget"))
+            is_asked = False
+            while True:
+                message = await channel.get_message(timeout=self._read_s)
+                if message is not None:
+                    self._take(message)
+                    is_asked, self._retry_s = False, _RETRY_S
+                elif is_asked:
+                    raise TimeoutError
+                else:
+                    await channel.ping()
+                    is_asked = True
 
     def _take(self, message: dict[str, Any]) -> None:
         data = message["data"]
