@@ -27,7 +27,8 @@ class JwksCache:
 
     The set is fetched at the first token, when it is old, and when a token names a key that is not
     in it; never twice at once, and never more often than the settings allow. An old set stays in
-    use while a new one is fetched, and, for a bounded time, while none can be had.
+    use while a new one is fetched, unless nobody has asked for twice its time; and, for a bounded
+    time, while none can be had.
 
     Args:
         settings: Whose ``jwks_url`` is set.
@@ -65,6 +66,8 @@ class JwksCache:
         if self._keys is None or now - self._fetched_at > self._settings.stale_s:
             self._keys = None
             await self._refresh(now)
+        elif self._is_overdue(now):
+            await self._refresh(now)
         elif now - self._fetched_at > self._settings.refresh_s:
             # Nobody waits for it.
             self._start(now)
@@ -81,6 +84,14 @@ class JwksCache:
         if self._fetching is not None:
             self._fetching.cancel()
             await asyncio.gather(self._fetching, return_exceptions=True)
+
+    def _is_overdue(self, now: float) -> bool:
+        """Tell whether nobody has asked for so long that a key may have been taken back."""
+        long_s = 2 * self._settings.refresh_s
+        if self._asked_at is None or now - self._fetched_at <= long_s:
+            return False
+        is_first_answer = self._fetching is not None and not self._is_down
+        return is_first_answer or now - self._asked_at > long_s
 
     def _find(self, algorithm: str, kid: str | None) -> PyJWK | None:
         return None if self._keys is None else self._keys.find(algorithm, kid)

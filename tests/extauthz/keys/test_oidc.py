@@ -170,6 +170,15 @@ async def test_old_keys_are_renewed_aside(rig: Rig) -> None:
     assert await rig.find(endless()) is None
 
 
+async def test_keys_that_nobody_has_asked_for_lately_are_renewed_first(rig: Rig) -> None:
+    """A key that the provider has taken back long ago opens nothing, not even once."""
+    await rig.find(endless())
+    rig.clock.now += 2 * REFRESH_S + 1
+    publish(rig.provider, public_jwk(number=2), delay_s=0.1)
+    assert await asyncio.gather(*(rig.find(endless()) for _ in range(5))) == [None] * 5
+    assert rig.fetches == 2
+
+
 @pytest.mark.parametrize(
     "reply",
     [
