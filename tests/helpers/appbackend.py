@@ -40,6 +40,14 @@ class AppBackend:
 
     async def call(self, client: VoiceClient, *, key: str | None = None, query: str = "") -> str:
         """Make a call and return its id."""
+        call_id, answer = await self.offer(client, key=key, query=query)
+        await client.accept(answer)
+        return call_id
+
+    async def offer(
+        self, client: VoiceClient, *, key: str | None = None, query: str = ""
+    ) -> tuple[str, str]:
+        """Send an offer, and return the call's id and the answer, which the client has not seen."""
         headers = {
             "Authorization": f"Bearer {key or await self.mint()}",
             "Content-Type": "application/sdp",
@@ -50,8 +58,7 @@ class AppBackend:
         ) as response:
             assert response.status == 201
             assert response.content_type == "application/sdp"
-            await client.accept(await response.text())
-            return response.headers["Location"].rpartition("/")[2]
+            return response.headers["Location"].rpartition("/")[2], await response.text()
 
     async def hang_up(self, call_id: str) -> tuple[int, str]:
         """Return the status and the body of the answer to a hangup."""
