@@ -106,12 +106,16 @@ class UpProcess:
 
     def child(self, word: str) -> int:
         """Return the process id of the one child whose command ends a word so."""
-        (pid,) = [
+        (pid,) = self.pids(word)
+        return pid
+
+    def pids(self, word: str) -> list[int]:
+        """Return the process ids of the children whose commands end a word so."""
+        return [
             pid
             for pid, command in self.children().items()
             if any(w.endswith(word) for w in command)
         ]
-        return pid
 
     def _read(self) -> None:
         assert self.process.stdout is not None
