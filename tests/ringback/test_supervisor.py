@@ -15,8 +15,10 @@ from ringback.supervisor import Child, Supervisor
 # Says its process id in one write, then does what the test needs.
 HEAD = "import os, signal, sys, time; os.write(1, b'%d\\n' % os.getpid()); "
 SLEEP = HEAD + "time.sleep(60)"
+# Says that it was asked to end, and does not.
 DEAF = HEAD + (
-    "signal.signal(signal.SIGTERM, signal.SIG_IGN); os.write(1, b'deaf\\n'); time.sleep(60)"
+    "signal.signal(signal.SIGTERM, lambda *_: os.write(1, b'asked\\n')); "
+    "os.write(1, b'deaf\\n'); time.sleep(60)"
 )
 
 GROUP = """
@@ -272,9 +274,10 @@ def test_a_second_signal_kills_the_group() -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "deaf\n"
         process.send_signal(signal.SIGINT)
-        time.sleep(0.2)
+        assert process.stdout.readline() == "asked\n"
         process.send_signal(signal.SIGINT)
-        assert process.wait(3) == 130
+        # Without the second signal the child is killed as well, and the code is 0.
+        assert process.wait(10) == 130
         assert not is_alive(pid)
 
 
