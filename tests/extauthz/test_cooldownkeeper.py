@@ -37,7 +37,7 @@ class Worker:
 @asynccontextmanager
 async def working(store: ValkeyProcess) -> AsyncIterator[Worker]:
     """Run a worker with a client of its own."""
-    valkey = Valkey(store.settings(timeout_s=0.2))
+    valkey = Valkey(store.settings(timeout_s=2))
     worker = Worker(valkey)
     worker.keeper.start()
     yield worker

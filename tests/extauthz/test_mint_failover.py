@@ -133,7 +133,8 @@ async def test_one_deadline(setup: Setup) -> None:
     hangs = Turn(then="hang")
     with pytest.raises(MintFailedError) as failed:
         await setup.mint(hangs, hangs, hangs, hangs, upstream={"mint_timeout_s": 1.3})
-    assert 1.2 < loop.time() - begin < 2
+    # Four that each have this time would take 5.2 s.
+    assert 1.2 < loop.time() - begin < 4
     assert (failed.value.http_status, failed.value.deployment) == (504, "b")
     assert "all attempts have 1.3 s together" in str(failed.value)
     assert len(setup.listener.requests) == 2

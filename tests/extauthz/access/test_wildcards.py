@@ -53,6 +53,6 @@ def test_a_pattern_matches_what_it_was_made_of(parts: list[str], filling: str) -
 
 def test_many_stars_take_no_time() -> None:
     """A pattern that makes regular expressions backtrack for ages is decided at once."""
-    began = time.perf_counter()
+    began = time.process_time()
     assert not matches("*a" * 200 + "b", "a" * 512)
-    assert time.perf_counter() - began < 0.5
+    assert time.process_time() - began < 0.5
