@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.dataplane, pytest.mark.asyncio(loop_scope="session")]
 DOOMED: Final = "sk-key-to-be-blocked-later"
 WORKERS: Final = ("extauthz-0", "extauthz-1")
 # From writing a file until every worker goes by it: to notice it takes 0.2 s, to settle 0.5 s.
-WITHIN_S: Final = 8.0
+WITHIN_S: Final = 20.0
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -153,7 +153,7 @@ async def test_blocked_key_ends_its_tokens(files: Gateway) -> None:
     async def is_refused() -> bool:
         return (await files.call(token)).status == 401
 
-    assert await both(is_refused) < 4
+    assert await both(is_refused) < 10
     check_refusal(await files.call(token), 401, "token_invalid")
     check_refusal(await files.mint(key=DOOMED), 401, "key_blocked")
     assert (await files.call(other)).status == 201

@@ -32,7 +32,7 @@ AZURE: Final = "/openai/v1/realtime"
 SDP_TYPE: Final = ("content-type", "application/sdp")
 JSON_TYPE: Final = ("content-type", "application/json")
 
-_WAIT_S: Final = 20.0
+_WAIT_S: Final = 30.0
 
 
 def bearer(credential: str) -> Header:

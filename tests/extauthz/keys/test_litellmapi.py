@@ -370,11 +370,11 @@ async def test_a_part_that_cannot_be_had_is_an_outage(house: House) -> None:
 async def test_time_is_limited(house: House) -> None:
     """All requests of a lookup share one deadline."""
     house.litellm.add(RAW, team_id="t")
-    house.litellm.delay_s = 0.2
+    house.litellm.delay_s = 0.6
     started = time.monotonic()
     with pytest.raises(KeySourceUnavailableError):
-        await house.source(timeout_s=0.3).find(query())
-    assert 0.25 < time.monotonic() - started < 2
+        await house.source(timeout_s=1).find(query())
+    assert 0.9 < time.monotonic() - started < 5
     assert [asked.path for asked in house.litellm.asked] == ["/key/info", "/team/info"]
 
 

@@ -21,6 +21,7 @@ from ringback.secrets import Secret
 MIN_REFRESH_S = 5
 REFRESH_S = 300
 STALE_S = 1000
+TIMEOUT_S = 1.0
 
 
 @dataclass(slots=True)
@@ -67,7 +68,7 @@ async def rig() -> AsyncIterator[Rig]:
             "min_refresh_s": MIN_REFRESH_S,
             "refresh_s": REFRESH_S,
             "stale_s": STALE_S,
-            "timeout_s": 0.6,
+            "timeout_s": TIMEOUT_S,
             "team_claim": "team",
         }
         settings = oidc_settings(**values)
@@ -186,7 +187,7 @@ async def test_keys_that_nobody_has_asked_for_lately_are_renewed_first(rig: Rig)
         pytest.param(Reply(500), id="500"),
         pytest.param(Reply(301, (("location", "https://evil.example"),)), id="redirect"),
         pytest.param(Reply(200, body=b"<html>"), id="no-json"),
-        pytest.param(Reply(200, body=b'{"keys":[]}', delay_s=1), id="slow"),
+        pytest.param(Reply(200, body=b'{"keys":[]}', delay_s=TIMEOUT_S * 5), id="slow"),
         pytest.param(Reply(200, body=b" " * 2_000_000), id="huge"),
     ],
 )
@@ -212,7 +213,7 @@ async def test_provider_down(rig: Rig, reply: Reply) -> None:
 
 async def test_down_costs_little(rig: Rig) -> None:
     """While the provider is down it is asked once a second, and nobody waits in between."""
-    rig.provider.script[JWKS] = Reply(200, delay_s=1)
+    rig.provider.script[JWKS] = Reply(200, delay_s=TIMEOUT_S * 5)
     for _ in range(20):
         with pytest.raises(KeySourceUnavailableError):
             await rig.find(sign())
