@@ -93,7 +93,10 @@ class KeyMemory:
         return self._unknown.get(key_hash)
 
     def put(self, key_hash: str, answer: Remembered) -> None:
-        """Remember an answer, unless it is outdated."""
+        """Remember an answer, unless it is outdated or there is one to a later question."""
+        before = self.get(key_hash)
+        if before is not None and before.asked_at > answer.asked_at:
+            return
         other = key_hash if answer.key is None else answer.key.hash
         if any(self.is_outdated(each, answer.asked_at) for each in (key_hash, other)):
             return

@@ -100,6 +100,15 @@ def test_an_answer_takes_the_place_of_the_one_before() -> None:
     assert (len(memory), memory.unknown) == (1, 0)
 
 
+@pytest.mark.parametrize("later", [replace(KEY, blocked=True), None], ids=["blocked", "unknown"])
+def test_a_slow_answer_takes_no_newer_ones_place(later: VirtualKey | None) -> None:
+    """Of two lookups that overlap the one counts that began later, whichever ends first."""
+    memory = KeyMemory(10, 10**6)
+    memory.put("h", Remembered(later, 1))
+    memory.put("h", Remembered(KEY, 0))
+    assert memory.get("h") == Remembered(later, 1)
+
+
 def test_sizes_are_estimated_from_above() -> None:
     """What the estimate says is at least what Python takes, and no more than three times it."""
     memory = KeyMemory(10**6, 10**9)
