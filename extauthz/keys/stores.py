@@ -15,6 +15,8 @@ from extauthz.keys.sources import KeySource, KeySources, MasterKeySource, Remote
 from extauthz.litellm import LiteLLMConfig
 from extauthz.services import service_origins
 from extauthz.valkey import Valkey
+from ringback.logs import get_logger
+from ringback.secrets import Secret
 from ringback.settings import Settings
 from ringback.settings.keysources import DEFAULT_KEY_TTL_S
 
@@ -33,7 +35,9 @@ class KeyStores:
         self._remotes: dict[str, RemoteSource] = {}
         self._caches: list[CachedSource] = []
         self._is_open = False
+        self._opened_url: Secret | None = None
         self._channel: ForgetChannel | None = None
+        self._log = get_logger()
 
     def sources(self, config: LiteLLMConfig, key_file: KeySource | None) -> KeySources:
         """Return all sources: the master key first, then in the order of the settings.
@@ -48,6 +52,8 @@ class KeyStores:
         if not self._is_open:
             self._open(config)
             self._is_open = True
+        elif self._database_url(config) != self._opened_url:
+            self._log.warning("database_url_not_taken_up", hint="restart to use the new one")
         lifetimes = self._lifetimes(config)
         for cache in self._caches:
             cache.lifetimes = lifetimes
@@ -91,8 +97,8 @@ class KeyStores:
         # Refuses URLs that the sources could not use.
         service_origins(settings, config)
         scopes: KeySource | None = None
-        url = settings.database.url or config.general.database_url
-        if url is not None and "database" in wanted:
+        url = self._opened_url = self._database_url(config)
+        if url is not None:
             database = PostgresSource(Database(settings.database, url))
             database.memory = self
             owners = self._cached("owners", OwnersSource(database), config)
@@ -109,6 +115,12 @@ class KeyStores:
         if settings.oidc.issuer is not None and "oidc" in wanted:
             jwks = JwksCache(settings.oidc, self._egress)
             self._remotes["oidc"] = OidcSource(settings.oidc, jwks, scopes)
+
+    def _database_url(self, config: LiteLLMConfig) -> Secret | None:
+        """Return where the source ``database`` looks keys up; None if there is no such source."""
+        if "database" not in self._settings.key_sources:
+            return None
+        return self._settings.database.url or config.general.database_url
 
     def _cached(self, name: str, source: RemoteSource, config: LiteLLMConfig) -> CachedSource:
         limits = self._settings.key_cache

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
+from structlog.testing import capture_logs
 
 from extauthz.egress import Egress
 from extauthz.errors import ConfigError, KeySourceUnavailableError
@@ -131,6 +132,31 @@ async def test_a_reload_keeps_what_is_remembered(tmp_path: Path) -> None:
         assert await none.find(query("sk-web")) is not None
         assert litellm.lookups == 2
         await egress.close()
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "is_told"),
+    [
+        pytest.param("postgresql://u:p@127.0.0.1/db", "postgresql://u:q@127.0.0.1/db", True),
+        pytest.param(None, "postgresql://u:p@127.0.0.1/db", True),
+        pytest.param("postgresql://u:p@127.0.0.1/db", None, True),
+        pytest.param("postgresql://u:p@127.0.0.1/db", "postgresql://u:p@127.0.0.1/db", False),
+    ],
+    ids=["other-password", "added", "removed", "same"],
+)
+async def test_another_database_needs_a_new_start(
+    tmp_path: Path, first: str | None, second: str | None, *, is_told: bool
+) -> None:
+    """A reload that names another database is told to have no effect on it, without the URL."""
+    with capture_logs() as logs:
+        egress = Egress("http://127.0.0.1:1")
+        stores = KeyStores(settings(), egress)
+        before = stores.sources(config(tmp_path, database_url=first), None)
+        assert logs == []
+        after = stores.sources(config(tmp_path, database_url=second), None)
+        await egress.close()
+    assert len(after.sources) == len(before.sources)
+    assert [entry["event"] for entry in logs] == ["database_url_not_taken_up"] * is_told
 
 
 @pytest.mark.parametrize(
