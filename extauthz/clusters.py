@@ -21,6 +21,7 @@ from envoy_data_plane.envoy.config.core.v3 import (
     DataSource,
     Http1ProtocolOptions,
     HttpProtocolOptions,
+    RoutingPriority,
     SocketAddress,
     TcpKeepalive,
     TransportSocket,
@@ -110,21 +111,28 @@ def _build(origin: Origin, settings: UpstreamSettings) -> Cluster:
             endpoints=[LocalityLbEndpoints(lb_endpoints=[LbEndpoint(endpoint=_endpoint(origin))])],
         ),
         circuit_breakers=CircuitBreakers(
-            thresholds=[
-                CircuitBreakersThresholds(
-                    max_connections=_MAX_REQUESTS,
-                    max_pending_requests=_MAX_REQUESTS,
-                    max_requests=_MAX_REQUESTS,
-                    # A call is never sent twice.
-                    max_retries=0,
-                )
-            ]
+            thresholds=[_limits(RoutingPriority.DEFAULT), _limits(RoutingPriority.HIGH)]
         ),
         upstream_connection_options=UpstreamConnectionOptions(
             tcp_keepalive=TcpKeepalive(keepalive_time=30, keepalive_interval=10)
         ),
         typed_extension_protocol_options={_HTTP_OPTIONS: _http_options()},
         transport_socket=_tls(origin, settings, address) if origin.scheme == "https" else None,
+    )
+
+
+def _limits(priority: RoutingPriority) -> CircuitBreakersThresholds:
+    """Return the limits of one priority; WebSockets, which last, have the high one to themselves.
+
+    However many there are, mints and calls find a connection.
+    """
+    return CircuitBreakersThresholds(
+        priority=priority,
+        max_connections=_MAX_REQUESTS,
+        max_pending_requests=_MAX_REQUESTS,
+        max_requests=_MAX_REQUESTS,
+        # A call is never sent twice.
+        max_retries=0,
     )
 
 

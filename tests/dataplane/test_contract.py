@@ -216,6 +216,12 @@ def test_websockets_meet_in_their_names(bootstrap: Json) -> None:
         assert f'{error.http_status}, "{error.type}", "{error.code}", "{error}"' in script
 
 
+def test_websockets_take_no_connection_of_calls(bootstrap: Json) -> None:
+    """They alone have the high priority, whose limits `extauthz.clusters` sets apart."""
+    high = {route["name"] for route in routes(bootstrap) if route.get("route", {}).get("priority")}
+    assert high == {"upstream_websocket"}
+
+
 def test_refused_upgrades_are_those_that_no_filter_saw(bootstrap: Json) -> None:
     """What reached the filters and was stopped there is not called a refused upgrade."""
     rules = http_filter(bootstrap, "envoy.filters.http.header_to_metadata")["request_rules"]
