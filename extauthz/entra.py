@@ -140,6 +140,8 @@ class EntraTokens:
         return account.running
 
     async def _run(self, login: EntraLogin, account: "_Account") -> None:
+        # Whatever comes of it: an issuer may want its token to be renewed at once, again and again.
+        account.retry_at = self._now() + _RETRY_S
         try:
             grant = await self._log_in(login)
             account.refresh_at = _refresh_at(grant, self._now())

@@ -210,6 +210,19 @@ async def test_a_token_that_is_born_old_counts_as_none(setup: Setup) -> None:
         await setup.token()
 
 
+async def test_an_issuer_that_is_never_content_is_not_asked_all_the_time(setup: Setup) -> None:
+    """A token that is due for renewal from the start is renewed now and then."""
+    setup.issuer.refresh_in_s = 0
+    for _ in range(10):
+        await setup.token()
+        await setup.settle()
+    assert setup.issuer.logins == 1
+    setup.clock.now += 2
+    await setup.token()
+    await setup.settle()
+    assert setup.issuer.logins == 2
+
+
 async def test_a_failure_is_logged_with_its_code_and_no_more(setup: Setup) -> None:
     """The log has the method and Entra's error code; the secret that Entra quotes stays out."""
     setup.issuer.error = RuntimeError("AADSTS7000215: Invalid secret client-secret-marker")
