@@ -59,7 +59,7 @@ class Egress:
         )
 
     async def post(
-        self, request: UpstreamRequest, body: bytes, *, timeout_s: float
+        self, request: UpstreamRequest, body: bytes, *, timeout_s: float, is_repeatable: bool = True
     ) -> UpstreamAnswer:
         """Send one request to a provider and read the whole answer.
 
@@ -67,12 +67,19 @@ class Egress:
             request: Where to, and with which credentials.
             body: JSON.
             timeout_s: For everything, in seconds.
+            is_repeatable: As in `send`.
 
         Raises:
             ApiError: As `send` does.
         """
         return await self.send(
-            "POST", request.origin, request.path, request.headers, body, timeout_s=timeout_s
+            "POST",
+            request.origin,
+            request.path,
+            request.headers,
+            body,
+            timeout_s=timeout_s,
+            is_repeatable=is_repeatable,
         )
 
     async def send(
@@ -85,18 +92,20 @@ class Egress:
         *,
         timeout_s: float,
         max_bytes: int = MAX_ANSWER_BYTES,
+        is_repeatable: bool = True,
     ) -> UpstreamAnswer:
         """Send one request and read the whole answer.
 
         Args:
-            method: If nothing at all comes back the request is sent again, once; what must not
-                happen twice does not belong here.
+            method: For example ``POST``.
             origin: Where to; Envoy must have its cluster (`extauthz.services`).
             path: With its query, if any.
             headers: Names in lower case.
             body: None is sent if it is empty.
             timeout_s: For everything, in seconds.
             max_bytes: How long the answer may be.
+            is_repeatable: Whether the request is sent again, once, if nothing at all comes back:
+                what it asks for may then happen twice.
 
         Raises:
             UpstreamTimeoutError: If that time is over: 504.
@@ -118,7 +127,7 @@ class Egress:
         try:
             async with (
                 asyncio.timeout(timeout_s),
-                aclosing(await self._begin(message)) as answer,
+                aclosing(await self._begin(message, is_repeatable=is_repeatable)) as answer,
             ):
                 return await _read(answer, max_bytes)
         except TimeoutError as error:
@@ -130,7 +139,7 @@ class Egress:
         """Close all connections."""
         await self._client.aclose()
 
-    async def _begin(self, message: httpx.Request) -> httpx.Response:
+    async def _begin(self, message: httpx.Request, *, is_repeatable: bool) -> httpx.Response:
         """Send a request and return the head of its answer.
 
         It is sent again, once, if nothing at all comes back: then the listener closed a connection
@@ -139,8 +148,9 @@ class Egress:
         """
         try:
             return await self._client.send(message, stream=True)
-        except httpx.TransportError:
-            pass
+        except httpx.TransportError as error:
+            if not is_repeatable:
+                raise UpstreamUnreachableError from error
         try:
             return await self._client.send(message, stream=True)
         except httpx.TransportError as error:

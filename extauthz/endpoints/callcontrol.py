@@ -79,6 +79,8 @@ class CallControl:
             json_post(deployment, path, headers),
             control_body(verb, body, deployment),
             timeout_s=min(deployment.timeout_s or self._timeout_s, self._timeout_s),
+            # A call ends once; to transfer it twice is something else.
+            is_repeatable=verb == "hangup",
         )
 
 

@@ -187,6 +187,18 @@ async def test_a_request_is_sent_twice_at_most(egress: Egress, listener: Listene
     assert len(listener.requests) == 2
 
 
+@pytest.mark.parametrize("end", [Turn(then="close"), Turn(then="reset")], ids=["close", "reset"])
+async def test_what_may_not_happen_twice_is_sent_once(
+    egress: Egress, listener: Listener, end: Turn
+) -> None:
+    """If nobody can tell whether a request was obeyed, it is not sent again: 503."""
+    listener.turns += [OK, end, OK]
+    await post(egress)
+    with pytest.raises(UpstreamUnreachableError):
+        await egress.post(REQUEST, b"{}", timeout_s=5, is_repeatable=False)
+    assert len(listener.requests) == 2
+
+
 async def test_nothing_listens(egress: Egress, listener: Listener) -> None:
     """Without a listener an upstream is unreachable, at once."""
     await egress.close()
