@@ -66,6 +66,7 @@ async def test_every_block_is_run() -> None:
             for kind in ("py", "mjs")
         ),
         "mint_azure.py",
+        "talk_azure.py",
         "page.mjs",
         "transcribe.py",
     }
