@@ -32,6 +32,8 @@ API_KEY = "sk-upstream-68af296e8e40"
 AZURE_KEY = "0f1e2d3c4b5a69788796a5b4"
 MINT = "/v1/realtime/client_secrets"
 CALLS = "/v1/realtime/calls"
+# What a start may take where other processes keep the machine busy.
+START_S = 60
 SECRETS = (RAW_KEY, MASTER, SALT, API_KEY, AZURE_KEY, EPHEMERAL_KEY)
 
 
@@ -76,8 +78,9 @@ class Worker:
 
     @property
     def lines(self) -> list[dict[str, Any]]:
-        """What it has logged."""
-        return [json.loads(line) for line in self.log.read_text().splitlines()]
+        """What it has logged; the last line may not be whole yet."""
+        whole, _, _ = self.log.read_text().rpartition("\n")
+        return [json.loads(line) for line in whole.splitlines()]
 
     def logged(self, event: str) -> bool:
         """Tell whether it has logged this."""
@@ -114,11 +117,13 @@ async def serving(folder: Path, listener: Listener) -> AsyncIterator[Worker]:
     worker = Worker(folder, listener)
     await worker.start()
     try:
-        await until(lambda: worker.process.returncode is not None or worker.logged("ready"), 20)
+        await until(
+            lambda: worker.process.returncode is not None or worker.logged("ready"), START_S
+        )
         async with aio.insecure_channel(worker.address) as worker.channel:
             yield worker
         worker.process.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(worker.process.wait(), 10) == 0
+        assert await asyncio.wait_for(worker.process.wait(), 30) == 0
     finally:
         if worker.process.returncode is None:
             worker.process.kill()
@@ -151,7 +156,8 @@ async def test_a_worker_serves_and_takes_up_changes(tmp_path: Path, listener: Li
         await until(lambda: worker.logged("keys_changed"))
         assert await worker.status(CALLS, token) == 401
         started = time.monotonic()
-    assert time.monotonic() - started < 5
+    # Less than the grace for requests in flight.
+    assert time.monotonic() - started < 12
     assert listener.requests[0].header("authorization") == f"Bearer {API_KEY}"
 
 
@@ -206,7 +212,7 @@ async def test_a_bad_configuration_stops_the_start(tmp_path: Path, listener: Lis
     worker.config.write_text("model_list: 5\n")
     worker.keys.write_text("keys: 5\n")
     await worker.start()
-    assert await asyncio.wait_for(worker.process.wait(), 20) == 2
+    assert await asyncio.wait_for(worker.process.wait(), START_S) == 2
     text = worker.log.read_text()
     assert text.startswith("The configuration cannot be used:\n")
     assert f"{worker.config}: model_list" in text

@@ -16,7 +16,7 @@ Json = dict[str, Any]
 
 BOOTSTRAP: Final = envoy_dir() / "envoy.yaml"
 ANYWHERE: Final = Address("127.0.0.1", 0)
-_START_TIMEOUT_S: Final = 15
+_START_TIMEOUT_S: Final = 30
 
 
 def local_bootstrap(**changes: Any) -> Json:
@@ -36,7 +36,7 @@ def validate(file: Path) -> subprocess.CompletedProcess[str]:
         cwd=BOOTSTRAP.parents[1],
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
         check=False,
     )
 

@@ -19,6 +19,9 @@ MINT: Final = "/v1/realtime/client_secrets"
 CALLS: Final = "/v1/realtime/calls"
 KEY: Final = "sk-playground-4f9a1c"
 
+# A browser needs the machine for itself to be done within the default of 5 s.
+expect.set_options(timeout=15_000)
+
 # Gives tests the data channel of the page, so that they can say what a provider might.
 _EXPOSE_CHANNEL: Final = """
 const create = RTCPeerConnection.prototype.createDataChannel;
@@ -161,9 +164,7 @@ class Visit:
 
     async def reaches(self, state: str) -> None:
         """Wait for a state of the page's state machine."""
-        await expect(self.page.locator("body")).to_have_attribute(
-            "data-state", state, timeout=15_000
-        )
+        await expect(self.page.locator("body")).to_have_attribute("data-state", state)
 
     async def connect(self, *, key: str = KEY, model: str = "") -> None:
         """Start, and wait until the call stands."""

@@ -125,7 +125,7 @@ class UpProcess:
         self._queue.put(None)
 
 
-def are_gone(pids: Collection[int], timeout_s: float = 5) -> bool:
+def are_gone(pids: Collection[int], timeout_s: float = 15) -> bool:
     """Tell whether processes have ended, or end in time."""
     deadline = time.monotonic() + timeout_s
     while any(Path(f"/proc/{pid}").exists() for pid in pids):

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Final
 
 # Longer than anything takes that a test waits for.
-SOON_S: Final = 10.0
+SOON_S: Final = 20.0
 
 
 async def until(condition: Callable[[], object], timeout_s: float = SOON_S) -> None:

@@ -58,7 +58,7 @@ class Worker:
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
         """Wait until a condition holds."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not condition():
             assert self.process.poll() is None, self._log.read_text()
             assert time.monotonic() < deadline, self._log.read_text()
@@ -195,7 +195,7 @@ def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         env=ENVIRON | environ,
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
         check=False,
     )
 
