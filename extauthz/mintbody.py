@@ -23,6 +23,8 @@ _TYPES: Final = (REALTIME, TRANSCRIPTION)
 _MEMBERS: Final = frozenset({"model", "session", "expires_after"})
 _NESTED: Final = ("audio", "input", "transcription", "model")
 _NESTED_PARAM: Final = "session." + ".".join(_NESTED)
+# Where the retired API names that model. A dialect that still speaks it would pass it on unseen.
+_FLAT: Final = "input_audio_transcription"
 _EXPIRES_AFTER: Final = (
     f'must be {{"anchor":"created_at","seconds":<{MIN_EXPIRES_S} to {MAX_EXPIRES_S}>}}.'
 )
@@ -119,6 +121,9 @@ class Minted:
         """
         # Wherever else a provider may put the key, it does not leave.
         fields = _replace(self.fields, self.ephemeral_key.reveal(), token)
+        if isinstance(session := fields.get("session"), dict):
+            # Nor does another one that a provider may put here.
+            session.pop("client_secret", None)
         body = serialize_object(
             {
                 **fields,
@@ -187,6 +192,8 @@ def parse_content(content: Mapping[str, Any]) -> MintRequest:
     session_type = session.get("type", REALTIME)
     if session_type not in _TYPES:
         raise InvalidBodyError("session.type", 'must be "realtime" or "transcription".')
+    if _FLAT in session:
+        raise InvalidBodyError(f"session.{_FLAT}", "write it as `audio.input.transcription`.")
     model = session_model or root_model
     nested = _nested_model(session)
     if session_type == TRANSCRIPTION:

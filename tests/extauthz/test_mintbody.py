@@ -197,6 +197,12 @@ SECONDS = "expires_after.seconds"
         ),
         pytest.param(b'{"session":{"type":"speech"}}', "session.type", TYPE, id="type"),
         pytest.param(
+            b'{"session":{"input_audio_transcription":{"model":"hidden"}}}',
+            "session.input_audio_transcription",
+            "write it as `audio.input.transcription`.",
+            id="model-in-its-old-place",
+        ),
+        pytest.param(
             b'{"expires_after":{"anchor":"created_at","seconds":9}}',
             SECONDS,
             EXPIRY,
@@ -394,6 +400,14 @@ def test_the_key_leaves_nowhere(field: dict[str, Any], left: dict[str, Any]) -> 
     assert EPHEMERAL_KEY.encode() not in body
     secret = {"value": TOKEN, "expires_at": EXPIRES_AT}
     assert json.loads(body) == {**secret, "client_secret": secret} | left
+
+
+def test_no_second_key_leaves() -> None:
+    """What is a secret by its name does not leave in the session either, and the rest does."""
+    session = {"id": "sess_1", "client_secret": {"value": "ek_another_0123456789"}}
+    minted = parse_minted(json.dumps({"value": EPHEMERAL_KEY, "session": session}).encode())
+    assert json.loads(minted.downstream_body(TOKEN, EXPIRES_AT))["session"] == {"id": "sess_1"}
+    assert minted.fields["session"] == session
 
 
 @pytest.mark.parametrize(
