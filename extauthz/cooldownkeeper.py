@@ -6,7 +6,7 @@ from typing import Final
 from extauthz.metrics import COOLDOWNS, COOLED
 from extauthz.routing.cooldown import Cooldowns
 from extauthz.routing.failures import FailureKind, is_kind
-from extauthz.valkey import StoreUnavailableError, Valkey
+from extauthz.valkey import StoreUnavailableError, Valkey, end
 from ringback.logs import get_logger
 
 # How soon a worker learns what another one found out. Mints never wait for the store.
@@ -59,10 +59,7 @@ class CooldownKeeper:
 
     async def stop(self) -> None:
         """Stop learning, and telling others."""
-        tasks = [*self._writing, *([self._polling] if self._polling else [])]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(*self._writing, *([self._polling] if self._polling else []))
 
     def tell(self, deployment_id: str, seconds: float, kind: FailureKind) -> None:
         """Tell of a deployment that is left alone from now on.

@@ -21,6 +21,7 @@ from ringback.settings.store import StoreSettings
 _RETRIES: Final = 1
 # Idle connections are tried before they are used again after this many seconds.
 _HEALTH_CHECK_S: Final = 30
+_CANCEL_AGAIN_S: Final = 0.1
 
 
 class StoreUnavailableError(Exception):
@@ -104,3 +105,16 @@ class Valkey:
     async def close(self) -> None:
         """Close all connections."""
         await self.client.aclose(close_connection_pool=True)
+
+
+async def end(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel tasks that use the client, and return once they have ended.
+
+    The client loses a cancellation that arrives while it connects, so one is not always enough.
+    """
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=_CANCEL_AGAIN_S)
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -5,7 +5,7 @@ import re
 from typing import Any, Final
 
 from extauthz.keys.postgreschanges import Forgetful
-from extauthz.valkey import Valkey
+from extauthz.valkey import Valkey, end
 from ringback.logs import describe, get_logger
 
 _HASH: Final = re.compile(rb"[0-9a-f]{64}")
@@ -42,8 +42,7 @@ class ForgetChannel:
     async def stop(self) -> None:
         """End the connection."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end(self._task)
         await self._valkey.close()
 
     async def _listen(self) -> None:

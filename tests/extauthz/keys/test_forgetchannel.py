@@ -84,3 +84,14 @@ async def test_no_error_ends_the_listening(server: ValkeyProcess) -> None:
         client.publish("ringback:keys:forget", HASH)
         await until(lambda: memory.forgotten == [ALL, HASH, ALL, HASH])
     client.close()
+
+
+async def test_stop_at_any_moment(server: ValkeyProcess) -> None:
+    """It stops within a moment, however far the first connection has come."""
+    for steps in range(12):
+        channel = ForgetChannel(Valkey(server.settings(connections=1)), Memory())
+        channel.start()
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        async with asyncio.timeout(3):
+            await channel.stop()
