@@ -26,6 +26,8 @@ KEYS: Final[dict[str, VirtualKey]] = {
     "sk-key-to-be-blocked-later": VirtualKey("", alias="doomed"),
 }
 KEY: Final = "sk-team-key-for-everything"
+# All processes of a stack start within this time, on a busy machine, too.
+READY_S: Final = 60.0
 
 
 def openai_entry(group: str, base: str, **info: str) -> dict[str, Any]:
@@ -104,4 +106,5 @@ class Files:
             admin_port=0,
             workers=workers,
             concurrency=1,
+            ready_timeout_s=READY_S,
         )

@@ -14,6 +14,7 @@ from emulator.server import Emulator
 from extauthz.keys import VirtualKey, hash_key
 from extauthz.keys.keyfile import save_keys
 from helpers.appbackend import STANDARD, AppBackend
+from helpers.gatewayfiles import READY_S
 from helpers.voiceclient import VoiceClient
 from ringback.cli.plan import StackOptions
 from ringback.cli.stack import Stack
@@ -100,6 +101,7 @@ async def sdk_gateway(folder: Path) -> AsyncIterator[Provided]:
             admin_port=0,
             workers=1,
             concurrency=1,
+            ready_timeout_s=READY_S,
             # Where azure-identity asks for the tokens of a managed identity.
             environ={"AZURE_POD_IDENTITY_AUTHORITY_HOST": emulator.url},
         )
