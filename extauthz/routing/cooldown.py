@@ -1,6 +1,8 @@
 """Deployments that fail are left alone for a while: LiteLLM's rules of cooldown.
 
 - 429, and 401 or 403 on the gateway's own key, cool a deployment at once.
+- A deployment that a wildcard found does not: the caller has chosen the model, and what the
+  provider says of one model does not hold for the others. LiteLLM makes no difference there.
 - Anything else cools it when more than half of at least five requests in a minute failed.
 - With ``allowed_fails`` neither holds: more failures than that in a minute cool it.
 - A deployment that is alone in its group, without a fallback behind it, does not cool without
@@ -78,6 +80,7 @@ class Cooldowns:
         settings: RouterSettings,
         *,
         is_alone: bool,
+        is_of_many: bool = False,
     ) -> float:
         """Note a failure, and return for how many seconds the deployment is left alone from now.
 
@@ -87,10 +90,12 @@ class Cooldowns:
             retry_after_s: How long its provider wants to be left alone.
             settings: The rules.
             is_alone: Whether there is no other to ask.
+            is_of_many: Whether it serves many models, by a wildcard.
         """
         window = self._window(deployment.id)
         window.failures += 1
-        if not settings.cools or not _is_too_much(window, kind, settings, is_alone=is_alone):
+        counted = "failed" if is_of_many else kind
+        if not settings.cools or not _is_too_much(window, counted, settings, is_alone=is_alone):
             return 0.0
         own = settings.cooldown_s if deployment.cooldown_s is None else deployment.cooldown_s
         seconds = min(retry_after_s, MAX_RETRY_AFTER_S) if retry_after_s else own

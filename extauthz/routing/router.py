@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
-from extauthz.catalogue import Catalogue, Group
+from extauthz.catalogue import Catalogue, Group, is_wildcard
 from extauthz.deployments import Deployment
 from extauthz.routersettings import DEFAULT_ROUTER, RouterSettings
 from extauthz.routing.choice import choose
@@ -134,10 +134,20 @@ class Router:
     def _fail(self, attempt: Attempt, error: ApiError) -> None:
         deployment, kind = attempt.deployment, kind_of(error)
         cooled_s = self._cooldowns.fail(
-            deployment, kind, retry_after_s(error), self.settings, is_alone=attempt.is_alone
+            deployment,
+            kind,
+            retry_after_s(error),
+            self.settings,
+            is_alone=attempt.is_alone,
+            is_of_many=self._is_of_many(deployment),
         )
         if cooled_s:
             self._on_cooled(deployment.id, cooled_s, kind)
+
+    def _is_of_many(self, deployment: Deployment) -> bool:
+        # Where a wildcard found it, it carries the model's name here, and the wildcard there.
+        known = None if self._current is None else self._current().catalogue.by_id(deployment.id)
+        return known is not None and is_wildcard(known.model_name)
 
     def _fallbacks(self, group: str, team: str | None) -> list[Group]:
         if self._current is None:

@@ -124,6 +124,23 @@ def test_if_all_cool_the_shortest_wait_is_told(
     assert f"Try again in {wait_s} s" in str(error)
 
 
+def test_one_model_of_a_wildcard_says_little_about_the_others() -> None:
+    """The provider's no to a model that a caller has chosen cools the deployment only with many."""
+    wildcard = (deployment("w", "openai/*"), deployment("v", "openai/*"))
+    house = House(None, *wildcard)
+    group = Group(
+        "openai/gpt-odd", tuple(replace(d, model_name="openai/gpt-odd") for d in wildcard)
+    )
+    plan = house.router.plan(group, None)
+    attempt = plan.next()
+    assert attempt
+    for status in (403, 429, 401, 403):
+        house.end(attempt, error_of(status, {}, b""))
+    assert house.told == []
+    house.end(attempt, error_of(403, {}, b""))
+    assert [told[0] for told in house.told] == [attempt.deployment.id]
+
+
 def test_callers_mistakes_and_leave_say_nothing() -> None:
     """A thousand requests that the provider finds wrong, or that callers give up, cool nothing."""
     house = House()
