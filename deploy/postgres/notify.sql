@@ -10,6 +10,8 @@
 -- keys depend on. What LiteLLM books with every request is told only when the row's own max_budget
 -- is used up by it, or freed.
 BEGIN;
+-- At the first run there is nothing to drop, which would fill the terminal with notices.
+SET LOCAL client_min_messages TO warning;
 
 CREATE OR REPLACE FUNCTION ringback_matters(before jsonb, after jsonb) RETURNS boolean
 LANGUAGE sql IMMUTABLE AS $$

@@ -38,8 +38,8 @@ def whoami(
     """Explain what a key may do for a model, rule by rule.
 
     Asks for the key without showing it. Exit code 0 if a request would be admitted, 1 if it would
-    be refused, 2 if the configuration cannot be used. Nothing is sent to a provider, and nothing
-    is counted.
+    be refused, 2 if no key was given or the configuration cannot be used. Nothing is sent to a
+    provider, and nothing is counted.
     """
     from ringback.errors import StartError
     from ringback.secrets import Secret
@@ -48,6 +48,9 @@ def whoami(
         text = sys.stdin.buffer.readline(_MAX_KEY_BYTES).decode(errors="replace")
     else:
         text = typer.prompt("Key", hide_input=True, err=True)
+    if not text.strip():
+        typer.echo("No key was given; send it as the first line of stdin.", err=True)
+        raise typer.Exit(2)
     try:
         found = _settings(settings, config, keys)
         # What key sources log would get into the report.

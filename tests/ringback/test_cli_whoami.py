@@ -131,6 +131,15 @@ def test_bytes_that_are_no_text() -> None:
     assert (result.exit_code, "key_unknown" in result.stdout) == (1, True)
 
 
+@pytest.mark.parametrize("line", ["", "\n"], ids=["nothing", "empty-line"])
+def test_no_key(line: str) -> None:
+    """Nothing on stdin is no key that is refused: exit code 2, and no report."""
+    command = ["whoami", "--settings", "ringback.yaml", "--stdin"]
+    result = CliRunner().invoke(app, command, input=line)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "No key was given" in result.stderr
+
+
 def test_prompt() -> None:
     """Without --stdin it asks, and shows nothing of what is typed."""
     result = run("--model", "voice")
