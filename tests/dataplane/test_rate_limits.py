@@ -53,7 +53,7 @@ LIMITS: Final = {
     "sk-while-the-store-is-down": Limits(rpm=100),
     "sk-without-a-limit": Limits(),
 }
-TIMEOUT_S: Final = 2.0
+TIMEOUT_S: Final = 3.0
 WORKERS: Final = 2
 ONE: Final = {"rpm_limit": 1}
 MODEL_LIMIT: Final = {"metadata": {"model_rpm_limit": {"voice": 1}}}

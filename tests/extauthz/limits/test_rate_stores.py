@@ -27,7 +27,7 @@ def server() -> Iterator[ValkeyProcess]:
 @pytest_asyncio.fixture
 async def valkey(server: ValkeyProcess) -> AsyncIterator[Valkey]:
     """A client of a running, empty server."""
-    client = Valkey(server.settings(timeout_s=1))
+    client = Valkey(server.settings(timeout_s=5))
     await client.client.flushall()
     yield client
     await client.close()
@@ -161,8 +161,8 @@ async def test_one_round_trip(valkey: Valkey) -> None:
 
 async def test_replicas_count_together(server: ValkeyProcess, valkey: Valkey) -> None:
     """Two clients of one server share a limit; one with another prefix does not."""
-    other = Valkey(server.settings())
-    stranger = Valkey(server.settings(prefix="elsewhere"))
+    other = Valkey(server.settings(timeout_s=5))
+    stranger = Valkey(server.settings(timeout_s=5, prefix="elsewhere"))
     stores = [ValkeyStore(valkey), ValkeyStore(other)]
     results = await asyncio.gather(*(stores[n % 2].take([KEY]) for n in range(10)))
     assert results.count(None) == KEY.limit
@@ -185,8 +185,8 @@ async def test_away(server: ValkeyProcess, valkey: Valkey) -> None:
 
 async def test_fallback(server: ValkeyProcess, valkey: Valkey) -> None:
     """While the server hangs one request a second waits for it, and the process counts alone."""
-    clock = Clock()
-    store = FallbackStore(ValkeyStore(valkey), MemoryStore(clock), clock)
+    clock, hasty = Clock(), Valkey(server.settings(timeout_s=2))
+    store = FallbackStore(ValkeyStore(hasty), MemoryStore(clock), clock)
     assert [await store.take([KEY]) for _ in range(2)] == [None, None]
     with server.paused():
         # Counted here from zero on.
@@ -199,3 +199,4 @@ async def test_fallback(server: ValkeyProcess, valkey: Valkey) -> None:
     # The server has not forgotten; the late request may have counted there.
     assert exceeded is not None
     assert exceeded.wait_s < 60
+    await hasty.close()
