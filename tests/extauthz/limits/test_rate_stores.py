@@ -183,7 +183,8 @@ async def test_away(server: ValkeyProcess, valkey: Valkey) -> None:
     assert await store.take([KEY]) is not None
 
 
-async def test_fallback(server: ValkeyProcess, valkey: Valkey) -> None:
+@pytest.mark.usefixtures("valkey")
+async def test_fallback(server: ValkeyProcess) -> None:
     """While the server hangs one request a second waits for it, and the process counts alone."""
     clock, hasty = Clock(), Valkey(server.settings(timeout_s=2))
     store = FallbackStore(ValkeyStore(hasty), MemoryStore(clock), clock)
