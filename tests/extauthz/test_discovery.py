@@ -182,7 +182,7 @@ async def test_a_change_is_sent_at_once(house: House, envoy: Stream) -> None:
     started = time.monotonic()
     house.discovery.publish(SECOND)
     response = await envoy.read()
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 5
     assert response.version_info == "v2"
     assert [item.value for item in response.resources] == [b"\n\x01c"]
 
@@ -251,7 +251,7 @@ async def test_close_ends_the_streams(house: House) -> None:
         assert await second.end() is StatusCode.OK
         started = time.monotonic()
         await house.server.stop(15)
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 10
 
 
 async def test_a_stream_that_comes_after_close_ends(house: House) -> None:

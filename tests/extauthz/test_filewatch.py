@@ -36,11 +36,11 @@ class Reader:
         if self.error is not None:
             raise self.error
 
-    def watch(self) -> "asyncio.Task[None]":
+    def watch(self, missing_s: float = MISSING_S) -> "asyncio.Task[None]":
         """Start to watch."""
         known = fingerprint(self.files)
         watching = watch(
-            known, lambda: self.files, self.take_up, poll_s=POLL_S, missing_s=MISSING_S
+            known, lambda: self.files, self.take_up, poll_s=POLL_S, missing_s=missing_s
         )
         return asyncio.create_task(watching)
 
@@ -136,9 +136,9 @@ async def test_a_file_that_was_never_there_delays_nothing(tmp_path: Path) -> Non
     file = tmp_path / "file"
     file.write_text("old")
     reader = Reader(file, tmp_path / "missing")
-    watching = reader.watch()
+    watching = reader.watch(missing_s=60)
     file.write_text("new")
-    await until(lambda: reader.seen, MISSING_S * 0.8)
+    await until(lambda: reader.seen)
     watching.cancel()
 
 

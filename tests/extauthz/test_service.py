@@ -77,7 +77,7 @@ class Service:
             await service.drain()
             started = time.monotonic()
             await server.stop(15)
-            assert time.monotonic() - started < 2
+            assert time.monotonic() - started < 10
             await asyncio.gather(*self.asked)
         await service.stop()
 
