@@ -84,10 +84,11 @@ def parse_own_refusal(status: int, body: bytes, key_hash: str) -> VirtualKey | N
     match error.get("type"):
         case "token_not_found_in_db":
             return None
-        case "expired_key" if found := _EXPIRED.search(message):
-            expires = datetime.fromisoformat(found[1]).replace(tzinfo=UTC)
-            return replace(key, expires=expires)
         case "expired_key":
+            if found := _EXPIRED.search(message):
+                with suppress(ValueError):
+                    expires = datetime.fromisoformat(found[1]).replace(tzinfo=UTC)
+                    return replace(key, expires=expires)
             return replace(key, blocked=True)
     if "Key is blocked" in message:
         return replace(key, blocked=True)

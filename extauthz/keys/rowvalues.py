@@ -60,7 +60,10 @@ class RowValues:
             return None
         if not isinstance(value, datetime):
             _refuse(column, "a time")
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+        try:
+            return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+        except OverflowError:
+            _refuse(column, "a time")
 
     def spend(self, column: str) -> float:
         """Return what was spent; NULL is nothing."""

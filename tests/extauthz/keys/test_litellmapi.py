@@ -284,6 +284,13 @@ async def test_a_refusal_of_the_key_itself_says_why(
         pytest.param(401, "expired_key", "no time", {"blocked": True}, id="expired-somewhen"),
         pytest.param(
             401,
+            "expired_key",
+            "Key Expiry time 2026-13-45 00:00:00+00:00",
+            {"blocked": True},
+            id="expired-never",
+        ),
+        pytest.param(
+            401,
             "auth_error",
             "Authentication Error, Project=p_blocked is blocked. Update via `/project/update`",
             {"project": Scope("p_blocked", blocked=True)},

@@ -16,6 +16,7 @@ from extauthz.keys.rowvalues import BadRowError
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 TOKEN = "a" * 64
+EAST = timezone(timedelta(hours=2))
 COLUMNS = sorted(f"{source.alias}_{name}" for source in (KEY, *JOINS) for name in source.columns)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
@@ -67,6 +68,12 @@ def test_a_row_without_a_hash_is_no_key() -> None:
     """A key has to have the hash under which it was found."""
     with pytest.raises(BadRowError, match="key_token"):
         parse_key({}, NOW)
+
+
+def test_a_time_that_is_none_in_utc_is_refused() -> None:
+    """The first hours of the calendar, east of Greenwich, came before it in UTC."""
+    with pytest.raises(BadRowError, match="key_expires"):
+        parse_key({"key_token": TOKEN, "key_expires": datetime(1, 1, 1, tzinfo=EAST)}, NOW)
 
 
 @pytest.mark.parametrize(
