@@ -180,5 +180,6 @@ async def _end(stack: "Stack") -> None:
     if left:
         typer.echo(f"{left} requests did not end in time")
     typer.echo("stopping")
-    await stack.stop()
+    # Whoever was just told that a log says why needs the log.
+    await stack.stop(keep_logs=bool(stack.supervisor.lost))
     typer.echo("stopped")

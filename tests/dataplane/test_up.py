@@ -258,6 +258,17 @@ def test_a_child_that_cannot_start_is_explained(tmp_path: Path) -> None:
     assert "missing.json" in text
 
 
+def test_the_log_of_a_lost_worker_stays(tmp_path: Path) -> None:
+    """When a further worker cannot run, the command ends and leaves the log that it names."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        metrics = f"127.0.0.1:{taken.getsockname()[1] - 10}"
+        variables = {"RINGBACK_METRICS_ADDRESS": metrics, "TMPDIR": str(tmp_path)}
+        with UpProcess(*FREE_PORTS, cwd=tmp_path, env=variables) as up:
+            log = up.wait_for(r"^extauthz-1 cannot be started again; (\S+) says why$")[1]
+            assert up.wait() == 1
+    assert "metrics" in Path(log).read_text()
+
+
 def create_key(folder: Path) -> str:
     """Write a key file, and return its key."""
     command = [RINGBACK, "keys", "create", "--alias", "web"]
