@@ -73,6 +73,8 @@ def envoy_child(envoy: Path, bootstrap: Path, options: StackOptions, folders: Fo
         "--concurrency": options.concurrency,
         "--drain-time-s": _DRAIN_S,
         "--log-level": _ENVOY_LOG_LEVEL,
+        # Of a request for CONNECT-UDP it would warn with its path and query.
+        "--component-log-level": "misc:error",
         # The access log is for people who look at it, not for archives: 10 s by default.
         "--file-flush-interval-msec": 500,
     }

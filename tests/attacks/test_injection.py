@@ -86,7 +86,7 @@ async def check_lines(gateway: Gateway, answer: Message) -> None:
 
 @pytest.mark.parametrize("name", TEXTS)
 async def test_text_in_bodies_stays_text(gateway: Gateway, name: str) -> None:
-    """In each member of a session a text is refused or passed on as JSON; never as anything else."""
+    """In each member of a session a text is refused or passed on as JSON, never as more."""
     text = TEXTS[name]
     bodies: list[dict[str, Any]] = [
         {"model": text},
