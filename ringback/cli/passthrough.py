@@ -9,8 +9,11 @@ Json = dict[str, Any]
 
 PASSTHROUGH: Final = "passthrough"
 # Whatever has such a part is realtime, wherever LiteLLM might serve it: nothing gets past extauthz
-# by another prefix or by the case of a letter.
-_REALTIME_PATH: Final = "(?i)(/.*)?/realtime[^/]*(/.*)?"
+# by another prefix or by the case of a letter. Nor by a slash or a letter that is escaped twice,
+# which LiteLLM would pass on to a provider escaped once; honest paths escape no letter.
+_REALTIME_PATH: Final = (
+    "(?i).*(/|%(25)+(2f|5c))realtime.*|.*%(25)+(4[1-9a-f]|5[0-9a]|6[1-9a-f]|7[0-9a]).*"
+)
 _TYPES: Final = "type.googleapis.com/envoy.extensions.filters.http"
 _NO_INTERLOCK: Final = {"@type": f"{_TYPES}.rbac.v3.RBACPerRoute"}
 # LiteLLM checks keys, answers preflights and streams as it likes.
