@@ -94,7 +94,6 @@ async def test_odd_query_means_what_it_says_or_nothing(
         pytest.param("POST", VOICE, handshake(), (400, "upgrade_refused"), id="post-upgrade"),
         pytest.param("GET", VOICE, handshake(upgrade="h2c"), (426, "upgrade_required"), id="h2c"),
         pytest.param("GET", VOICE, handshake(upgrade="tcp"), (400, "upgrade_refused"), id="tcp"),
-        # NOTE: Envoy warns in its log with the path and query of such a request.
         pytest.param(
             "GET", "/v1/realtime", handshake(upgrade="connect-udp"), (404, "not_found"), id="udp"
         ),
