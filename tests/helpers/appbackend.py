@@ -11,6 +11,7 @@ OPENAI: Final = "/v1/realtime"
 AZURE: Final = "/openai/v1/realtime"
 STANDARD: Final = {"Authorization": "Bearer sk-made-up"}
 SESSION: Final = {"type": "realtime", "model": "gpt-realtime"}
+_WITHIN_S: Final = 30.0
 
 
 class AppBackend:
@@ -33,7 +34,7 @@ class AppBackend:
     async def connect(self, client: VoiceClient, *, key: str | None = None, query: str = "") -> str:
         """Make a call, wait until both sides are connected, and return its id."""
         call_id = await self.call(client, key=key, query=query)
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(_WITHIN_S):
             await client.is_connected.wait()
         await self.wait_for_state(call_id, "live")
         return call_id
@@ -77,9 +78,9 @@ class AppBackend:
         """Return the emulator's view of a call once it is in a state.
 
         Raises:
-            TimeoutError: If it isn't within 10 seconds.
+            TimeoutError: If it is not in time.
         """
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(_WITHIN_S):
             while True:
                 snapshot = await self.snapshot(call_id)
                 if snapshot["state"] == state:

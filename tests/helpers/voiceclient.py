@@ -97,7 +97,7 @@ class VoiceClient:
         assert self._channel is not None
         self._channel.send(event if isinstance(event, str) else json.dumps(event))
 
-    async def wait_for(self, kind: str, *, count: int = 1, timeout_s: float = 15) -> dict[str, Any]:
+    async def wait_for(self, kind: str, *, count: int = 1, timeout_s: float = 30) -> dict[str, Any]:
         """Return the latest event of a type when ``count`` of them have come.
 
         Raises:
