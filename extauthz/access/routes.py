@@ -32,7 +32,7 @@ def _admits(entries: Iterable[str], path: str) -> bool:
     return any(
         entry in ROUTE_GROUPS
         or path == entry
-        or path.startswith(f"{entry.removesuffix('/')}/")
+        or path.startswith(f"{entry}/")
         or (entry.endswith("*") and path.startswith(entry[:-1]))
         for entry in entries
         if entry

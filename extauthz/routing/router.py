@@ -153,5 +153,6 @@ class Router:
         if self._current is None:
             return []
         current = self._current()
-        found = (current.catalogue.find(name, team) for name in current.router.fallbacks_of(group))
-        return [group for group in found if group is not None]
+        groups = (current.catalogue.find(name, team) for name in current.router.fallbacks_of(group))
+        # An alias of the group itself would reopen deployments that the key may not use.
+        return [found for found in groups if found is not None and found.name != group]

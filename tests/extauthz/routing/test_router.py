@@ -39,7 +39,9 @@ class House:
         self.told: list[tuple[str, float, str]] = []
         self.group = Group("voice", (deployment("a"), deployment("b")))
         served = (*self.group.deployments, deployment("c", "spare"), *more)
-        settings = RouterSettings(fallbacks=fallbacks or {}, aliases={"other": "spare"})
+        settings = RouterSettings(
+            fallbacks=fallbacks or {}, aliases={"other": "spare", "fast": "voice"}
+        )
         configured = Configured(Catalogue(Config(served, settings.aliases)), settings)
         self.router = Router(
             lambda: configured,
@@ -89,6 +91,15 @@ def test_fallbacks_follow(
     ids = House(fallbacks, deployment("d", "theirs", "t")).ids(team)
     assert sorted(ids[:2]) == ["a", "b"]
     assert ids[2:] == tail
+
+
+def test_an_alias_of_the_group_is_no_fallback() -> None:
+    """A key that may use only some deployments of a group gets no others by a detour."""
+    house = House({"voice": ("fast", "spare")})
+    allowed = Group(house.group.name, house.group.deployments[:1])
+    plan = house.router.plan(allowed, None)
+    attempts = iter(plan.next, None)
+    assert [attempt.deployment.id for attempt in attempts] == ["a", "c"]
 
 
 def test_a_cooled_deployment_is_not_asked() -> None:
