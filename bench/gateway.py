@@ -1,8 +1,8 @@
 """Measures the check of a virtual key through the whole of Envoy; prints a table.
 
-Run it on a quiet machine: ``PYTHONPATH=.:tests python bench/gateway.py``. Keys are in a Postgres with
-LiteLLM's schema and may not use the model that is asked for, so that each request is answered with
-403 after the check and no provider is asked. One worker of each service, one thread of Envoy.
+Run it on a quiet machine: ``PYTHONPATH=.:tests python bench/gateway.py``. Keys are in a Postgres
+with LiteLLM's schema and may not use the model that is asked for, so that each request is answered
+with 403 after the check and no provider is asked. One worker of each service, one thread of Envoy.
 """
 
 import asyncio
