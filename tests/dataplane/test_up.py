@@ -1,6 +1,7 @@
 import asyncio
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -8,6 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -260,13 +262,20 @@ def test_a_child_that_cannot_start_is_explained(tmp_path: Path) -> None:
 
 def test_the_log_of_a_lost_worker_stays(tmp_path: Path) -> None:
     """When a further worker cannot run, the command ends and leaves the log that it names."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
+    with take_port() as taken:
         metrics = f"127.0.0.1:{taken.getsockname()[1] - 10}"
         variables = {"RINGBACK_METRICS_ADDRESS": metrics, "TMPDIR": str(tmp_path)}
         with UpProcess(*FREE_PORTS, cwd=tmp_path, env=variables) as up:
             log = up.wait_for(r"^extauthz-1 cannot be started again; (\S+) says why$")[1]
             assert up.wait() == 1
     assert "metrics" in Path(log).read_text()
+
+
+def take_port() -> socket.socket:
+    """Return what listens where the kernel sends nobody who asks for any free port."""
+    while True:
+        with suppress(OSError):
+            return socket.create_server(("127.0.0.1", random.randrange(20_000, 30_000)))
 
 
 def create_key(folder: Path) -> str:
