@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Final
 from urllib.parse import parse_qs
 
-from extauthz.decision import Allow, Labels, RequestFacts
+from extauthz.decision import Allow, RequestFacts, labels_of
 from extauthz.deployments import Deployment
 from extauthz.errors import AuthError
 from extauthz.providers import provider_of
@@ -122,7 +122,7 @@ def allow_call(
     removed = tuple(
         header for header in header_names if header not in kept and not header.startswith(":")
     )
-    return Allow(_labels(claims), headers, removed)
+    return Allow(labels_of(claims, OUTCOME_CALL), headers, removed)
 
 
 def is_where_it_was(claims: CallClaims, deployment: Deployment) -> bool:
@@ -136,16 +136,3 @@ def _path(claims: CallClaims, deployment: Deployment, query: str) -> str:
     if not provider_of(deployment).HAS_WEBRTCFILTER or not (deployment.webrtcfilter or is_asked):
         return claims.calls_path
     return f"{claims.calls_path}{'&' if '?' in claims.calls_path else '?'}{_FILTER}=on"
-
-
-def _labels(claims: CallClaims) -> Labels:
-    return Labels(
-        OUTCOME_CALL,
-        key_alias=claims.key_alias,
-        key_hash=claims.key_hash,
-        team=claims.team,
-        user=claims.user,
-        model=claims.model,
-        deployment=claims.deployment,
-        token_id=claims.jti,
-    )

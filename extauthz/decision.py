@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from extauthz.keys.model import VirtualKey
 from ringback.errors import ApiError
 from ringback.secrets import Secret
+from ringback.tokens.claims import CallClaims
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,22 @@ class Labels:
     token_id: str | None = None
     sdp_policy: str | None = None
     subprotocol: str | None = None
+
+
+def labels_of(caller: VirtualKey | CallClaims, outcome: str) -> Labels:
+    """Return what logs learn of a caller, by its key or by what its token says."""
+    if isinstance(caller, CallClaims):
+        return Labels(
+            outcome,
+            key_alias=caller.key_alias,
+            key_hash=caller.key_hash,
+            team=caller.team,
+            user=caller.user,
+            model=caller.model,
+            deployment=caller.deployment,
+            token_id=caller.jti,
+        )
+    return Labels(outcome, caller.alias, caller.hash, caller.team, caller.user)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from extauthz.admission import Admitted
 from extauthz.catalogue import Group
-from extauthz.decision import Answer, Labels
+from extauthz.decision import Answer, labels_of
 from extauthz.deployments import Deployment
 from extauthz.metrics import MINT_ATTEMPTS, MINT_SECONDS
 from extauthz.mintbody import Minted, MintRequest
@@ -137,18 +137,8 @@ class Minter:
         except (ValueError, TokenError, UpstreamFailedError) as error:
             # What is minted cannot be sealed, an ephemeral key of 4 kB for example.
             raise MintFailedError(UpstreamFailedError(), made.deployment.id) from error
-        labels = Labels(
-            "minted",
-            key_alias=claims.key_alias,
-            key_hash=claims.key_hash,
-            team=claims.team,
-            user=claims.user,
-            model=claims.model,
-            deployment=claims.deployment,
-            token_id=claims.jti,
-        )
         headers = {"content-type": "application/json", "cache-control": "no-store"}
-        return Answer(200, body, labels, headers)
+        return Answer(200, body, labels_of(claims, "minted"), headers)
 
     async def obtain(
         self, request: MintRequest, admitted: Admitted, safety_identifier: str | None

@@ -8,7 +8,7 @@ from extauthz.callcontrol import NoSuchCallError, is_owner
 from extauthz.calls import TokenRefusedError
 from extauthz.configuration import Configuration
 from extauthz.credentials import caller_credential
-from extauthz.decision import Labels, RequestFacts
+from extauthz.decision import Labels, RequestFacts, labels_of
 from extauthz.deployments import Deployment
 from extauthz.errors import AuthError
 from extauthz.keys import VirtualKey
@@ -124,22 +124,6 @@ class Callers:
         if not is_owner(caller, call) or deployment is None:
             raise NoSuchCallError
         return OwnCall(call, caller, deployment)
-
-
-def labels_of(caller: Caller, outcome: str) -> Labels:
-    """Return what logs learn of a caller."""
-    if isinstance(caller, CallClaims):
-        return Labels(
-            outcome,
-            key_alias=caller.key_alias,
-            key_hash=caller.key_hash,
-            team=caller.team,
-            user=caller.user,
-            model=caller.model,
-            deployment=caller.deployment,
-            token_id=caller.jti,
-        )
-    return Labels(outcome, caller.alias, caller.hash, caller.team, caller.user)
 
 
 def _token_of(request: RequestFacts) -> str | None:

@@ -1,16 +1,14 @@
 """``POST client_secrets``: a virtual key becomes a token for one deployment."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Final
 
 from extauthz.admission import Admission
-from extauthz.decision import Answer, Decision, Labels, RequestFacts, refuse
-from extauthz.mint import Minter, MintFailedError
+from extauthz.decision import Answer, Decision, RequestFacts
+from extauthz.endpoints.minting import mint_for
+from extauthz.mint import Minter
 from extauthz.mintbody import MintRequest, parse_mint_request
-from extauthz.safety import SAFETY_IDENTIFIER
 from ringback.contract import CLIENT_SECRETS_PATHS
-from ringback.errors import ApiError
 
 
 class ClientSecrets:
@@ -42,17 +40,6 @@ class ClientSecrets:
             request: With a key.
             parse: Reads the body; what it raises becomes the answer.
         """
-        key = await self._admission.identify(request)
-        labels = Labels("", key.alias, key.hash, key.team, key.user)
-        try:
-            wanted = parse(request.body)
-            admitted = await self._admission.admit(key, wanted.model, wanted.further_models)
-            labels = replace(labels, model=admitted.group)
-            identifier = request.headers.get(SAFETY_IDENTIFIER)
-            with self._admission.in_flight(key):
-                return await self._minter.mint(wanted, admitted, identifier)
-        except MintFailedError as error:
-            labels = replace(labels, deployment=error.deployment, outcome=error.code)
-            return refuse(error, labels)
-        except ApiError as error:
-            return refuse(error, replace(labels, outcome=error.code))
+        return await mint_for(
+            self._admission, request, lambda sent: parse(sent.body), self._minter.mint
+        )

@@ -10,16 +10,15 @@ from dataclasses import replace
 from typing import Final
 from urllib.parse import parse_qs
 
-from extauthz.admission import Admission
+from extauthz.admission import Admission, Admitted
 from extauthz.calls import allow_call
 from extauthz.credentials import AUTHORIZATION
-from extauthz.decision import Allow, Decision, Labels, RequestFacts, refuse
-from extauthz.mint import Minter, MintFailedError
+from extauthz.decision import Allow, Decision, RequestFacts
+from extauthz.endpoints.minting import mint_for
+from extauthz.mint import Minter
 from extauthz.mintbody import InvalidBodyError, MintRequest, parse_session
-from extauthz.safety import SAFETY_IDENTIFIER
 from ringback.callform import is_form, parse_call_form
 from ringback.contract import CALLS_PATHS, OUTCOME_KEY_CALL, TOKEN_PREFIX
-from ringback.errors import ApiError
 
 
 class UnifiedCalls:
@@ -50,28 +49,19 @@ class UnifiedCalls:
 
     async def decide(self, request: RequestFacts) -> Decision:
         """Return how the request changes so that it reaches the deployment that has minted."""
-        key = await self._admission.identify(request)
-        labels = Labels("", key.alias, key.hash, key.team, key.user)
-        try:
-            wanted = _read(request)
-            admitted = await self._admission.admit(key, wanted.model, wanted.further_models)
-            labels = replace(labels, model=admitted.group)
-            identifier = request.headers.get(SAFETY_IDENTIFIER)
-            with self._admission.in_flight(key):
-                made = await self._minter.obtain(wanted, admitted, identifier)
-        except MintFailedError as error:
-            labels = replace(labels, deployment=error.deployment, outcome=error.code)
-            return refuse(error, labels)
-        except ApiError as error:
-            return refuse(error, replace(labels, outcome=error.code))
-        allowed = allow_call(
-            made.claims,
-            made.deployment,
-            request.headers,
-            query=request.query,
-            identifier=made.identifier,
-        )
-        return _as_key_call(allowed, key.sdp_policy)
+
+        async def call(wanted: MintRequest, admitted: Admitted, identifier: str | None) -> Allow:
+            made = await self._minter.obtain(wanted, admitted, identifier)
+            allowed = allow_call(
+                made.claims,
+                made.deployment,
+                request.headers,
+                query=request.query,
+                identifier=made.identifier,
+            )
+            return _as_key_call(allowed, admitted.key.sdp_policy)
+
+        return await mint_for(self._admission, request, _read, call)
 
 
 def _has_token(authorization: str) -> bool:

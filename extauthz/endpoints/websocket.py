@@ -9,12 +9,12 @@ from typing import Final
 from extauthz.admission import Admission
 from extauthz.calls import DeploymentGoneError, is_where_it_was
 from extauthz.configuration import Configuration
-from extauthz.decision import Decision, Labels, RequestFacts, refuse
+from extauthz.decision import Decision, Labels, RequestFacts, labels_of, refuse
 from extauthz.deployments import Deployment
 from extauthz.endpoints.callcontrol import KeyHeaders
 from extauthz.errors import ModelRequiredError
 from extauthz.keys import VirtualKey
-from extauthz.ownership import Caller, Callers, labels_of
+from extauthz.ownership import Caller, Callers
 from extauthz.providers import provider_of
 from extauthz.providers.base import credential
 from extauthz.safety import SAFETY_IDENTIFIER, SafetyIdentifiers

@@ -8,14 +8,7 @@ from typing import Final, Literal
 
 from extauthz.deployments import Deployment
 from extauthz.providers import openai
-from extauthz.providers.base import (
-    UpstreamRequest,
-    Verb,
-    headers_with,
-    json_post,
-    path_segment,
-    with_query,
-)
+from extauthz.providers.base import CurrentPaths, UpstreamRequest, headers_with, json_post
 from ringback.secrets import Secret
 
 CALLS_AUTH_SCHEME: Literal["bearer"] = "bearer"
@@ -23,8 +16,12 @@ CALLS_AUTH_SCHEME: Literal["bearer"] = "bearer"
 TAKES_KEY_AT_CALLS: bool = False
 HAS_WEBRTCFILTER: bool = True
 TRANSCRIBES: bool = True
-_REALTIME: Final = "/openai/v1/realtime"
+_PATHS: Final = CurrentPaths("/openai/v1/realtime")
 
+calls_path = _PATHS.calls
+control_path = _PATHS.control
+sideband_path = _PATHS.sideband
+websocket_path = _PATHS.websocket
 mint_body = openai.mint_body
 calls_origin = openai.calls_origin
 
@@ -38,26 +35,5 @@ def key_headers(deployment: Deployment, entra_token: Secret | None = None) -> Ma
 
 def mint_request(deployment: Deployment, entra_token: Secret | None = None) -> UpstreamRequest:
     """Return the ``client_secrets`` request."""
-    path = f"{deployment.base_path}{_REALTIME}/client_secrets"
+    path = _PATHS.client_secrets(deployment)
     return json_post(deployment, path, key_headers(deployment, entra_token))
-
-
-def calls_path(deployment: Deployment) -> str:
-    """Return the path that takes an offer."""
-    return f"{deployment.base_path}{_REALTIME}/calls"
-
-
-def control_path(deployment: Deployment, call_id: str, verb: Verb) -> str:
-    """Return the path that takes a command for a call."""
-    return f"{calls_path(deployment)}/{path_segment(call_id)}/{verb}"
-
-
-def sideband_path(deployment: Deployment, call_id: str) -> str:
-    """Return the path of a WebSocket that joins a call."""
-    return with_query(f"{deployment.base_path}{_REALTIME}", call_id=call_id)
-
-
-def websocket_path(deployment: Deployment, *, intent: str | None = None) -> str:
-    """Return the path of a WebSocket that is a conversation."""
-    model = None if intent else deployment.upstream_model
-    return with_query(f"{deployment.base_path}{_REALTIME}", model=model, intent=intent)

@@ -124,3 +124,38 @@ def with_query(path: str, **parameters: str | None) -> str:
     ]
     query = urlencode(pairs, quote_via=quote, safe="")
     return f"{path}?{query}" if query else path
+
+
+@dataclass(frozen=True, slots=True)
+class CurrentPaths:
+    """Paths of the current API, which OpenAI and Azure lay out alike below a root of their own.
+
+    Attributes:
+        root: For example ``/v1/realtime``; the deployment's base path stands before it.
+    """
+
+    root: str
+
+    def client_secrets(self, deployment: Deployment) -> str:
+        """Return the path that mints."""
+        return f"{self._root(deployment)}/client_secrets"
+
+    def calls(self, deployment: Deployment) -> str:
+        """Return the path that takes an offer."""
+        return f"{self._root(deployment)}/calls"
+
+    def control(self, deployment: Deployment, call_id: str, verb: Verb) -> str:
+        """Return the path that takes a command for a call."""
+        return f"{self.calls(deployment)}/{path_segment(call_id)}/{verb}"
+
+    def sideband(self, deployment: Deployment, call_id: str) -> str:
+        """Return the path of a WebSocket that joins a call; a model beside the call is refused."""
+        return with_query(self._root(deployment), call_id=call_id)
+
+    def websocket(self, deployment: Deployment, *, intent: str | None = None) -> str:
+        """Return the path of a WebSocket that is a conversation."""
+        model = None if intent else deployment.upstream_model
+        return with_query(self._root(deployment), model=model, intent=intent)
+
+    def _root(self, deployment: Deployment) -> str:
+        return deployment.base_path + self.root
