@@ -9,11 +9,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
-
 from ringback.logs import describe, get_logger
 from ringback.settings.store import StoreSettings
 
@@ -42,6 +37,12 @@ class Valkey:
     """
 
     def __init__(self, settings: StoreSettings) -> None:
+        # Not above: without a store no worker needs it at its start.
+        from redis.asyncio import BlockingConnectionPool, Redis  # noqa: PLC0415
+        from redis.asyncio.retry import Retry  # noqa: PLC0415
+        from redis.backoff import NoBackoff  # noqa: PLC0415
+        from redis.exceptions import RedisError  # noqa: PLC0415
+
         if settings.url is None:
             raise ValueError("a store needs its URL")
         options: dict[str, Any] = {
@@ -58,6 +59,7 @@ class Valkey:
             options["ssl_ca_certs"] = str(settings.ca_file)
         pool: BlockingConnectionPool = BlockingConnectionPool.from_url(url, **options)
         self.client: Redis = Redis.from_pool(pool)
+        self._failures = (RedisError, OSError, TimeoutError)
         self._prefix = settings.prefix
         self._timeout_s = settings.timeout_s
         self._is_down = False
@@ -77,7 +79,7 @@ class Valkey:
         try:
             async with asyncio.timeout(self._timeout_s):
                 yield
-        except (RedisError, OSError, TimeoutError) as error:
+        except self._failures as error:
             if not self._is_down:
                 self._log.error("store_down", **describe(error))
             self._is_down = True
