@@ -25,6 +25,7 @@ from extauthz.errors import (
 from extauthz.generalsettings import GeneralSettings, parse_address
 from extauthz.keys import Budget, KeyQuery, Scope, VirtualKey, hash_key
 from helpers.authz import AZURE, NOW, OPENAI, Clock, configuration
+from helpers.authz import CLAIMS as MADE
 from ringback.errors import ApiError
 from ringback.secrets import Secret
 from ringback.tokens.claims import CallClaims
@@ -36,19 +37,7 @@ BLOCKED = Scope("t", blocked=True)
 A = replace(OPENAI, id="a", access_groups=("grp-a",))
 B = replace(OPENAI, id="b", access_groups=("grp-b",))
 OF_TEAM = replace(OPENAI, id="t", team="t")
-CLAIMS = CallClaims(
-    jti="one",
-    iat=NOW,
-    exp=NOW + 60,
-    ek=Secret("ek_1"),
-    deployment="a",
-    origin="https://api.openai.com",
-    calls_path="/v1/realtime/calls",
-    auth_scheme="bearer",
-    model="voice",
-    key_hash=KEY.hash,
-    session_type="realtime",
-)
+CLAIMS = replace(MADE, deployment="a", key_hash=KEY.hash)
 
 
 class Known:

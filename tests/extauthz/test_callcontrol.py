@@ -8,26 +8,14 @@ from extauthz.keys.model import VirtualKey
 from extauthz.mintbody import InvalidBodyError
 from extauthz.providers.base import Verb
 from helpers.authz import AZURE, NOW, OPENAI
-from ringback.secrets import Secret
+from helpers.authz import CLAIMS as MADE
 from ringback.tokens.claims import CallClaims
 from ringback.tokens.handles import CallHandle
 
 HANDLE = CallHandle(
     deployment="d-openai", call_id="rtc_1", key_hash="hash-a", token_id="token-1", issued_at=NOW
 )
-CLAIMS = CallClaims(
-    jti="token-1",
-    iat=NOW,
-    exp=NOW + 60,
-    ek=Secret("ek_upstream"),
-    deployment="d-openai",
-    origin="https://api.openai.com",
-    calls_path="/v1/realtime/calls",
-    auth_scheme="bearer",
-    model="voice",
-    key_hash="hash-a",
-    session_type="realtime",
-)
+CLAIMS = replace(MADE, key_hash="hash-a")
 
 
 @pytest.mark.parametrize(

@@ -7,25 +7,11 @@ from extauthz.decision import Labels
 from extauthz.deployments import Deployment, Origin
 from extauthz.providers.base import USER_AGENT
 from helpers.authz import AZURE, EPHEMERAL_KEY, NOW, OPENAI
+from helpers.authz import CLAIMS as MADE
 from ringback.secrets import Secret
 from ringback.tokens.claims import CallClaims
 
-CLAIMS = CallClaims(
-    jti="token-1",
-    iat=NOW,
-    exp=NOW + 600,
-    ek=Secret(EPHEMERAL_KEY),
-    deployment="d-openai",
-    origin="https://api.openai.com",
-    calls_path="/v1/realtime/calls",
-    auth_scheme="bearer",
-    model="voice",
-    key_hash="a" * 64,
-    key_alias="web",
-    team="team-1",
-    user="ada",
-    session_type="realtime",
-)
+CLAIMS = replace(MADE, exp=NOW + 600, key_alias="web", team="team-1", user="ada")
 # What Envoy hands over of a browser's request.
 BROWSER = (
     ":authority",

@@ -12,29 +12,17 @@ from extauthz.entra import EntraTokens, log_in_through
 from extauthz.gate import Gate
 from extauthz.keys import MasterKeySource, hash_key
 from extauthz.ownership import Callers
+from helpers.authz import CLAIMS as MADE
 from helpers.authz import NOW, OPENAI, Clock, configuration, sealer
 from ringback.secrets import Secret
 from ringback.settings import TokenSettings
 from ringback.tokens import handle_sealer
-from ringback.tokens.claims import CallClaims
 from ringback.tokens.handles import CallHandle, seal_handle
 
 MASTER = Secret("sk-master-of-this-test")
 TOKENS = sealer()
 HANDLES = handle_sealer(TokenSettings(secret=Secret("0123456789abcdef")), {})
-CLAIMS = CallClaims(
-    jti="token-1",
-    iat=NOW,
-    exp=NOW + 60,
-    ek=Secret("ek_of_the_provider"),
-    deployment=OPENAI.id,
-    origin=str(OPENAI.origin),
-    calls_path="/v1/realtime/calls",
-    auth_scheme="bearer",
-    model="voice",
-    key_hash=hash_key(MASTER),
-    session_type="realtime",
-)
+CLAIMS = replace(MADE, ek=Secret("ek_of_the_provider"), key_hash=hash_key(MASTER))
 CALL = CallHandle(
     deployment=OPENAI.id,
     call_id="rtc_1",

@@ -13,11 +13,10 @@ from extauthz.keys import MasterKeySource, hash_key
 from extauthz.ownership import Callers
 from extauthz.providers import provider_of
 from extauthz.safety import SafetyIdentifiers
-from helpers.authz import AZURE, NOW, OPENAI, Clock, configuration, sealer
+from helpers.authz import AZURE, CLAIMS, NOW, OPENAI, Clock, configuration, sealer
 from ringback.secrets import Secret
 from ringback.settings import TokenSettings
 from ringback.tokens import handle_sealer
-from ringback.tokens.claims import CallClaims
 
 MASTER = Secret("sk-master-of-this-test")
 TOKENS = sealer()
@@ -60,20 +59,8 @@ def handshake(credential: str, query: str = "", **headers: str) -> RequestFacts:
 
 def token(**claims: Any) -> str:
     """Return a token of the master key for `OPENAI`."""
-    made: dict[str, Any] = {
-        "jti": "token-1",
-        "iat": NOW,
-        "exp": NOW + 60,
-        "ek": Secret("ek_of_the_provider"),
-        "deployment": OPENAI.id,
-        "origin": str(OPENAI.origin),
-        "calls_path": "/v1/realtime/calls",
-        "auth_scheme": "bearer",
-        "model": "voice",
-        "key_hash": hash_key(MASTER),
-        "session_type": "realtime",
-    }
-    return TOKENS.seal(CallClaims(**made | claims).to_claims(), NOW)
+    made = replace(CLAIMS, ek=Secret("ek_of_the_provider"), key_hash=hash_key(MASTER), **claims)
+    return TOKENS.seal(made.to_claims(), NOW)
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ from extauthz.sessions import session_for
 from ringback.secrets import Secret
 from ringback.settings import Settings, TokenSettings
 from ringback.tokens import token_sealer
+from ringback.tokens.claims import CallClaims
 from ringback.tokens.jwe import Sealer
 
 # 2026-11-22 08:00:00 UTC
@@ -54,6 +55,20 @@ AZURE: Final = replace(
     origin=Origin("https", "res.openai.azure.com", 443),
     api_key=Secret("azure-upstream-key"),
     mode="realtime",
+)
+# What a token of `OPENAI` says.
+CLAIMS: Final = CallClaims(
+    jti="token-1",
+    iat=NOW,
+    exp=NOW + 60,
+    ek=Secret(EPHEMERAL_KEY),
+    deployment=OPENAI.id,
+    origin=str(OPENAI.origin),
+    calls_path="/v1/realtime/calls",
+    auth_scheme="bearer",
+    model=OPENAI.model_name,
+    key_hash="a" * 64,
+    session_type="realtime",
 )
 
 

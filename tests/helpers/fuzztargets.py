@@ -23,7 +23,7 @@ from extauthz.keys.oidcclaims import JwtRefusedError, is_jwt, read_jwt
 from extauthz.litellm import load_config
 from extauthz.mintbody import parse_mint_request, parse_minted, parse_session
 from extauthz.websocket import parse_query, with_credential
-from helpers.authz import NOW, OPENAI, sealer, upstream_body
+from helpers.authz import CLAIMS, NOW, OPENAI, sealer, upstream_body
 from helpers.callforms import CONTENT_TYPE, form, part
 from ringback.callform import parse_call_form
 from ringback.errors import ApiError
@@ -170,25 +170,8 @@ def _folder() -> Path:
 
 
 @cache
-def _claims() -> CallClaims:
-    return CallClaims(
-        jti="a",
-        iat=NOW,
-        exp=NOW + 60,
-        ek=Secret("ek_0123456789abcdef"),
-        deployment="d",
-        origin="https://api.openai.com",
-        calls_path="/v1/realtime/calls",
-        auth_scheme="bearer",
-        model="voice",
-        key_hash="h",
-        session_type="realtime",
-    )
-
-
-@cache
 def _token() -> str:
-    return sealer().seal(_claims().to_claims(), NOW)
+    return sealer().seal(CLAIMS.to_claims(), NOW)
 
 
 def _check_refusal(error: ApiError, status: int) -> None:
@@ -235,7 +218,7 @@ _CONFIG: Final = {
 TARGETS: Final = MappingProxyType(
     {
         "token": Target(check_token, (_token().encode(), b"rtc_", b"ek_eyJ.." + b"A" * 40)),
-        "claims": Target(check_claims, (_json(_claims().to_claims()),)),
+        "claims": Target(check_claims, (_json(CLAIMS.to_claims()),)),
         "form": Target(
             check_form,
             (
