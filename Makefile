@@ -8,7 +8,11 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 COMPILE := CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/pip-compile --quiet $(UPGRADE) \
 	--generate-hashes --strip-extras --allow-unsafe --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
-.PHONY: help setup up test lint bench browser requirements proto clean
+# Processes that tests run in. A file's tests stay together, the long ones come first.
+JOBS := 2
+XDIST := --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
+
+.PHONY: help setup up test retest lint bench browser requirements proto clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,7 +23,10 @@ up: $(STAMPS)/up ## Start Envoy, the services and the emulator: a page to talk t
 	@$(BIN)/ringback up $(ARGS)
 
 test: $(STAMPS)/dev browser ## Run every test, the browser's included
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(XDIST) $(ARGS)
+
+retest: $(STAMPS)/dev ## Run what failed last, one test after the other
+	$(BIN)/python -m pytest --last-failed --last-failed-no-failures none $(ARGS)
 
 lint: $(STAMPS)/dev ## Check style, types, import rules and generated files
 	$(BIN)/ruff check .
