@@ -23,8 +23,7 @@ class Options:
         ice: Where calls can be reached.
         faults: Faults that are on from the start, by operation.
         entra: Whether Azure accepts only bearer tokens that were issued here, instead of any.
-        entra: bool = False
-    entra_tokens: Bearer tokens that count as issued here, if there are any.
+        entra_tokens: Bearer tokens that count as issued here, if there are any.
     """
 
     host: str = "127.0.0.1"
