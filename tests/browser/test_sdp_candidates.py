@@ -1,4 +1,4 @@
-"""Policies about candidates that need a STUN server, or a provider's own answer."""
+"""Policies about candidates that need a STUN server, or a provider that is reached over TCP."""
 
 import asyncio
 import re
@@ -10,11 +10,15 @@ from typing import Any, Final, cast
 import pytest
 import pytest_asyncio
 import yaml
-from aiohttp import web
+from aiohttp import ClientSession, web
 from aioice import stun
+from playwright.async_api import Page
 
+from emulator.options import Options
+from emulator.server import Emulator
 from helpers.descriptions import ANSWERS
 from helpers.policypage import app_page, call
+from helpers.tcprelay import TcpRelay, tcp_relay
 from ringback.cli.plan import StackOptions
 from ringback.cli.stack import Stack
 
@@ -24,46 +28,84 @@ MASTER_KEY: Final = "sk-master-key-of-the-candidate-tests"
 # What the STUN server calls the page's public address (RFC 5737).
 REFLEXIVE: Final = "203.0.113.9"
 # Three addresses, each with UDP to port 3478 and TCP to port 443.
-ANSWER: Final = ANSWERS["answer_openai_2026-08-17_ga_calls"]
+RECORDED: Final = ANSWERS["answer_openai_2026-08-17_ga_calls"]
+OF_UDP: Final = re.compile(rb"a=candidate:\S+ 1 udp \d+ 127\.0\.0\.1 (\d+) [^\n]*\n")
 POLICIES: Final[dict[str, Any]] = {
     "masked": {"mask_related_addresses": True},
     "kept": {},
     "firewall": "strict_firewall",
+    "tcp": {"offer_candidates": "drop_all", "answer_addresses": [f"{TcpRelay.address}/32"]},
+    "udp": {"answer_candidates": "udp_only"},
 }
+# The pair that media flow over, of those that the page has tried.
+REMOTE_IN_USE: Final = """
+async () => {
+  const reports = await pc.getStats();
+  const used = [...reports.values()].filter((report) => report.type === "transport")
+    .map((report) => reports.get(report.selectedCandidatePairId));
+  return used.map((pair) => reports.get(pair.remoteCandidateId))
+    .map(({protocol, port}) => `${protocol} ${port}`);
+}
+"""
+HEARS: Final = """
+async () => [...(await pc.getStats()).values()].some((report) =>
+  report.type === "inbound-rtp" && report.kind === "audio" && report.bytesReceived)
+"""
 
 
 @dataclass
 class Provider:
-    """Mints, takes offers and answers as OpenAI did on a day in August."""
+    """The emulator, as a provider that can be reached over TCP as well: as OpenAI can.
 
+    Attributes:
+        emulator: Who answers.
+        relay: How it is reached over TCP.
+        url: Where to mint and to call.
+        answer: What to say in the place of the emulator's answers.
+        offers: All that came.
+    """
+
+    emulator: Emulator
+    relay: TcpRelay
     url: str = ""
+    answer: bytes | None = None
     offers: list[str] = field(default_factory=list)
 
-    async def mint(self, _: web.Request) -> web.Response:
-        """Answer client_secrets."""
-        return web.json_response({"value": "ek_0123456789abcdef0123456789abcdef"})
-
-    async def take(self, request: web.Request) -> web.Response:
-        """Answer calls."""
-        self.offers.append(await request.text())
-        return web.Response(status=201, body=ANSWER, content_type="application/sdp")
+    async def forward(self, request: web.Request) -> web.Response:
+        """Let the emulator answer, and name the relay beside its own candidates."""
+        data = await request.read()
+        headers = {name: request.headers[name] for name in ("authorization", "content-type")}
+        url = self.emulator.url + request.path
+        async with ClientSession() as http, http.post(url, data=data, headers=headers) as answer:
+            body = await answer.read()
+        if answer.content_type == "application/sdp":
+            self.offers.append(data.decode())
+            of_udp = OF_UDP.search(body)
+            assert of_udp
+            self.relay.udp_port = int(of_udp[1])
+            with_tcp = body.replace(of_udp[0], of_udp[0] + self.relay.candidate.encode())
+            body = self.answer or with_tcp
+        kept = {name: value for name in ("location",) if (value := answer.headers.get(name))}
+        return web.Response(
+            status=answer.status, body=body, content_type=answer.content_type, headers=kept
+        )
 
 
 @asynccontextmanager
 async def running_provider() -> AsyncIterator[Provider]:
     """Serve it on loopback."""
-    provider = Provider()
-    app = web.Application()
-    app.router.add_post("/v1/realtime/client_secrets", provider.mint)
-    app.router.add_post("/v1/realtime/calls", provider.take)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    provider.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    try:
-        yield provider
-    finally:
-        await runner.cleanup()
+    async with Emulator(Options()) as emulator, tcp_relay() as relay:
+        provider = Provider(emulator, relay)
+        app = web.Application()
+        app.router.add_post("/v1/realtime/{operation}", provider.forward)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        provider.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        try:
+            yield provider
+        finally:
+            await runner.cleanup()
 
 
 class StunServer(asyncio.DatagramProtocol):
@@ -127,8 +169,17 @@ async def stack(
         yield running
 
 
+async def check_connected(page: Page) -> list[str]:
+    """Check that the call connects and audio comes; return what the page sends to."""
+    await page.wait_for_function("pc.connectionState === 'connected'")
+    await page.wait_for_function(HEARS)
+    remote: list[str] = await page.evaluate(REMOTE_IN_USE)
+    await page.evaluate("pc.close()")
+    return remote
+
+
 async def test_related_addresses_are_masked(stack: Stack, provider: Provider) -> None:
-    """A reflexive candidate stays and no longer tells the private address behind it."""
+    """A reflexive candidate no longer tells the address behind it, and the call connects."""
     async with running_stun() as server, app_page() as page:
         for model, related in (("kept", r"raddr \d"), ("masked", r"raddr 0\.0\.0\.0 rport 9\b")):
             result = await call(
@@ -141,19 +192,22 @@ async def test_related_addresses_are_masked(stack: Stack, provider: Provider) ->
             assert all(re.search(related, line) for line in reflexive)
             masked = all("raddr 0.0.0.0 rport 9" in line for line in reflexive)
             assert masked is (model == "masked")
+            await check_connected(page)
 
 
 async def test_only_tcp_443_is_left_behind_a_strict_firewall(
     stack: Stack, provider: Provider
 ) -> None:
-    """The page accepts the answer, knows no way but TCP to port 443, and told no address itself."""
+    """The page accepts OpenAI's answer, knows no way but TCP to port 443, and told no address."""
+    provider.answer = RECORDED
     async with app_page() as page:
         result = await call(page, stack.url, MASTER_KEY, "firewall", {"gather": True})
+        provider.answer = None
 
         assert result["status"] == 201
         assert "a=candidate" not in provider.offers[-1]
         candidates = re.findall(r"a=candidate:(.*)", result["answer"])
-        assert len(candidates) == ANSWER.count(b" tcptype passive")
+        assert len(candidates) == RECORDED.count(b" tcptype passive")
         assert all(re.search(r" tcp .* 443 typ host tcptype passive", c) for c in candidates)
         reports: list[dict[str, Any]] = await page.evaluate(
             "async () => [...(await pc.getStats()).values()]"
@@ -161,3 +215,26 @@ async def test_only_tcp_443_is_left_behind_a_strict_firewall(
         remote = [r for r in reports if r["type"] == "remote-candidate"]
         assert {(r["protocol"], r["port"]) for r in remote} <= {("tcp", 443)}
         assert await page.evaluate("pc.signalingState") == "stable"
+
+
+async def test_a_call_connects_over_tcp_alone(stack: Stack, provider: Provider) -> None:
+    """Without an address of the page, and with one of TCP in the answer, the page hears."""
+    async with app_page() as page:
+        result = await call(page, stack.url, MASTER_KEY, "tcp", {"gather": True})
+
+        assert result["status"] == 201
+        assert "a=candidate" not in provider.offers[-1]
+        candidates = re.findall(r"a=candidate:.*\r\n", result["answer"])
+        assert set(candidates) == {provider.relay.candidate}
+        assert await check_connected(page) == [f"tcp {provider.relay.port}"]
+
+
+async def test_candidates_of_tcp_are_dropped(stack: Stack) -> None:
+    """With `udp_only` the page is told no other way, and hears over UDP."""
+    async with app_page() as page:
+        result = await call(page, stack.url, MASTER_KEY, "udp", {})
+
+        assert result["status"] == 201
+        assert " tcp " not in result["answer"]
+        (remote,) = await check_connected(page)
+        assert remote.startswith("udp ")
