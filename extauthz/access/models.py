@@ -31,8 +31,8 @@ class Wanted:
     Attributes:
         asked: The name in the request.
         group: The model group that serves it, or None.
-        names: Those by which lists may admit it: what the key's alias stands for if the name is
-            one, what a team's alias stands for, and the group.
+        names: Those by which lists may admit it: the one in the request, unless it leads to an
+            alias of the key, what the aliases of team and key stand for, and the group.
         deployments: Those of the group that serve the key's team, in the order of the
             configuration; none if there is no group.
         is_team_alias: Whether the team has this name for a model, which the lists of its keys and
@@ -49,22 +49,25 @@ class Wanted:
 def resolve(key: VirtualKey, asked: str, catalogue: Catalogue) -> Wanted:
     """Return what a name stands for when a key asks for it.
 
-    Aliases are followed once each: the key's, then the team's, then the router's. Lists see the
-    target of a key's alias only, so that an alias widens nothing.
+    Aliases are followed once each: the team's, then the key's, then the router's. Lists see the
+    target of a key's alias only, so that an alias of a key widens nothing.
 
     Args:
         key: The caller's.
         asked: The name in the request.
         catalogue: Knows the router's aliases, groups and deployments.
     """
-    name = key.aliases.get(asked, asked)
-    target = key.team_aliases.get(name, name)
-    is_team_alias = name in key.team_aliases
+    of_team = key.team_aliases.get(asked, asked)
+    target = key.aliases.get(of_team, of_team)
+    is_of_key = of_team in key.aliases
+    is_team_alias = asked in key.team_aliases and not is_of_key
+    names = {target} if is_of_key else {asked, target}
     found = catalogue.find(target, key.team)
     if found is None:
-        return Wanted(asked, None, frozenset({name, target}), (), is_team_alias)
-    names = frozenset({name, target, found.name})
-    return Wanted(asked, found.name, names, found.deployments, is_team_alias)
+        return Wanted(asked, None, frozenset(names), (), is_team_alias)
+    return Wanted(
+        asked, found.name, frozenset({*names, found.name}), found.deployments, is_team_alias
+    )
 
 
 def check_model(key: VirtualKey, wanted: Wanted) -> tuple[Deployment, ...]:

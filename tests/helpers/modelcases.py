@@ -229,8 +229,26 @@ ALIASES: Final = [
         asks="team-rt",
     ),
     Case(
-        "1.4 ours: key alias to a team alias",
-        team_key(_RT, models=["chat"], aliases={"my": "team-rt"}),
+        "1.4 team alias beats key alias",
+        team_key({"aliases": {"both": "voice"}}, aliases={"both": "chat"}),
+        asks="both",
+    ),
+    Case(
+        "1.4 key alias for the target of a team alias",
+        team_key(_RT, models=["chat"], aliases={"voice": "chat"}),
+        asks="team-rt",
+        serves=("rt-chat",),
+    ),
+    Case(
+        "1.4 key alias for the target of a team alias, not listed",
+        team_key(_RT, models=["voice"], aliases={"voice": "chat"}),
+        denied(),
+        asks="team-rt",
+    ),
+    Case(
+        "1.4 key alias to a team alias leads nowhere",
+        team_key(_RT, aliases={"my": "team-rt"}),
+        NO_MODEL,
         asks="my",
     ),
 ]

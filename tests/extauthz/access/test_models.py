@@ -173,8 +173,20 @@ def refusal(key: VirtualKey, asked: str) -> str | None:
         pytest.param(
             of_team(("my",), aliases={"my": "rt"}, team_aliases={"rt": "voice"}),
             "my",
-            None,
+            "key",
             id="alias-of-the-key-to-one-of-the-team",
+        ),
+        pytest.param(
+            of_team(("chat",), aliases={"voice": "chat"}, team_aliases={"rt": "voice"}),
+            "rt",
+            None,
+            id="alias-of-the-key-for-the-target-of-one-of-the-team",
+        ),
+        pytest.param(
+            of_team(("rt", "voice"), aliases={"voice": "chat"}, team_aliases={"rt": "voice"}),
+            "rt",
+            "key",
+            id="its-target-has-to-be-listed",
         ),
         pytest.param(
             of_team((), team_aliases={"rt": "voice"}, member=Scope("m", ("chat",))),
@@ -253,10 +265,11 @@ def test_access_groups_restrict_deployments(key: VirtualKey, asked: str, ids: st
         pytest.param({"my": "chat"}, {}, "my", "chat", id="key"),
         pytest.param({"my": "fast"}, {}, "my", "voice", id="key-then-router"),
         pytest.param({}, {"rt": "fast"}, "rt", "voice", id="team-then-router"),
-        pytest.param({"my": "rt"}, {"rt": "chat"}, "my", "chat", id="key-then-team"),
+        pytest.param({"voice": "chat"}, {"rt": "voice"}, "rt", "chat", id="team-then-key"),
+        pytest.param({"my": "rt"}, {"rt": "chat"}, "my", None, id="not-key-then-team"),
         # Synthetic
         pytest.param({"voice": "chat"}, {}, "voice", "chat", id="hides-a-group"),
-        pytest.param({"my": "voice"}, {"my": "chat"}, "my", "voice", id="key-beats-team"),
+        pytest.param({"my": "voice"}, {"my": "chat"}, "my", "chat", id="team-beats-key"),
         pytest.param({}, {}, "nope", None, id="not-served"),
         pytest.param({"my": "nope"}, {}, "my", None, id="alias-of-nothing"),
         pytest.param({"a1": "b1", "b1": "voice"}, {}, "a1", None, id="alias-of-an-alias"),
@@ -266,7 +279,7 @@ def test_access_groups_restrict_deployments(key: VirtualKey, asked: str, ids: st
 def test_aliases_say_what_is_routed(
     aliases: Mapping[str, str], team_aliases: Mapping[str, str], asked: str, target: str | None
 ) -> None:
-    """Aliases are followed once each: the key's, the team's, the router's."""
+    """Aliases are followed once each: the team's, the key's, the router's."""
     key = replace(TEAM, aliases=aliases, team_aliases=team_aliases)
     wanted = resolve(key, asked, CATALOGUE)
     assert (wanted.asked, wanted.group) == (asked, target)
