@@ -1,10 +1,7 @@
 import asyncio
 import json
-import random
-import socket
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, suppress
 
 import pytest
 import pytest_asyncio
@@ -14,6 +11,7 @@ from helpers.expect import check_refusal
 from helpers.gateway import OFFER, SDP_TYPE, bearer
 from helpers.gatewayfiles import KEYS, MASTER_KEY, TOKEN_SECRET
 from helpers.http11 import Message, request_bytes, send
+from helpers.metricsport import metrics_port
 from helpers.pairs import FAILURES, GOOD_KEY, OTHER_KEY, Pairs, converse, running
 from helpers.recording import CALLS, CLIENT_SECRETS, RecordingUpstream, Reply, minted_reply
 from helpers.secretscan import find_secrets
@@ -217,16 +215,6 @@ async def test_a_call_with_a_key_fails_over(pairs: Pairs) -> None:
     assert credentials(pairs.good) == {f"Bearer {GOOD_KEY}": 1}
 
 
-def free_port() -> int:
-    """Return a port below those that the kernel hands out, free for two workers' metrics."""
-    for port in random.sample(range(20_000, 30_000, 20), 50):
-        with ExitStack() as stack, suppress(OSError):
-            for own in (port, port + 1, port + 10, port + 11):
-                stack.enter_context(socket.create_server(("127.0.0.1", own)))
-            return port
-    pytest.fail("no port is free")
-
-
 async def knows(port: int, deployment: str) -> bool:
     """Tell whether the metrics of a worker say that a deployment cools."""
     metrics = await send(port, request_bytes("GET", "/metrics"))
@@ -235,7 +223,7 @@ async def knows(port: int, deployment: str) -> bool:
 
 async def test_workers_share_cooldowns(tmp_path_factory: pytest.TempPathFactory) -> None:
     """What one worker finds out keeps the others from asking, too."""
-    folder, port = tmp_path_factory.mktemp("shared"), free_port()
+    folder, port = tmp_path_factory.mktemp("shared"), metrics_port()
     settings = {"metrics_address": f"127.0.0.1:{port}"}
     with ValkeyProcess() as valkey:
         async with running(folder, workers=2, store={"url": valkey.url}, **settings) as pairs:
