@@ -47,7 +47,9 @@ def _budgets(
     has_team = key.team is not None
     yield from _of("member", key.member)
     yield "key", key.budget
-    yield from (("window", window.budget) for window in key.windows)
+    yield from (
+        ("team_window" if window.is_of_team else "window", window.budget) for window in key.windows
+    )
     yield from (
         ("model", budget) for name, budget in key.model_budgets.items() if name in wanted.names
     )

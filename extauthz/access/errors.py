@@ -17,7 +17,16 @@ _NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 Refuser = Literal["key", "team", "member", "user", "project"]
 # Whose budget is used up.
 Spender = Literal[
-    "key", "model", "window", "team", "member", "user", "organization", "project", "proxy"
+    "key",
+    "model",
+    "window",
+    "team",
+    "team_window",
+    "member",
+    "user",
+    "organization",
+    "project",
+    "proxy",
 ]
 _SPENDERS: Final[Mapping[Spender, str]] = MappingProxyType(
     {
@@ -25,6 +34,7 @@ _SPENDERS: Final[Mapping[Spender, str]] = MappingProxyType(
         "model": "this API key for the requested model",
         "window": "this API key for the current period",
         "team": "the team of this API key",
+        "team_window": "the team of this API key for the current period",
         "member": "the user of this API key within the team",
         "user": "the user of this API key",
         "organization": "the organization of this API key",

@@ -173,7 +173,10 @@ def _budgets(
     settings: GeneralSettings,
 ) -> Step:
     found = [("key", key.budget)]
-    found += [(f"key for {window.duration}", window.budget) for window in key.windows]
+    found += [
+        (f"{'team' if window.is_of_team else 'key'} for {window.duration}", window.budget)
+        for window in key.windows
+    ]
     found += [(f"key for {name}", budget) for name, budget in key.model_budgets.items()]
     found += [(word, scope.budget) for word, scope in _scopes(key)]
     found.append(("proxy", Budget(key.proxy_spend or 0.0, settings.max_budget)))

@@ -40,13 +40,14 @@ def parse_windows(values: RowValues, owner: str, now: datetime) -> tuple[BudgetW
     if not isinstance(windows, list):
         raise BadRowError(place, "a list of budgets")
     spent = [row for row in values.json("window_spend") or () if row["type"] == owner]
-    parsed = (_window(window, place, spent, now) for window in windows)
+    parsed = (_window(window, owner, spent, now) for window in windows)
     return tuple(window for window in parsed if window is not None)
 
 
 def _window(
-    window: Any, place: str, spent: list[dict[str, Any]], now: datetime
+    window: Any, owner: str, spent: list[dict[str, Any]], now: datetime
 ) -> BudgetWindow | None:
+    place = f"{owner}_budget_limits"
     if not isinstance(window, dict):
         raise BadRowError(place, "a list of budgets")
     duration = parse_text(window.get("budget_duration"), f"{place}.budget_duration")
@@ -67,4 +68,4 @@ def _window(
         if row["duration"] == duration
         and (parse_iso_time(row["start"], "window_spend.start") or now) >= begin
     )
-    return BudgetWindow(duration, Budget(spend, limit))
+    return BudgetWindow(duration, Budget(spend, limit), is_of_team=owner == "team")

@@ -47,15 +47,17 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class BudgetWindow:
-    """One of several budgets of a key, each for a time of its own (``budget_limits``).
+    """One of several budgets of a key or its team, each for a time of its own (``budget_limits``).
 
     Attributes:
         duration: As LiteLLM writes it: ``1h``, ``30d``.
         budget: What was spent in the current window, and what may be.
+        is_of_team: Whether it is the team's and not the key's own.
     """
 
     duration: str
     budget: Budget
+    is_of_team: bool = False
 
 
 @dataclass(frozen=True, slots=True)

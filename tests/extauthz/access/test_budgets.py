@@ -54,6 +54,12 @@ def raised(limit: float, until: datetime | None) -> VirtualKey:
             id="one-of-two-windows",
         ),
         pytest.param(
+            replace(TEAM_KEY, windows=(BudgetWindow("1d", Budget(1.0, 1.0), is_of_team=True),)),
+            PLAIN,
+            "team_window",
+            id="window-of-the-team",
+        ),
+        pytest.param(
             replace(KEY, model_budgets={"voice": Budget(1.0, 1.0)}), PLAIN, "model", id="model"
         ),
         pytest.param(

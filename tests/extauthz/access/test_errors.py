@@ -206,6 +206,17 @@ CHALLENGE = {"www-authenticate": "Bearer"}
             id="team-budget",
         ),
         pytest.param(
+            BudgetExceededError("team_window", masked="sk-...1234"),
+            422,
+            "budget_exceeded",
+            None,
+            "budget_exceeded",
+            {},
+            "The budget of the team of API key sk-...1234 for the current period is used up. "
+            "Ask your platform team to raise it.",
+            id="window-of-the-team",
+        ),
+        pytest.param(
             BudgetExceededError("proxy"),
             422,
             "budget_exceeded",

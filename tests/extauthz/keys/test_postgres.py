@@ -122,7 +122,7 @@ async def test_all_of_a_team_is_read(shared_database: Database) -> None:
         team, ("voice",), Budget(11, 10), Limits(5, model_rpm={"voice": 3}), blocked=True
     )
     assert key.team_aliases == {"team-voice": "voice"}
-    assert key.windows == (BudgetWindow("1d", Budget(2.5, 4)),)
+    assert key.windows == (BudgetWindow("1d", Budget(2.5, 4), is_of_team=True),)
     assert key.organization == Scope(organization, budget=Budget(8, 9), limits=Limits(90))
     assert key.sdp_policy == "kiosk,privacy"
     assert key.member is None
