@@ -23,6 +23,9 @@ from ringback.secrets import Secret
 
 MAX_FILES: Final = 32
 _MASTER_KEY_VARIABLE: Final = "LITELLM_MASTER_KEY"
+# In LiteLLM's documentation, and so the first that strangers try.
+_KNOWN_MASTER_KEY: Final = "sk-1234"
+_PERMIT_KNOWN: Final = "dangerously_permit_weak_or_unset_master_key"
 _SECTIONS: Final = frozenset(
     {"general_settings", "litellm_settings", "router_settings", "environment_variables"}
 )
@@ -32,7 +35,9 @@ _NOT_USED: Final[tuple[tuple[str, str], ...]] = (
     ("general_settings", "allowed_routes"),
     ("general_settings", "custom_auth"),
     ("general_settings", "enable_jwt_auth"),
+    ("general_settings", "enforce_fallback_model_access"),
     ("general_settings", "use_x_forwarded_for"),
+    ("litellm_settings", "model_alias_map"),
 )
 
 
@@ -184,4 +189,6 @@ def _master_key(general_settings: Field) -> Secret | None:
     if text is None:
         return None
     check_visible(field, text)
+    if text == _KNOWN_MASTER_KEY and not general_settings.child(_PERMIT_KNOWN).flag():
+        field.problem("everybody knows this one from LiteLLM's documentation; choose another")
     return Secret(text)

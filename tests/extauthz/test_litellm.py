@@ -200,6 +200,13 @@ def test_the_master_key_may_be_absent_or_a_variable(tmp_path: Path) -> None:
     assert load(tmp_path, text, environ).master_key == Secret("sk-litellm")
 
 
+def test_a_known_master_key_may_be_permitted(tmp_path: Path) -> None:
+    """LiteLLM's own setting admits the master key of its documentation."""
+    settings = "{master_key: sk-1234, dangerously_permit_weak_or_unset_master_key: true}"
+    text = "model_list: [{model_name: m, litellm_params: {model: openai/x}}]\n"
+    assert load(tmp_path, f"{text}general_settings: {settings}").master_key == Secret("sk-1234")
+
+
 def test_files_are_included(tmp_path: Path) -> None:
     """Models of included files are appended, their sections replace, and they may include more."""
     model = "model_list: [{model_name: %s, litellm_params: {model: openai/x}}]\n"
@@ -278,10 +285,14 @@ def test_files_are_included(tmp_path: Path) -> None:
         ),
         pytest.param(
             "router_settings: {model_group_alias: {m: m}, retry_policy: {x: 1}}\n"
-            "general_settings: {use_x_forwarded_for: true, custom_auth: a.b}",
+            "general_settings: {use_x_forwarded_for: true, custom_auth: a.b, "
+            "enforce_fallback_model_access: true}\n"
+            "litellm_settings: {model_alias_map: {x: m}}",
             [
                 "general_settings.custom_auth: not used by this version",
+                "general_settings.enforce_fallback_model_access: not used by this version",
                 "general_settings.use_x_forwarded_for: not used by this version",
+                "litellm_settings.model_alias_map: not used by this version",
                 (
                     "router_settings.model_group_alias.m: hides the model_name of the same name, "
                     "as in LiteLLM"

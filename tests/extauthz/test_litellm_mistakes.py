@@ -209,6 +209,16 @@ def mistakes(folder: Path, text: str) -> list[str]:
             id="sections",
         ),
         pytest.param(
+            HEAD + "general_settings: {master_key: sk-1234}",
+            [
+                (
+                    "config.yaml: general_settings.master_key: everybody knows this one from "
+                    "LiteLLM's documentation; choose another"
+                )
+            ],
+            id="known-master-key",
+        ),
+        pytest.param(
             HEAD + "include: [missing.yaml, config.yaml, bad.yaml, 1]",
             [
                 f"config.yaml: include[3]: {TEXT}",
