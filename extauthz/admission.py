@@ -43,12 +43,15 @@ class Admitted:
         deployments: Those of the group that the key may use, in the order of the configuration;
             at least one.
         further: What serves the other models that the request names, by name.
+        may_spend: Whether all budgets have something left; if not, the deployments cost nothing,
+            and a fallback must not cost anything either.
     """
 
     key: VirtualKey
     group: str
     deployments: tuple[Deployment, ...]
     further: Mapping[str, tuple[Deployment, ...]] = field(default_factory=dict)
+    may_spend: bool = True
 
 
 class Admission:
@@ -122,11 +125,11 @@ class Admission:
         wanted = resolve(key, name, catalogue)
         deployments = check_model(key, wanted)
         others = {other: check_model(key, resolve(key, other, catalogue)) for other in further}
-        self._check_budgets(key, wanted, deployments)
+        may_spend = self._check_budgets(key, wanted, deployments)
         if wanted.group is None:
             raise UnknownModelError
         await self._limiter.take(key, wanted.group, wanted.asked, *wanted.names)
-        return Admitted(key, wanted.group, deployments, others)
+        return Admitted(key, wanted.group, deployments, others, may_spend)
 
     def in_flight(self, key: VirtualKey) -> AbstractContextManager[None]:
         """Return a block around the work for an admitted request (``max_parallel_requests``).
@@ -160,7 +163,9 @@ class Admission:
         is_of_others = pinned is not None and pinned.team not in {None, key.team}
         if is_of_others or claims.deployment in lost:
             raise ModelDeniedError
-        self._check_budgets(key, wanted, deployments)
+        # A fallback may have minted it, which may cost something where the group does not.
+        used = deployments if pinned is None else (*deployments, pinned)
+        self._check_budgets(key, wanted, used)
         return key
 
     async def count(self, claims: CallClaims, key: VirtualKey | None = None) -> None:
@@ -191,9 +196,9 @@ class Admission:
 
     def _check_budgets(
         self, key: VirtualKey, wanted: Wanted, deployments: Sequence[Deployment]
-    ) -> None:
+    ) -> bool:
         general = self._configuration().general
-        check_budgets(key, wanted, deployments, self._time(), general)
+        return check_budgets(key, wanted, deployments, self._time(), general)
 
     def _time(self) -> datetime:
         return datetime.fromtimestamp(self._now(), UTC)

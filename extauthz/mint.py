@@ -156,7 +156,7 @@ class Minter:
         """
         identifier = self._requests.identifier(safety_identifier, admitted)
         group = Group(admitted.group, admitted.deployments)
-        plan = self._router.plan(group, admitted.key.team)
+        plan = self._router.plan(group, admitted.key.team, may_spend=admitted.may_spend)
         deadline = self._clock() + self._settings.upstream.mint_timeout_s
         failures: list[ApiError] = []
         last: str | None = None

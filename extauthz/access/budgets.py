@@ -16,7 +16,7 @@ def check_budgets(
     deployments: Sequence[Deployment],
     now: datetime,
     settings: GeneralSettings,
-) -> None:
+) -> bool:
     """Check that no budget of a key and of those it belongs to is used up.
 
     A budget is used up when the spend reaches it, so that a budget of 0 admits nothing; that of a
@@ -26,18 +26,30 @@ def check_budgets(
         key: A key that may use the model.
         wanted: The model.
         deployments: Those that may serve it; if each of them says that it costs nothing, no
-            budget is looked at.
+            budget refuses.
         now: The current time, with a time zone.
         settings: What an operator can change of the rules.
+
+    Returns:
+        Whether all budgets have something left. If not, whatever stands in for these deployments
+        must cost nothing, too.
 
     Raises:
         BudgetExceededError: If one is used up: 422, or 429 by the settings.
     """
-    if key.is_master or (deployments and all(deployment.is_free for deployment in deployments)):
-        return
+    if key.is_master:
+        return True
     for spender, budget in _budgets(key, wanted, settings):
         if _is_used_up(budget, now, strictly=spender in {"team", "proxy"}):
+            if _are_free(deployments):
+                return False
             raise BudgetExceededError(spender, settings.budget_status, key.masked)
+    return True
+
+
+def _are_free(deployments: Sequence[Deployment]) -> bool:
+    """Tell whether there are deployments, and each of them says that it costs nothing."""
+    return bool(deployments) and all(deployment.is_free for deployment in deployments)
 
 
 def _budgets(

@@ -68,7 +68,7 @@ class Router:
         """Those in force."""
         return DEFAULT_ROUTER if self._current is None else self._current().router
 
-    def plan(self, group: Group, team: str | None) -> Plan:
+    def plan(self, group: Group, team: str | None, *, may_spend: bool = True) -> Plan:
         """Return whom to ask, one after another.
 
         Args:
@@ -76,8 +76,14 @@ class Router:
             team: The team of the caller's key, whose own deployments are among the fallbacks. A
                 key need not be admitted to a fallback group itself, as in LiteLLM: whoever
                 configures it says that it stands in for the other.
+            may_spend: Whether a fallback may cost something.
         """
-        return self._plan([group, *self._fallbacks(group.name, team)])
+        fallbacks = self._fallbacks(group.name, team)
+        if not may_spend:
+            fallbacks = [
+                found for found in fallbacks if all(each.is_free for each in found.deployments)
+            ]
+        return self._plan([group, *fallbacks])
 
     def choose(self, deployments: Sequence[Deployment]) -> Deployment:
         """Return whom to ask where there is one try only, and its end is not seen here.

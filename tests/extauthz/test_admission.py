@@ -202,6 +202,23 @@ async def test_a_further_model_need_not_be_served() -> None:
     assert (await admission(Known(key)).admit(key, "voice", ("scribe",))).group == "voice"
 
 
+async def test_a_key_without_money_may_use_what_costs_nothing() -> None:
+    """It is admitted to a free model, and told that nothing may be spent."""
+    free, poor = replace(OPENAI, is_free=True), replace(KEY, budget=Budget(1, 1))
+    for key, may_spend in ((KEY, True), (poor, False)):
+        admitted = await admission(Known(key), None, free).admit(key, "voice")
+        assert admitted.may_spend is may_spend
+
+
+async def test_a_token_of_a_fallback_that_costs_needs_a_budget() -> None:
+    """Where a free model's fallback has minted, its deployment counts and not the model's."""
+    free, poor = replace(OPENAI, id="a", is_free=True), replace(KEY, budget=Budget(1, 1))
+    gate = admission(Known(poor), None, free, AZURE)
+    assert await gate.readmit(CLAIMS) == poor
+    with pytest.raises(BudgetExceededError):
+        await gate.readmit(replace(CLAIMS, deployment="d-azure"))
+
+
 async def test_a_tokens_key_is_asked_for_anew() -> None:
     """What a source remembers may be no older than the revocation time, and no secret is known."""
     source = Known(KEY)

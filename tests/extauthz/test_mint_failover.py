@@ -126,6 +126,16 @@ async def test_nobody_mints(
     assert len(setup.listener.requests) == len(replies)
 
 
+async def test_no_fallback_costs_what_is_not_there(setup: Setup) -> None:
+    """A caller without money is not served by a fallback that may cost something."""
+    setup._reply([FAILED] * 3)
+    admitted = Admitted(KEY, "voice", GROUP, may_spend=False)
+    with pytest.raises(MintFailedError) as failed:
+        await setup.minter().mint(parse_mint_request(b""), admitted, None)
+    assert failed.value.deployment == "c"
+    assert len(setup.listener.requests) == 3
+
+
 async def test_one_deadline(setup: Setup) -> None:
     """Deployments that hang leave time for others, and all of them together end in time."""
     loop = asyncio.get_running_loop()

@@ -112,7 +112,7 @@ def test_a_budget_is_used_up(
 ) -> None:
     """A budget is used up when it is reached; that of a team and of the proxy, when exceeded."""
     if spender is None:
-        check_budgets(key, WANTED, (OPENAI,), NOW, settings)
+        assert check_budgets(key, WANTED, (OPENAI,), NOW, settings)
     else:
         with pytest.raises(BudgetExceededError) as refused:
             check_budgets(key, WANTED, (OPENAI,), NOW, settings)
@@ -121,9 +121,10 @@ def test_a_budget_is_used_up(
 
 
 def test_models_that_cost_nothing_need_no_budget() -> None:
-    """Where each deployment is free, no budget is looked at; one that may cost counts."""
+    """Where each deployment is free, no budget refuses; one that may cost counts."""
     key, free = replace(KEY, budget=OVER.budget), replace(OPENAI, is_free=True)
-    check_budgets(key, WANTED, (free, free), NOW, PLAIN)
+    assert check_budgets(key, WANTED, (free, free), NOW, PLAIN) is False
+    assert check_budgets(KEY, WANTED, (free, free), NOW, PLAIN) is True
     for deployments in ((free, OPENAI), ()):
         with pytest.raises(BudgetExceededError):
             check_budgets(key, WANTED, deployments, NOW, PLAIN)

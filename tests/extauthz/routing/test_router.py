@@ -102,6 +102,16 @@ def test_an_alias_of_the_group_is_no_fallback() -> None:
     assert [attempt.deployment.id for attempt in attempts] == ["a", "c"]
 
 
+def test_who_has_no_money_left_falls_back_to_what_costs_nothing() -> None:
+    """Where nothing may be spent, groups that may cost something are passed over as a whole."""
+    free = replace(deployment("d", "gratis"), is_free=True)
+    mixed = [replace(deployment("e", "mixed"), is_free=True), deployment("f", "mixed")]
+    house = House({"voice": ("spare", "mixed", "gratis")}, free, *mixed)
+    plan = house.router.plan(house.group, None, may_spend=False)
+    ids = [attempt.deployment.id for attempt in iter(plan.next, None)]
+    assert (sorted(ids[:2]), ids[2:]) == (["a", "b"], ["d"])
+
+
 def test_a_cooled_deployment_is_not_asked() -> None:
     """After a 429 the other deployment is asked alone, until the cooldown ends; all are told."""
     house = House()
