@@ -11,7 +11,7 @@ from typing import Any, Final
 import pytest
 import pytest_asyncio
 
-from helpers.budgetcases import BUDGET_CASES, TOKEN_CASES
+from helpers.budgetcases import BUDGET_CASES, LIMIT_CASES, TOKEN_CASES
 from helpers.expect import check_refusal
 from helpers.gateway import JSON_TYPE, Gateway
 from helpers.gatewayfiles import MASTER_KEY, OPENAI_KEY, Files
@@ -26,9 +26,11 @@ from ringback.cli.stack import Stack
 
 pytestmark = [pytest.mark.dataplane, pytest.mark.asyncio(loop_scope="session")]
 
-CASES: Final = [*IDENTITY_CASES, *MODEL_CASES, *BUDGET_CASES]
+CASES: Final = [*IDENTITY_CASES, *MODEL_CASES, *BUDGET_CASES, *LIMIT_CASES]
 REVOCATION_S: Final = 0.5
 FREE: Final = {"input_cost_per_token": 0, "output_cost_per_token": 0}
+# Nobody listens there.
+NOWHERE: Final = "http://127.0.0.1:1"
 # Settings of the gateways, by `Case.gateway`; and those that one of them takes up in the end.
 GENERAL: Final[dict[str, dict[str, Any]]] = {
     "other": {"litellm_key_header_name": CUSTOM_HEADER, "apply_user_budget_to_team_keys": True},
@@ -36,6 +38,8 @@ GENERAL: Final[dict[str, dict[str, Any]]] = {
     "elsewhere": {"allowed_ips": ["192.0.2.1"]},
 }
 LITELLM: Final = {"other": {"budget_exceeded_status_code": 429}, "strict": {"max_budget": 1.0}}
+# Types of errors that say when to try again.
+WAIT: Final = ("throttling_error", "service_unavailable")
 # What no refusal may tell of: what exists beside what was asked for.
 PRIVATE: Final = ("rt-", "grp-", "chat", "free", "fast", "sk-of", "postgres")
 
@@ -62,13 +66,19 @@ def write_config(files: Files, base: str, database: str, name: str) -> None:
     content = {
         "model_list": [
             entry("voice", "rt-a", base, access_groups=["grp-a"]),
-            entry("voice", "rt-b", base, access_groups=["grp-b"]),
+            entry("voice", "rt-b", base, access_groups=["grp-b"], id="dep-b"),
             entry("chat", "rt-chat", base),
             entry("gpt-4.1-voice", "rt-dot", base),
             entry("free", "rt-free", base, **FREE),
+            entry("free-down", "rt-free", NOWHERE, **FREE),
+            entry("house", "rt-house", base, team_id="t-house"),
             entry("openai/*", "*", base),
         ],
-        "router_settings": {"model_group_alias": {"fast": "voice"}},
+        "router_settings": {
+            "model_group_alias": {"fast": "voice"},
+            "fallbacks": [{"free-down": ["voice"]}],
+            "disable_cooldowns": True,
+        },
         "general_settings": {
             "master_key": MASTER_KEY,
             "database_url": database,
@@ -152,6 +162,7 @@ def check_rule(answer: Message, expected: Refusal) -> None:
     check_refusal(answer, status, code)
     assert answer.error["type"] == kind
     assert answer.header("www-authenticate") == ("Bearer" if status == 401 else None)
+    assert bool(answer.header("retry-after")) is (kind in WAIT)
     assert not [word for word in PRIVATE if word in answer.error["message"]]
 
 

@@ -1,6 +1,7 @@
 """Cases of budgets, and of tokens whose keys change."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from helpers.gatewayfiles import MASTER_KEY
@@ -10,7 +11,12 @@ from helpers.rulecases import (
     BUDGET_429,
     CUSTOM_HEADER,
     EXPIRED,
+    NO_MODEL,
+    NO_ROUTE,
     TEAM_BLOCKED,
+    TOO_MANY,
+    TOO_OFTEN,
+    UNREACHABLE,
     Build,
     Case,
     TokenCase,
@@ -55,6 +61,30 @@ def _windows(*windows: tuple[str, float, float]) -> Build:
     return build
 
 
+def _spent_before(rows: Rows, ago: timedelta) -> str:
+    """Insert a key whose window was used up some time ago."""
+    raw = rows.key(budget_limits=[{"budget_duration": "1h", "max_budget": 1.0}])
+    rows.window_spend(hash_of(raw), "1h", 5.0, window_start=datetime.now(UTC) - ago)
+    return raw
+
+
+def _team_window(limit: float, spend: float) -> Build:
+    """Return what inserts a key of a team with a window."""
+
+    def build(rows: Rows) -> str:
+        team = rows.team(budget_limits=[{"budget_duration": "1d", "max_budget": limit}])
+        rows.window_spend(team, "1d", spend, entity_type="team")
+        return rows.key(team_id=team)
+
+    return build
+
+
+def _increased_member(end_in_hours: float) -> Build:
+    """Return what inserts a member above the budget, which is raised for a time."""
+    end = hours(end_in_hours)
+    return member_key({**_LIMIT, "temp_budget_increase": 5.0, "temp_budget_expiry": end}, 2.0)
+
+
 def _default_member(limit: float, spend: float) -> Build:
     """Return what inserts a member whose budget is the team's default."""
 
@@ -84,6 +114,12 @@ BUDGET_CASES: Final = [
     Case("1.5 window", _windows(("1h", 5.0, 1.0))),
     Case("1.5 window used up", _windows(("1h", 1.0, 1.0)), BUDGET),
     Case("1.5 one of two windows used up", _windows(("1h", 5.0, 1.0), ("30d", 8.0, 9.0)), BUDGET),
+    Case(
+        "1.5 window of before",
+        lambda rows: _spent_before(rows, timedelta(hours=2)),
+    ),
+    Case("1.5 window of the team", _team_window(1.0, 0.5)),
+    Case("1.5 window of the team used up", _team_window(1.0, 1.0), BUDGET),
     Case("1.5 soft budgets only alert", budget_key({"soft_budget": 1.0}, spend=2.0)),
     Case("1.5 budget_reset_at is not looked at", key(**_OVER, budget_reset_at=hours(-1)), BUDGET),
     Case(
@@ -113,6 +149,9 @@ BUDGET_CASES: Final = [
     Case("1.5 member at the budget", member_key(_LIMIT, 1.0), BUDGET),
     Case("1.5 member at the team's default", _default_member(1.0, 1.0), BUDGET),
     Case("1.5 a default of 0 is none", _default_member(0.0, 1.0)),
+    Case("1.5 member's own budget of 0", member_key({"max_budget": 0.0}), BUDGET),
+    Case("1.5 member's temporary increase", _increased_member(1)),
+    Case("1.5 member's temporary increase is over", _increased_member(-1), BUDGET),
     Case("1.5 user below the budget", user_key({"spend": 0.5, "max_budget": 1.0})),
     Case("1.5 user at the budget", user_key(_EVEN), BUDGET),
     Case("1.5 user of a team key", team_user_key({}, _OVER)),
@@ -129,6 +168,19 @@ BUDGET_CASES: Final = [
     Case("1.5 project below the budget", project_key(_LIMIT, spend=0.5)),
     Case("1.5 project at the budget", project_key(_LIMIT, spend=1.0), BUDGET),
     Case("1.5 a model that costs nothing", key(**_OVER), asks="free", serves=("rt-free",)),
+    Case("1.5 fallback of a model that costs nothing", key(), asks="free-down"),
+    Case(
+        "1.5 ours: no fallback that costs, with a budget that is used up",
+        key(**_OVER),
+        UNREACHABLE,
+        asks="free-down",
+    ),
+    Case(
+        "1.5 nor with that of the team",
+        team_key(_OVER),
+        UNREACHABLE,
+        asks="free-down",
+    ),
     Case(
         "1.5 admins' keys have budgets, too",
         user_key({"user_role": "proxy_admin"}, **_OVER),
@@ -150,12 +202,38 @@ BUDGET_CASES: Final = [
         gateway="strict",
     ),
     Case("1.5 litellm_settings.max_budget, master key", lambda _: MASTER_KEY, gateway="strict"),
+    Case(
+        "1.3 ours: the path comes before the budget",
+        key(**_OVER, allowed_routes=["/x"]),
+        NO_ROUTE,
+    ),
     Case("1.3 the model comes before the budget", key(**_OVER, models=["chat"]), denied()),
     Case(
         "1.3 the team comes before the budget", team_key({"blocked": True}, **_OVER), TEAM_BLOCKED
     ),
     Case("1.3 the budget comes before an unknown model", key(**_OVER), BUDGET, asks="nope"),
     Case("1.3 expired comes before the team", team_key(_OVER, expires=hours(-1)), EXPIRED),
+]
+
+LIMIT_CASES: Final = [
+    Case("1.6 rpm_limit", key(rpm_limit=1)),
+    Case("1.6 rpm_limit of 0", key(rpm_limit=0), TOO_OFTEN),
+    Case("1.6 rpm_limit of 0 of the team", team_key({"rpm_limit": 0}), TOO_OFTEN),
+    Case("1.6 the key's own rpm_limit wins", budget_key({"rpm_limit": 0}, rpm_limit=5)),
+    Case(
+        "1.6 model_rpm_limit of another model",
+        key(metadata={"model_rpm_limit": {"chat": 0}}),
+    ),
+    Case("1.6 max_parallel_requests", key(max_parallel_requests=1)),
+    Case("1.6 max_parallel_requests of 0", key(max_parallel_requests=0), TOO_MANY),
+    Case(
+        "1.6 max_parallel_requests of the budget row is not the key's",
+        budget_key({"max_parallel_requests": 0}),
+    ),
+    Case("1.6 ours: tpm_limit is not looked at", key(tpm_limit=0)),
+    Case("1.6 the model comes before the limit", key(rpm_limit=0, models=["chat"]), denied()),
+    Case("1.6 the budget comes before the limit", key(rpm_limit=0, **_OVER), BUDGET),
+    Case("1.6 ours: an unknown model comes before the limit", key(rpm_limit=0), NO_MODEL, asks="x"),
 ]
 
 _ADMITTED: Final = None

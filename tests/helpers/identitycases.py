@@ -5,6 +5,7 @@ from typing import Any, Final
 from helpers.gatewayfiles import MASTER_KEY
 from helpers.litellmrows import Rows, hash_of
 from helpers.rulecases import (
+    BAD_BODY,
     BLOCKED,
     CUSTOM_HEADER,
     EXPIRED,
@@ -63,6 +64,9 @@ HEADERS: Final = [
     Case("1.1 x-litellm-api-key raw", key(), headers=header("x-litellm-api-key")),
     Case("1.1 x-litellm-api-key Bearer", key(), headers=header("x-litellm-api-key", "Bearer {}")),
     Case("1.1 x-litellm-api-key Basic", key(), headers=header("X-LiteLLM-API-Key", "Basic {}")),
+    Case(
+        "1.1 Bearer and no key", key(), MALFORMED, headers=lambda _: [("authorization", "Bearer ")]
+    ),
     Case("1.1 API-Key", key(), headers=header("API-Key")),
     Case("1.1 x-api-key", key(), headers=header("x-api-key")),
     Case("1.1 x-goog-api-key", key(), headers=header("x-goog-api-key")),
@@ -83,6 +87,27 @@ HEADERS: Final = [
         key(),
         UNKNOWN,
         headers=lambda raw: [("api-key", raw), ("authorization", f"Bearer {_STRANGER}")],
+    ),
+    Case(
+        "1.1 API-Key beats x-api-key",
+        key(),
+        UNKNOWN,
+        headers=lambda raw: [("x-api-key", raw), ("api-key", _STRANGER)],
+    ),
+    Case(
+        "1.1 x-api-key beats x-goog-api-key",
+        key(),
+        UNKNOWN,
+        headers=lambda raw: [("x-goog-api-key", raw), ("x-api-key", _STRANGER)],
+    ),
+    Case(
+        "1.1 x-goog-api-key beats Ocp-Apim-Subscription-Key",
+        key(),
+        UNKNOWN,
+        headers=lambda raw: [
+            ("ocp-apim-subscription-key", raw),
+            ("x-goog-api-key", _STRANGER),
+        ],
     ),
     Case(
         "1.1 no fall-through from a malformed header",
@@ -158,6 +183,19 @@ IDENTITY: Final = [
         key(expires=hours(-1), spend=2.0, max_budget=1.0),
         EXPIRED,
     ),
+    Case(
+        "1.3 ours: a bad key comes before a bad body",
+        lambda _rows: _STRANGER,
+        UNKNOWN,
+        body={"session": 5},
+    ),
+    Case("1.3 a bad body", key(), BAD_BODY, body={"session": 5}),
+    Case(
+        "1.3 ours: api_base in the body is one member too many",
+        key(),
+        BAD_BODY,
+        body={"model": "voice", "api_base": "https://evil.example"},
+    ),
     Case("1.3 user off by SCIM", user_key(_INACTIVE), INACTIVE),
     Case("1.3 user on by SCIM", user_key({"metadata": {"scim_active": True}})),
     Case("1.3 user off by SCIM, key of a team", team_user_key({}, _INACTIVE), INACTIVE),
@@ -169,6 +207,19 @@ IDENTITY: Final = [
     Case("1.3 team not blocked", team_key({"blocked": False})),
     Case("1.3 blocked comes before the team", team_key({"blocked": True}, blocked=True), BLOCKED),
     Case("1.3 project blocked", project_key(blocked=True), PROJECT_BLOCKED),
+    Case("1.3 project not blocked", project_key(blocked=False)),
+    Case(
+        "1.3 the team comes before the project",
+        lambda rows: rows.key(
+            team_id=rows.team(blocked=True), project_id=rows.project(blocked=True)
+        ),
+        TEAM_BLOCKED,
+    ),
+    Case(
+        "1.3 ours: a blocked team comes before the key's models",
+        team_key({"blocked": True}, models=["chat"]),
+        TEAM_BLOCKED,
+    ),
     Case(
         "1.3 admins' keys can be blocked",
         user_key({"user_role": "proxy_admin"}, blocked=True),

@@ -4,7 +4,9 @@ from typing import Any, Final
 
 from helpers.litellmrows import Rows, hash_of
 from helpers.rulecases import (
+    BAD_BODY,
     NO_MODEL,
+    NO_NAME,
     Build,
     Case,
     denied,
@@ -51,6 +53,17 @@ def _team_group(*models: str, team: list[str], own: list[str]) -> Build:
     def build(rows: Rows) -> str:
         group = rows.access_group(*models)
         return rows.key(team_id=rows.team(models=team, access_group_ids=[group]), models=own)
+
+    return build
+
+
+def _aliased_member(*models: str) -> Build:
+    """Return what inserts a key of a member of a team with an alias."""
+
+    def build(rows: Rows) -> str:
+        team, user = rows.team(**_RT), rows.user()
+        rows.member(user, team, budget_id=rows.budget(allowed_models=list(models)))
+        return rows.key(team_id=team, user_id=user)
 
     return build
 
@@ -117,9 +130,37 @@ LISTS: Final = [
     Case(
         "1.3 ours: model and session.model differ",
         key(models=["voice"]),
-        (400, "invalid_request_error", "invalid_body"),
+        BAD_BODY,
         body={"model": "voice", "session": {"type": "realtime", "model": "chat"}},
     ),
+]
+
+NAMES: Final = [
+    Case("1.4 ours: no model among several", key(), NO_NAME, body={}),
+    Case("1.4 the id of a deployment", key(), asks="dep-b", serves=("rt-b",)),
+    Case(
+        "1.4 ours: the id of a deployment of a listed group",
+        key(models=["voice"]),
+        asks="dep-b",
+        serves=("rt-b",),
+    ),
+    Case(
+        "1.4 the id of a deployment of another group", key(models=["chat"]), denied(), asks="dep-b"
+    ),
+    Case(
+        "1.4 the id of a deployment without its access group",
+        key(models=["grp-a"]),
+        denied(),
+        asks="dep-b",
+    ),
+    Case(
+        "1.4 model_info.team_id",
+        team_key({"team_id": "t-house"}),
+        asks="house",
+        serves=("rt-house",),
+    ),
+    Case("1.4 model_info.team_id of others", team_key({}), NO_MODEL, asks="house"),
+    Case("1.4 model_info.team_id, personal key", key(), NO_MODEL, asks="house"),
 ]
 
 FURTHER: Final = [
@@ -274,6 +315,17 @@ OWNERS: Final = [
     Case("1.4 member's models refuse", member_key({"allowed_models": ["chat"]}), denied("team")),
     Case("1.4 member without models", member_key({"allowed_models": []})),
     Case("1.4 member without a budget row", member_key()),
+    Case(
+        "1.4 team alias and the member's models",
+        _aliased_member("chat"),
+        denied("team"),
+        asks="team-rt",
+    ),
+    Case(
+        "1.4 team alias that the member's models name",
+        _aliased_member("team-rt"),
+        asks="team-rt",
+    ),
     Case("1.4 user list, personal key", user_key({"models": ["voice"]})),
     Case("1.4 user list refuses, personal key", user_key({"models": ["chat"]}), denied("user")),
     Case("1.4 user list, team key", team_user_key({}, {"models": ["chat"]})),
@@ -301,4 +353,4 @@ OWNERS: Final = [
     ),
 ]
 
-MODEL_CASES: Final = [*LISTS, *FURTHER, *ACCESS_GROUPS, *ALIASES, *OWNERS]
+MODEL_CASES: Final = [*LISTS, *NAMES, *FURTHER, *ACCESS_GROUPS, *ALIASES, *OWNERS]

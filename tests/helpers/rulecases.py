@@ -31,6 +31,11 @@ NO_ROUTE: Final = (403, "auth_error", "route_denied")
 NO_MODEL: Final = (400, "invalid_request_error", "model_unknown")
 BUDGET: Final = (422, "budget_exceeded", "budget_exceeded")
 BUDGET_429: Final = (429, "budget_exceeded", "budget_exceeded")
+BAD_BODY: Final = (400, "invalid_request_error", "invalid_body")
+NO_NAME: Final = (400, "invalid_request_error", "model_required")
+TOO_OFTEN: Final = (429, "throttling_error", "rate_limited")
+TOO_MANY: Final = (429, "throttling_error", "too_many_at_once")
+UNREACHABLE: Final = (503, "service_unavailable", "upstream_unreachable")
 TOKEN: Final = (401, "invalid_request_error", "token_invalid")
 
 
