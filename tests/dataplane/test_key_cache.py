@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import pytest
 import pytest_asyncio
 
+from extauthz.keys import hash_key
 from helpers.expect import check_refusal
 from helpers.gateway import Gateway, until
 from helpers.gatewayfiles import KEY, TOKEN_SECRET, Files, openai_entry
@@ -13,11 +14,15 @@ from helpers.http11 import Message
 from helpers.litellmstandin import ADMIN_KEY, LiteLLMStandIn
 from helpers.recording import RecordingUpstream
 from helpers.secretscan import find_secrets
+from helpers.valkey import ValkeyProcess
+from helpers.waiting import SOON_S
 from ringback.cli.stack import Stack
+from ringback.secrets import Secret
 
 pytestmark = [pytest.mark.dataplane, pytest.mark.asyncio(loop_scope="session")]
 
 WORKERS = 2
+FORGET = "ringback:keys:forget"
 REVOCATION_S = 1.0
 # Enough for 200 requests at once on a busy machine: their one lookup shares the event loop.
 TIMEOUT_S = 3.0
@@ -29,24 +34,27 @@ class House:
 
     gateway: Gateway
     litellm: LiteLLMStandIn
+    valkey: ValkeyProcess
 
 
 @pytest_asyncio.fixture(loop_scope="session", scope="module")
 async def shared_house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
     """Give the one gateway of this module."""
     files = Files(tmp_path_factory.mktemp("litellm"))
-    async with RecordingUpstream() as openai, LiteLLMStandIn() as litellm:
-        files.write_config([openai_entry("voice", f"{openai.url()}/v1")])
-        files.write_keys()
-        files.write_settings(
-            litellm={"url": litellm.url, "admin_key": ADMIN_KEY, "timeout_s": TIMEOUT_S},
-            key_cache={"revocation_s": REVOCATION_S, "unknown_ttl_s": 60},
-        )
-        async with Stack(files.options(workers=WORKERS)) as stack:
-            gateway = Gateway(stack, files, openai, openai)
-            yield House(gateway, litellm)
-            for name, text in gateway.logs().items():
-                assert find_secrets(text, ADMIN_KEY, TOKEN_SECRET, "sk-litellm-") == set(), name
+    with ValkeyProcess() as valkey:
+        async with RecordingUpstream() as openai, LiteLLMStandIn() as litellm:
+            files.write_config([openai_entry("voice", f"{openai.url()}/v1")])
+            files.write_keys()
+            files.write_settings(
+                litellm={"url": litellm.url, "admin_key": ADMIN_KEY, "timeout_s": TIMEOUT_S},
+                key_cache={"revocation_s": REVOCATION_S, "unknown_ttl_s": 60},
+                store={"url": valkey.url},
+            )
+            async with Stack(files.options(workers=WORKERS)) as stack:
+                gateway = Gateway(stack, files, openai, openai)
+                yield House(gateway, litellm, valkey)
+                for name, text in gateway.logs().items():
+                    assert find_secrets(text, ADMIN_KEY, TOKEN_SECRET, "sk-litellm-") == set(), name
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -153,6 +161,25 @@ async def test_tokens_end_with_their_key(house: House, change: str) -> None:
     house.gateway.openai.reset()
     check_refusal(await house.gateway.call(token), 401, "token_invalid")
     assert house.gateway.openai.received == []
+
+
+async def test_whoever_blocks_a_key_may_say_so(house: House) -> None:
+    """A word on Valkey's channel ends a key and its tokens at every worker, long before the TTL."""
+    raw, client = "sk-litellm-told-key", house.valkey.client()
+    await until(lambda: client.pubsub_numsub(FORGET)[0][1] == WORKERS)
+    token = await known_to_all(house, raw)
+    key_hash = hash_key(Secret(raw))
+    house.litellm.keys[key_hash]["blocked"] = True
+    client.publish(FORGET, key_hash)
+    client.close()
+    async with asyncio.timeout(SOON_S):
+        while {(await house.gateway.mint(key=raw)).status for _ in range(WORKERS * 4)} != {401}:
+            pass
+    house.gateway.reset()
+    for _ in range(WORKERS * 2):
+        check_refusal(await house.gateway.mint(key=raw), 401, "key_blocked")
+        check_refusal(await house.gateway.call(token), 401, "token_invalid")
+    assert house.gateway.received == []
 
 
 def check_unavailable(answer: Message) -> None:

@@ -18,6 +18,7 @@ from extauthz.keys.stores import KeyStores
 from helpers.budgetcases import BUDGET_CASES, LIMIT_CASES
 from helpers.gatewayfiles import MASTER_KEY
 from helpers.identitycases import IDENTITY_CASES
+from helpers.litellmstandin import ADMIN_KEY, LiteLLMStandIn
 from helpers.modelcases import MODEL_CASES
 from helpers.openid import claims, oidc_settings, public_jwk, publish, sign
 from helpers.postgres import PostgresServer
@@ -26,6 +27,8 @@ from helpers.rulecases import MINT, Case, bearer_of
 from ringback.cli import app, whoami
 from ringback.secrets import Secret
 from ringback.settings import Settings
+from ringback.settings.keysources import LiteLLMSettings
+from ringback.settings.sections import UpstreamSettings
 
 KEY = "sk-marker-of-a-caller"
 MODELS = [
@@ -198,6 +201,24 @@ async def test_jwt(folder: Path) -> None:
     _, steps = await whoami._explain(settings, sign(good), "voice")
     assert steps[-1].code == "key_source_unavailable"
     assert steps[-1].text.endswith("The source that cannot be asked: the OpenID provider.")
+
+
+async def test_proxy(folder: Path) -> None:
+    """A key that only a LiteLLM proxy knows is found there; a proxy that is down is named."""
+    async with LiteLLMStandIn() as litellm:
+        litellm.add(KEY, key_alias="web", max_budget=1.0, spend=2.0)
+        settings = Settings(
+            config_file=folder / "config.yaml",
+            litellm=LiteLLMSettings(url=litellm.url, admin_key=Secret(ADMIN_KEY)),
+            upstream=UpstreamSettings(egress_url=litellm.url),
+        )
+        key, steps = await whoami._explain(settings, Secret(KEY), "voice")
+        assert key is not None
+        assert steps[1] == Step("source", "ok", "found in the LiteLLM proxy, web, sk-...ller")
+        assert [step.name for step in steps if step.outcome == "refused"] == ["budgets"]
+    key, steps = await whoami._explain(settings, Secret(KEY), "voice")
+    assert (key, steps[-1].code) == (None, "key_source_unavailable")
+    assert steps[-1].text.endswith("The source that cannot be asked: the LiteLLM proxy.")
 
 
 CASES = [
