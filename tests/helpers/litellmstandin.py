@@ -22,6 +22,8 @@ _NO_KEY: Final[Mapping[str, Any]] = {
             *("blocked", "budget_id", "organization_id", "object_permission_id", "created_by"),
             *("budget_limits", "litellm_budget_table", "litellm_organization_table"),
             *("litellm_project_table", "jwt_key_mappings", "object_permission", "last_active"),
+            *("updated_by", "settings_updated_at", "budget_fallbacks", "rotation_interval"),
+            *("last_rotation_at", "key_rotation_at"),
         )
     ),
     "spend": 0.0,
@@ -31,6 +33,7 @@ _NO_KEY: Final[Mapping[str, Any]] = {
     "access_group_ids": [],
     "model_max_budget": {},
     "created_at": "2026-11-22T07:12:22.275000Z",
+    "updated_at": "2026-11-22T07:12:22.275000Z",
     "rotation_count": 0,
     "auto_rotate": False,
 }
