@@ -57,10 +57,11 @@ def resolve(key: VirtualKey, asked: str, catalogue: Catalogue) -> Wanted:
         asked: The name in the request.
         catalogue: Knows the router's aliases, groups and deployments.
     """
-    of_team = key.team_aliases.get(asked, asked)
-    target = key.aliases.get(of_team, of_team)
-    is_of_key = of_team in key.aliases
-    is_team_alias = asked in key.team_aliases and not is_of_key
+    team_target = _target_of_team(key, asked, catalogue)
+    name = asked if team_target is None else team_target
+    target = key.aliases.get(name, name)
+    is_of_key = name in key.aliases
+    is_team_alias = team_target is not None and not is_of_key
     names = {target} if is_of_key else {asked, target}
     found = catalogue.find(target, key.team)
     if found is None:
@@ -68,6 +69,14 @@ def resolve(key: VirtualKey, asked: str, catalogue: Catalogue) -> Wanted:
     return Wanted(
         asked, found.name, frozenset({*names, found.name}), found.deployments, is_team_alias
     )
+
+
+def _target_of_team(key: VirtualKey, asked: str, catalogue: Catalogue) -> str | None:
+    """Return what an alias of the team stands for; None if the name is none."""
+    target = key.team_aliases.get(asked)
+    # LiteLLM's own name for a deployment of a team; the alias stays when the deployment has gone.
+    is_internal = target is not None and target.startswith(f"model_name_{key.team}_")
+    return None if is_internal and catalogue.find(target or "", key.team) is None else target
 
 
 def check_model(key: VirtualKey, wanted: Wanted) -> tuple[Deployment, ...]:

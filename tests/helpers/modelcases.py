@@ -262,6 +262,18 @@ ALIASES: Final = [
         team_key({**_RT, "models": ["chat"]}, models=["chat"]),
         asks="team-rt",
     ),
+    Case(
+        "1.4 team alias of a deployment that LiteLLM had made for the team",
+        team_key({"team_id": "t-moved", "aliases": {"voice": "model_name_t-moved_7"}}),
+    ),
+    Case(
+        "1.4 ours: such an alias widens nothing",
+        team_key(
+            {"team_id": "t-gone-by", "aliases": {"voice": "model_name_t-gone-by_7"}},
+            models=["chat"],
+        ),
+        denied(),
+    ),
     Case("1.4 team alias: not its target", team_key(_RT, models=["chat"]), denied()),
     Case(
         "1.4 team alias of another team",

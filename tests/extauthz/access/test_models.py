@@ -271,6 +271,8 @@ def test_access_groups_restrict_deployments(key: VirtualKey, asked: str, ids: st
         pytest.param({"voice": "chat"}, {}, "voice", "chat", id="hides-a-group"),
         pytest.param({"my": "voice"}, {"my": "chat"}, "my", "chat", id="team-beats-key"),
         pytest.param({}, {}, "nope", None, id="not-served"),
+        pytest.param({}, {"voice": "model_name_t_1"}, "voice", "voice", id="left-by-a-deployment"),
+        pytest.param({}, {"voice": "model_name_u_1"}, "voice", None, id="of-another-team"),
         pytest.param({"my": "nope"}, {}, "my", None, id="alias-of-nothing"),
         pytest.param({"a1": "b1", "b1": "voice"}, {}, "a1", None, id="alias-of-an-alias"),
         pytest.param({"a1": "a1"}, {}, "a1", None, id="alias-of-itself"),
