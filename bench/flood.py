@@ -85,7 +85,6 @@ async def flood(rig: Rig, keys: int) -> None:
     for step in range(STEPS):
         begin, end = keys * step // STEPS, keys * (step + 1) // STEPS
         numbers = iter(range(begin, end))
-
         started = time.perf_counter()
         await asyncio.gather(*(ask_all(rig, numbers) for _ in range(AT_ONCE)))
         rate = (end - begin) / (time.perf_counter() - started)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Final
 
 from extauthz.access import (
@@ -125,7 +126,9 @@ class Admission:
         wanted = resolve(key, name, catalogue)
         deployments = check_model(key, wanted)
         others = {other: check_model(key, resolve(key, other, catalogue)) for other in further}
-        may_spend = self._check_budgets(key, wanted, deployments)
+        # A further model that nobody serves here may cost something at the provider.
+        used = (*deployments, *chain(*others.values())) if all(others.values()) else ()
+        may_spend = self._check_budgets(key, wanted, used)
         if wanted.group is None:
             raise UnknownModelError
         await self._limiter.take(key, wanted.group, wanted.asked, *wanted.names)

@@ -16,6 +16,7 @@ from extauthz.access.errors import (
 )
 from extauthz.admission import Admission
 from extauthz.decision import RequestFacts
+from extauthz.deployments import Deployment
 from extauthz.errors import (
     MalformedKeyError,
     MissingKeyError,
@@ -208,6 +209,25 @@ async def test_a_key_without_money_may_use_what_costs_nothing() -> None:
     for key, may_spend in ((KEY, True), (poor, False)):
         admitted = await admission(Known(key), None, free).admit(key, "voice")
         assert admitted.may_spend is may_spend
+
+
+@pytest.mark.parametrize(
+    ("scribe", "is_admitted"),
+    [
+        pytest.param([replace(OPENAI, id="s", model_name="scribe", is_free=True)], True, id="free"),
+        pytest.param([replace(OPENAI, id="s", model_name="scribe")], False, id="costs"),
+        pytest.param([], False, id="not-served"),
+    ],
+)
+async def test_a_further_model_may_cost(scribe: list[Deployment], *, is_admitted: bool) -> None:
+    """A key without money may use a free model only with further ones that are free, too."""
+    free, poor = replace(OPENAI, is_free=True), replace(KEY, budget=Budget(1, 1))
+    gate = admission(Known(poor), None, free, *scribe)
+    if is_admitted:
+        assert not (await gate.admit(poor, "voice", ("scribe",))).may_spend
+    else:
+        with pytest.raises(BudgetExceededError):
+            await gate.admit(poor, "voice", ("scribe",))
 
 
 async def test_a_token_of_a_fallback_that_costs_needs_a_budget() -> None:

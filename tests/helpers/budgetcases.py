@@ -168,6 +168,18 @@ BUDGET_CASES: Final = [
     Case("1.5 project below the budget", project_key(_LIMIT, spend=0.5)),
     Case("1.5 project at the budget", project_key(_LIMIT, spend=1.0), BUDGET),
     Case("1.5 a model that costs nothing", key(**_OVER), asks="free", serves=("rt-free",)),
+    Case(
+        "1.5 a model that costs nothing beside one that may",
+        key(**_OVER),
+        BUDGET,
+        body={
+            "session": {
+                "type": "realtime",
+                "model": "free",
+                "audio": {"input": {"transcription": {"model": "scribe"}}},
+            }
+        },
+    ),
     Case("1.5 fallback of a model that costs nothing", key(), asks="free-down"),
     Case(
         "1.5 ours: no fallback that costs, with a budget that is used up",
