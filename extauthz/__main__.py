@@ -58,7 +58,7 @@ def _build(settings: Settings) -> ExtAuthz:
         lambda: keeper.current, time.time, settings.key_cache.revocation_s, limiter
     )
     handles = handle_sealer(settings.token, os.environ, mode=mode, fallback=master_key)
-    callers = Callers(lambda: keeper.current, admission, sealer, handles, time.time)
+    callers = Callers(keeper.knowing, admission, sealer, handles, time.time)
     websockets, origins = settings.websocket, settings.websocket.origins
     origins = settings.cors_origins if origins is None else origins
     client_secrets = ClientSecrets(admission, minter)
@@ -67,7 +67,7 @@ def _build(settings: Settings) -> ExtAuthz:
             CallControl(callers, entra.key_headers, egress, settings.upstream.mint_timeout_s),
             Sideband(callers, entra.key_headers, origins, websockets.sideband_with_token),
             WebSockets(
-                lambda: keeper.current,
+                keeper.knowing,
                 callers,
                 admission=admission,
                 key_headers=entra.key_headers,
@@ -76,7 +76,7 @@ def _build(settings: Settings) -> ExtAuthz:
                 choose=router.choose,
             ),
             UnifiedCalls(admission, minter),
-            Calls(lambda: keeper.current, admission, sealer, time.time, safety),
+            Calls(keeper.knowing, admission, sealer, time.time, safety),
             client_secrets,
             TranscriptionSessions(client_secrets),
             Ready(),

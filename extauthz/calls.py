@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Final
 from urllib.parse import parse_qs
 
+from extauthz.catalogue import Catalogue
 from extauthz.decision import Allow, RequestFacts, labels_of
 from extauthz.deployments import Deployment
 from extauthz.errors import AuthError
@@ -103,7 +104,7 @@ def allow_call(
         DeploymentGoneError: If the deployment is gone or paused, or has moved: another origin has
             no business with the ephemeral key.
     """
-    if deployment is None or deployment.blocked or not is_where_it_was(claims, deployment):
+    if deployment is None or not takes_calls(claims, deployment):
         raise DeploymentGoneError
     origin = provider_of(deployment).calls_origin(deployment)
     name, value = credential(claims.auth_scheme, claims.ek)
@@ -123,6 +124,17 @@ def allow_call(
         header for header in header_names if header not in kept and not header.startswith(":")
     )
     return Allow(labels_of(claims, OUTCOME_CALL), headers, removed)
+
+
+def pinned(claims: CallClaims, catalogue: Catalogue) -> Deployment | None:
+    """Return the deployment that minted a token, None if it takes the token's calls no more."""
+    deployment = catalogue.by_id(claims.deployment)
+    return deployment if deployment and takes_calls(claims, deployment) else None
+
+
+def takes_calls(claims: CallClaims, deployment: Deployment) -> bool:
+    """Tell whether a deployment is neither paused nor elsewhere."""
+    return not deployment.blocked and is_where_it_was(claims, deployment)
 
 
 def is_where_it_was(claims: CallClaims, deployment: Deployment) -> bool:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from extauthz.catalogue import Catalogue
 from extauthz.clusters import snapshot_of
@@ -59,6 +60,10 @@ class Configuration:
     def origins(self) -> frozenset[Origin]:
         """Every origin that Envoy needs a cluster for."""
         return self.services | frozenset(self.catalogue.origins())
+
+
+# Returns the configuration that knows a deployment, as `ConfigurationKeeper.knowing` does.
+Knowing: TypeAlias = Callable[[Callable[[Configuration], bool]], Configuration]
 
 
 def load_configuration(settings: Settings, stores: KeyStores | None = None) -> Configuration:
@@ -119,8 +124,9 @@ class ConfigurationKeeper:
 
     A file that cannot be used is refused with its reasons, and what was read before stays in
     force. New clusters are announced before the first request uses them; old ones stay while
-    requests that do may be in flight. The key file is watched apart: a key that is blocked there
-    is blocked at once, whatever state the LiteLLM config is in.
+    requests that do may be in flight. The workers of a gateway take up a change one after another,
+    and yet what one of them mints is good at all of them (`knowing`). The key file is watched
+    apart: a key that is blocked there is blocked at once, whatever state the LiteLLM config is in.
 
     Args:
         configuration: The one to begin with.
@@ -140,6 +146,9 @@ class ConfigurationKeeper:
         missing_s: float = MISSING_S,
     ) -> None:
         self._current = configuration
+        # What is announced and comes into force next; what was in force until a moment ago.
+        self._next: Configuration | None = None
+        self._last: Configuration | None = None
         self._settings = settings
         self._discovery = discovery
         self._poll_s = poll_s
@@ -152,6 +161,24 @@ class ConfigurationKeeper:
     @property
     def current(self) -> Configuration:
         """The configuration in force."""
+        return self._current
+
+    def knowing(self, knows: Callable[[Configuration], bool]) -> Configuration:
+        """Return the configuration that knows a deployment, else the one in force.
+
+        A worker that is ahead may have minted at a new deployment: one that is behind then goes
+        by the new configuration from now on, whose clusters are announced. One that is behind may
+        have minted at an old deployment: one that is ahead remembers it for ``reload.settle_s``.
+
+        Args:
+            knows: Tells whether a configuration does.
+        """
+        if knows(self._current):
+            return self._current
+        if self._next is not None and knows(self._next):
+            self._put_in_force(self._next)
+        elif self._last is not None and knows(self._last):
+            return self._last
         return self._current
 
     def start(self) -> None:
@@ -200,14 +227,23 @@ class ConfigurationKeeper:
         if self._retiring is not None:
             self._retiring.cancel()
         self._announce(self._announced | set(new.origins))
+        self._next = new
         await asyncio.sleep(self._settings.reload.settle_s)
-        self._current = new
+        if self._next is new:
+            self._put_in_force(new)
+
+    def _put_in_force(self, new: Configuration) -> None:
+        self._last, self._current, self._next = self._current, new, None
         self._retiring = asyncio.create_task(self._retire())
         RELOADS.labels("config", "taken_up").inc()
         self._log.info("config_changed", groups=len(new.catalogue.groups))
 
     async def _retire(self) -> None:
-        await asyncio.sleep(self._settings.reload.drain_s)
+        drain_s = self._settings.reload.drain_s
+        settle_s = min(self._settings.reload.settle_s, drain_s)
+        await asyncio.sleep(settle_s)
+        self._last = None
+        await asyncio.sleep(drain_s - settle_s)
         self._announce(set(self._current.origins))
 
     def _refuse(self, file: str, error: ConfigError) -> None:

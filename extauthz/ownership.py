@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 from extauthz.admission import Admission
 from extauthz.callcontrol import NoSuchCallError, is_owner
-from extauthz.calls import TokenRefusedError
-from extauthz.configuration import Configuration
+from extauthz.calls import TokenRefusedError, pinned
+from extauthz.configuration import Knowing
 from extauthz.credentials import caller_credential
 from extauthz.decision import Labels, RequestFacts, labels_of
 from extauthz.deployments import Deployment
@@ -50,7 +50,7 @@ class Callers:
     """Tells who calls, by a virtual key or by a token, and finds their calls.
 
     Args:
-        configuration: Returns the configuration in force.
+        knowing: Returns the configuration that knows the deployment of a token or a call.
         admission: Knows keys.
         tokens: From `ringback.tokens.token_sealer`.
         handles: From `ringback.tokens.handle_sealer`.
@@ -59,13 +59,13 @@ class Callers:
 
     def __init__(
         self,
-        configuration: Callable[[], Configuration],
+        knowing: Knowing,
         admission: Admission,
         tokens: Sealer,
         handles: Sealer,
         now: Callable[[], float],
     ) -> None:
-        self._configuration = configuration
+        self._knowing = knowing
         self._admission = admission
         self._tokens = tokens
         self._handles = handles
@@ -96,6 +96,8 @@ class Callers:
             TOKENS_REFUSED.labels("origin").inc()
             raise TokenRefusedError
         if not grace_s:
+            # The key may be for a model that is new.
+            self._knowing(lambda known: pinned(claims, known.catalogue) is not None)
             try:
                 await self._admission.readmit(claims)
             except AuthError:
@@ -120,7 +122,8 @@ class Callers:
             call = open_handle(handle, self._handles, self._now())
         except TokenError:
             raise NoSuchCallError from None
-        deployment = self._configuration().catalogue.by_id(call.deployment)
+        known = self._knowing(lambda known: known.catalogue.by_id(call.deployment) is not None)
+        deployment = known.catalogue.by_id(call.deployment)
         if not is_owner(caller, call) or deployment is None:
             raise NoSuchCallError
         return OwnCall(call, caller, deployment)

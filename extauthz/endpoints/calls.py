@@ -5,8 +5,14 @@ from dataclasses import replace
 from typing import Final
 
 from extauthz.admission import Admission
-from extauthz.calls import DeploymentGoneError, TokenRefusedError, allow_call, check_form
-from extauthz.configuration import Configuration
+from extauthz.calls import (
+    DeploymentGoneError,
+    TokenRefusedError,
+    allow_call,
+    check_form,
+    pinned,
+)
+from extauthz.configuration import Knowing
 from extauthz.credentials import bearer_credential
 from extauthz.decision import Decision, RequestFacts
 from extauthz.errors import AuthError
@@ -22,7 +28,7 @@ class Calls:
     """Turns tokens into the upstream requests that they were made for.
 
     Args:
-        configuration: Returns the configuration in force.
+        knowing: Returns the configuration that knows a token's deployment.
         admission: Looks at the token's key again.
         sealer: From `ringback.tokens.token_sealer`.
         now: The time in seconds since the epoch.
@@ -33,13 +39,13 @@ class Calls:
 
     def __init__(
         self,
-        configuration: Callable[[], Configuration],
+        knowing: Knowing,
         admission: Admission,
         sealer: Sealer,
         now: Callable[[], float],
         safety: SafetyIdentifiers | None = None,
     ) -> None:
-        self._configuration = configuration
+        self._knowing = knowing
         self._admission = admission
         self._sealer = sealer
         self._now = now
@@ -55,6 +61,9 @@ class Calls:
         if claims.bound_origin not in {None, request.headers.get("origin")}:
             TOKENS_REFUSED.labels("origin").inc()
             raise TokenRefusedError
+        # Before the key is looked at: it may be for a model that is new.
+        known = self._knowing(lambda known: pinned(claims, known.catalogue) is not None)
+        deployment = pinned(claims, known.catalogue)
         try:
             key = await self._admission.readmit(claims)
         except AuthError:
@@ -64,7 +73,6 @@ class Calls:
         identifier = self._safety.of(
             request.headers.get(SAFETY_IDENTIFIER), key_hash=key.hash, user=key.user
         )
-        deployment = self._configuration().catalogue.by_id(claims.deployment)
         try:
             allowed = allow_call(
                 claims, deployment, request.headers, query=request.query, identifier=identifier

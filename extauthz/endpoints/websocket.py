@@ -7,8 +7,8 @@ from itertools import chain
 from typing import Final
 
 from extauthz.admission import Admission
-from extauthz.calls import DeploymentGoneError, is_where_it_was
-from extauthz.configuration import Configuration
+from extauthz.calls import DeploymentGoneError, is_where_it_was, pinned
+from extauthz.configuration import Configuration, Knowing
 from extauthz.decision import Decision, Labels, RequestFacts, labels_of, refuse
 from extauthz.deployments import Deployment
 from extauthz.endpoints.callcontrol import KeyHeaders
@@ -42,7 +42,7 @@ class WebSockets:
     A deployment is chosen once: what has become a WebSocket cannot be tried elsewhere.
 
     Args:
-        configuration: Returns the configuration in force.
+        knowing: Returns the configuration that knows a token's deployment.
         callers: Tells who calls.
         admission: Lets keys in.
         key_headers: Returns the headers that open a deployment.
@@ -55,7 +55,7 @@ class WebSockets:
 
     def __init__(
         self,
-        configuration: Callable[[], Configuration],
+        knowing: Knowing,
         callers: Callers,
         *,
         admission: Admission,
@@ -64,7 +64,7 @@ class WebSockets:
         safety: SafetyIdentifiers,
         choose: Callable[[Sequence[Deployment]], Deployment] = random.choice,
     ) -> None:
-        self._configuration = configuration
+        self._knowing = knowing
         self._callers = callers
         self._admission = admission
         self._key_headers = key_headers
@@ -97,7 +97,8 @@ class WebSockets:
     ) -> tuple[Deployment, str, Mapping[str, Secret]]:
         """Return where a conversation goes: the deployment, the path there, and what opens it."""
         if isinstance(caller, CallClaims):
-            deployment = _deployment_of(caller, wanted, self._configuration())
+            known = self._knowing(lambda known: pinned(caller, known.catalogue) is not None)
+            deployment = _deployment_of(caller, wanted, known)
             intent = TRANSCRIPTION if caller.session_type == TRANSCRIPTION else None
             name, value = credential(caller.auth_scheme, caller.ek)
             credentials: Mapping[str, Secret] = {**deployment.extra_headers, name: value}

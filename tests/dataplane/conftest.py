@@ -108,7 +108,7 @@ async def shared_pair(
         files.write_config(entries_of_pair(openai, azure))
         files.write_keys()
         files.write_settings(
-            upstream={"ca_file": str(own_ca_file)}, reload={"settle_s": 0.5, "drain_s": 2}
+            upstream={"ca_file": str(own_ca_file)}, reload={"settle_s": 1, "drain_s": 2}
         )
         async with Stack(files.options(workers=2)) as stack:
             gateway = Gateway(stack, files, openai, azure)

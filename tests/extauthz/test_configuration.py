@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -407,6 +407,58 @@ async def test_no_cluster_goes_while_another_change_settles(tmp_path: Path) -> N
         host = {"voice": "one", "second": "two", "third": "three"}[groups[0]]
         (cluster,) = house.clusters(f"{host}.example").resources
         assert cluster in snapshot.resources
+    await house.keeper.stop()
+
+
+# --- Workers that are ahead or behind
+
+
+def serves(group: str) -> Callable[[Configuration], bool]:
+    """Return what tells whether a configuration has a group."""
+    return lambda known: group in known.catalogue.groups
+
+
+async def test_a_worker_that_is_behind_catches_up(tmp_path: Path) -> None:
+    """What another worker knows already comes into force with the first request that needs it."""
+    house = House(tmp_path, settle_s=60)
+    house.start()
+    write_config(house.config, entry("new", "two.example"))
+    await until(lambda: house.discovery.published)
+    assert house.keeper.knowing(serves("nowhere")) is house.current
+    assert house.groups == ("voice",)
+    with capture_logs() as logs:
+        assert house.keeper.knowing(serves("new")) is house.current
+    assert house.groups == ("new",)
+    assert [line["event"] for line in logs] == ["config_changed"]
+    await house.keeper.stop()
+
+
+@pytest.mark.parametrize("drain_s", [0.6, 0.1], ids=["settles-first", "drains-first"])
+async def test_a_worker_that_is_ahead_remembers(tmp_path: Path, drain_s: float) -> None:
+    """What another worker still goes by is known for a moment, as long as it has its clusters."""
+    house = House(tmp_path, settle_s=0.4, drain_s=drain_s)
+    house.start()
+    old = house.current
+    write_config(house.config, entry("new", "two.example"))
+    await until(lambda: house.groups == ("new",))
+    assert house.keeper.knowing(serves("voice")) is old
+    assert house.keeper.knowing(serves("new")) is house.current
+    assert house.keeper.knowing(serves("nowhere")) is house.current
+    await until(lambda: house.keeper.knowing(serves("voice")) is house.current)
+    await house.keeper.stop()
+
+
+async def test_a_change_is_taken_up_once(tmp_path: Path) -> None:
+    """A worker that has caught up does not do so again when the time comes."""
+    before = reloads("config", "taken_up")
+    house = House(tmp_path, settle_s=0.2)
+    house.start()
+    write_config(house.config, entry("new"))
+    await until(lambda: house.discovery.published)
+    house.keeper.knowing(serves("new"))
+    write_config(house.config, entry("newer"))
+    await until(lambda: house.groups == ("newer",))
+    assert reloads("config", "taken_up") == before + 2
     await house.keeper.stop()
 
 

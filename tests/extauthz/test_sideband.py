@@ -37,7 +37,7 @@ async def join(deployment: Deployment, with_token: Collection[str]) -> Decision:
     """Return the decision about a sideband with the token that made the call."""
     current = configuration(MasterKeySource(MASTER), deployments=[deployment])
     callers = Callers(
-        lambda: current, Admission(lambda: current, Clock()), TOKENS, HANDLES, Clock()
+        lambda _: current, Admission(lambda: current, Clock()), TOKENS, HANDLES, Clock()
     )
     egress = Egress("http://127.0.0.1:9")
     logins = EntraTokens(log_in_through(egress), Clock())

@@ -38,9 +38,9 @@ async def decide(
     """Return the decision about a handshake."""
     current = configuration(MasterKeySource(MASTER), deployments=deployments, aliases=aliases)
     admission = Admission(lambda: current, Clock())
-    callers = Callers(lambda: current, admission, TOKENS, HANDLES, Clock())
+    callers = Callers(lambda _: current, admission, TOKENS, HANDLES, Clock())
     endpoint = WebSockets(
-        lambda: current,
+        lambda _: current,
         callers,
         admission=admission,
         key_headers=key_headers,

@@ -114,7 +114,7 @@ def gate(
     return Gate(
         [
             UnifiedCalls(admission, minter),
-            Calls(current, admission, sealer, now),
+            Calls(lambda _: current(), admission, sealer, now),
             client_secrets,
             TranscriptionSessions(client_secrets),
             Ready(),
