@@ -7,6 +7,7 @@ gateway's fault, and no text of an upstream that might quote a credential leaves
 import json
 import re
 from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ _CREDENTIAL: Final = re.compile(
 )
 _MAX_MESSAGE_CHARS: Final = 2000
 _MAX_RETRY_AFTER_S: Final = 3600
+_MAX_DIGITS: Final = 9
 
 
 class UpstreamRefusedError(ApiError):
@@ -129,10 +131,25 @@ def error_of(status: int, headers: Mapping[str, str], body: bytes) -> ApiError:
 
 
 def _retry_after(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return ``retry-after`` in seconds, empty if there is none that can be read.
+
+    A date (RFC 9110 section 10.2.3) counts from the answer's own ``date``: whose clock is wrong
+    does not matter.
+    """
     value = headers.get("retry-after", "")
-    if value.isascii() and value.isdigit() and len(value) < 6:
-        return {"retry-after": str(min(int(value), _MAX_RETRY_AFTER_S))}
-    return {}
+    if value.isascii() and value.isdigit() and len(value) <= _MAX_DIGITS:
+        seconds = int(value)
+    else:
+        seconds = _seconds_between(headers.get("date", ""), value)
+    return {"retry-after": str(min(seconds, _MAX_RETRY_AFTER_S))} if seconds >= 0 else {}
+
+
+def _seconds_between(begin: str, end: str) -> int:
+    """Return the seconds between two dates of HTTP, less than 0 if one of them is none."""
+    try:
+        return int((parsedate_to_datetime(end) - parsedate_to_datetime(begin)).total_seconds())
+    except (ValueError, TypeError, OverflowError):
+        return -1
 
 
 def _error_object(body: bytes) -> Mapping[str, Any]:

@@ -2,6 +2,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncIterator
+from email.utils import formatdate
 
 import pytest
 import pytest_asyncio
@@ -76,9 +77,10 @@ async def test_no_caller_sees_a_failing_deployment(pairs: Pairs, group: str) -> 
 
 
 async def test_cooldown_and_recovery(pairs: Pairs) -> None:
-    """A provider that asks for a second's rest has it, and is asked again afterwards."""
+    """A provider that asks to be left alone until a date is, and is asked again afterwards."""
     limited, loop = pairs.bad["limited"], asyncio.get_running_loop()
-    limited.script[CLIENT_SECRETS] = Reply(429, (("Retry-After", "2"),))
+    date, later = (formatdate(at, usegmt=True) for at in (1000, 1002))
+    limited.script[CLIENT_SECRETS] = Reply(429, (("Date", date), ("Retry-After", later)))
     # It may still cool after another test.
     while not limited.received:
         begin = loop.time()
