@@ -43,6 +43,10 @@ class Field:
         """Note a mistake: what is wrong here and what to do."""
         self.problems.append(f"{self.place.removesuffix(':')}: {text}")
 
+    def replaced(self, value: Any) -> "Field":
+        """Return another value in this place."""
+        return Field(value, self.place, self.problems, self._environ)
+
     def child(self, name: str) -> "Field":
         """Return a value of this mapping, absent if there is none or if this is no mapping."""
         value = self.value.get(name) if isinstance(self.value, dict) else None

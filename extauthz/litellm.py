@@ -17,6 +17,7 @@ from extauthz.fields import MAX_SECRET_CHARS, Field
 from extauthz.generalsettings import NO_SETTINGS, GeneralSettings, parse_general
 from extauthz.modelentry import check_visible
 from extauthz.modellist import ModelList
+from extauthz.namedcredentials import NamedCredentials
 from extauthz.routersettings import Names, RouterSettings, parse_router
 from extauthz.yamlfile import read_yaml
 from ringback.secrets import Secret
@@ -80,7 +81,7 @@ def load_config(path: Path, environ: Mapping[str, str]) -> LiteLLMConfig:
     """
     files = _Files(path)
     variables = ChainMap(dict(environ), files.variables(environ))
-    models = ModelList()
+    models = ModelList(NamedCredentials(files.credentials))
     for entry in files.entries:
         models.add(entry.value, entry.place, variables)
     general_settings = files.section("general_settings", variables)
@@ -116,14 +117,16 @@ def config_files(path: Path) -> tuple[Path, ...]:
 class _Files:
     """The files of one configuration, joined as LiteLLM joins them.
 
-    Lists of models are appended; any other section of an included file takes the place of the one
-    before it. Names of included files are relative to the folder of the first one.
+    Lists of models and of credentials are appended; any other section of an included file takes
+    the place of the one before it. Names of included files are relative to the folder of the first
+    one.
     """
 
     def __init__(self, path: Path) -> None:
         self.problems: list[str] = []
         self.notes: list[str] = []
         self.entries: list[Field] = []
+        self.credentials: list[Field] = []
         self.paths: list[Path] = []
         self._path = path
         self._sections: dict[str, Field] = {}
@@ -174,6 +177,8 @@ class _Files:
         sections = root.entries()
         if "model_list" in sections:
             self.entries += sections["model_list"].items()
+        if "credential_list" in sections:
+            self.credentials += sections["credential_list"].items()
         for name in sorted(_SECTIONS & sections.keys()):
             if name in self._sections:
                 self.notes.append(f"{self._sections[name].place}: replaced by that of {file}")

@@ -10,6 +10,7 @@ from typing import Any
 from extauthz.deployments import REALTIME_MODE, Deployment, Origin
 from extauthz.fields import Field
 from extauthz.modelentry import notes_of, parse_entry, reason_to_skip, split_model
+from extauthz.namedcredentials import NamedCredentials
 from extauthz.routingentry import parse_group, parse_routing, unused_routing
 
 
@@ -21,9 +22,13 @@ class ModelList:
         group_names: Every ``model_name`` seen, usable or not.
         notes: Entries and fields that are not used, and why.
         problems: Mistakes.
+
+    Args:
+        credentials: Those that entries may refer to.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, credentials: NamedCredentials | None = None) -> None:
+        self._credentials = credentials or NamedCredentials()
         self.deployments: list[Deployment] = []
         self.group_names: set[str] = set()
         self.notes: list[str] = []
@@ -42,6 +47,7 @@ class ModelList:
         """
         entry = Field(value, place, [], environ)
         entry.entries()
+        entry = self._credentials.fill(entry)
         group = parse_group(entry)
         provider, upstream_model = split_model(entry)
         self.group_names.add(group)
