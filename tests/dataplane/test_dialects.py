@@ -13,12 +13,14 @@ import trustme
 
 from helpers.entra import SCOPE, TOKEN, identity_reply, login_refusal, login_reply
 from helpers.expect import check_refusal
-from helpers.gateway import JSON_TYPE, OFFER, Gateway, bearer
+from helpers.gateway import JSON_TYPE, OFFER, SDP_TYPE, Gateway, bearer
 from helpers.gatewayfiles import AZURE_KEY, KEY, KEYS, MASTER_KEY, OPENAI_KEY, TOKEN_SECRET, Files
+from helpers.handles import CALL_ID, sealed
 from helpers.http11 import Header, Message
 from helpers.recording import CALLS, CLIENT_SECRETS, JSON, RecordingUpstream, Reply, call_reply
 from helpers.recording import minted_reply as current_reply
 from helpers.secretscan import find_secrets
+from helpers.wsclient import shake_hands
 from ringback import __version__
 from ringback.cli.stack import Stack
 
@@ -201,6 +203,11 @@ DATED: Final = "/openai/realtime"
 VERSION: Final = "?api-version=2025-08-28"
 API_KEY: Final = ("api-key", AZURE_KEY)
 CURRENT: Final = (f"{AZURE}/client_secrets", [API_KEY], RT)
+CURRENT_TARGETS: Final = [
+    f"{AZURE}/calls/{CALL_ID}/hangup",
+    f"{AZURE}?call_id={CALL_ID}",
+    f"{AZURE}?model=rt-deployment",
+]
 
 
 @pytest.mark.parametrize(
@@ -341,6 +348,90 @@ async def test_a_caller_may_ask_for_the_filter(
     assert answer.status == 201, answer.raw
     (call,) = house.gateway.received
     assert call.target == path
+
+
+@pytest.mark.parametrize(
+    ("model", "targets", "credential"),
+    [
+        # Realistic
+        pytest.param(
+            "openai",
+            [
+                f"/proxy/v1/realtime/calls/{CALL_ID}/hangup",
+                f"/proxy/v1/realtime?call_id={CALL_ID}",
+                "/proxy/v1/realtime?model=gpt-realtime",
+            ],
+            bearer(OPENAI_KEY),
+            id="openai",
+        ),
+        pytest.param("azure", CURRENT_TARGETS, API_KEY, id="azure"),
+        pytest.param(
+            "azure-dated",
+            [
+                f"{DATED}/calls/{CALL_ID}/hangup{VERSION}",
+                f"{AZURE}?call_id={CALL_ID}",
+                f"{DATED}{VERSION}&deployment=rt-deployment",
+            ],
+            API_KEY,
+            id="azure-dated",
+        ),
+        pytest.param("token", CURRENT_TARGETS, bearer("token-of-the-operator"), id="azure-token"),
+    ],
+)
+async def test_commands_and_websockets_of_a_dialect(
+    house: House, model: str, targets: list[str], credential: Header
+) -> None:
+    """A hangup, a sideband and a conversation have these paths and the deployment's credential."""
+    gateway, handle = house.gateway, sealed(deployment=model)
+    upstream = gateway.openai if model == "openai" else gateway.azure
+    upstream.script["hangup"] = Reply(200)
+    path = f"/v1/realtime/calls/{handle}/hangup"
+    assert (await gateway.post(path, [bearer(KEY)], b"")).status == 200
+    for query in (f"call_id={handle}", f"model={model}"):
+        answer = await shake_hands(gateway, f"/v1/realtime?{query}", bearer(KEY))
+        assert answer.status == 101, answer.raw
+    assert gateway.received == upstream.received
+    assert [request.target for request in upstream.received] == targets
+    for request in upstream.received:
+        found = {name: request.header(name) for name in ("authorization", "api-key")}
+        assert found == {"authorization": None, "api-key": None} | dict([credential])
+        assert request.header("x-gateway") == ("g" if model == "openai" else None)
+
+
+async def test_calls_of_the_preview_take_no_commands(house: House) -> None:
+    """What the preview has no word for is 400 and reaches nobody; a WebSocket has its own path."""
+    gateway, handle = house.gateway, sealed(deployment="azure-preview")
+    for verb, body in (("hangup", b""), ("accept", b"{}"), ("refer", b'{"target_uri":"tel:+1"}')):
+        path = f"/v1/realtime/calls/{handle}/{verb}"
+        answer = await gateway.post(path, [bearer(KEY), JSON_TYPE], body)
+        check_refusal(answer, 400, "unsupported_by_provider")
+    answer = await shake_hands(gateway, f"/v1/realtime?call_id={handle}", bearer(KEY))
+    assert (answer.status, answer.error["code"]) == (400, "unsupported_by_provider")
+    assert gateway.received == house.region.received == []
+    answer = await shake_hands(gateway, "/v1/realtime?model=azure-preview", bearer(KEY))
+    assert answer.status == 101, answer.raw
+    (request,) = gateway.received
+    assert request.target == (
+        "/openai/realtime?api-version=2025-04-01-preview&deployment=rt-deployment"
+    )
+
+
+async def test_a_call_with_a_key_speaks_the_dialect(house: House) -> None:
+    """Without a token in between, the mint and the call are those of the deployment's dialect."""
+    for model, targets in (
+        ("azure-dated", [f"{DATED}/client_secrets{VERSION}", f"{DATED}/calls{VERSION}"]),
+        ("filtered", [f"{AZURE}/client_secrets", f"{AZURE}/calls?webrtcfilter=on"]),
+        ("token", [f"{AZURE}/client_secrets", f"{AZURE}/calls"]),
+    ):
+        house.gateway.reset()
+        house.gateway.azure.script[CLIENT_SECRETS] = current_reply(EPHEMERAL_KEY)
+        path = f"/v1/realtime/calls?model={model}"
+        answer = await house.gateway.post(path, [bearer(KEY), SDP_TYPE], OFFER)
+        assert answer.status == 201, answer.raw
+        assert [request.target for request in house.gateway.received] == targets
+        call = house.gateway.received[1]
+        assert call.header("authorization") == f"Bearer {EPHEMERAL_KEY}"
+        assert call.body == OFFER
 
 
 async def test_a_client_secret_opens_azure(house: House) -> None:

@@ -126,6 +126,7 @@ async def test_all_else_arrives_untouched(
         ("/v1/realtime/calls/rtc_x/hangup", 401),
         ("/v1/realtime", 405),
         ("/v1/realtime/sessions", 404),
+        ("/v1/realtime/translations/client_secrets", 404),
         ("/openai/realtime/client_secrets", 404),
         ("/azure/openai/realtimeapi/sessions", 404),
         ("/litellm/v1/realtime/calls", 404),

@@ -38,6 +38,8 @@ async def test_method_is_refused(gateway: Gateway, method: str, path: str) -> No
         "/",
         "/v1/models",
         "/v1/realtime/sessions",
+        "/v1/realtime/translations/client_secrets",
+        "/v1/realtime/translations/calls",
         "/v1/realtime/calls/",
         "/playground",
         # Synthetic
