@@ -37,6 +37,7 @@ _NOT_USED: Final[tuple[tuple[str, str], ...]] = (
     ("general_settings", "custom_auth"),
     ("general_settings", "enable_jwt_auth"),
     ("general_settings", "enforce_fallback_model_access"),
+    ("general_settings", "store_model_in_db"),
     ("general_settings", "use_x_forwarded_for"),
     ("litellm_settings", "model_alias_map"),
 )
