@@ -11,7 +11,7 @@ from extauthz.deployments import Deployment
 from extauthz.metrics import MINT_ATTEMPTS, MINT_SECONDS
 from extauthz.mintbody import Minted, MintRequest
 from extauthz.mintclaims import check_alive, claims_of
-from extauthz.mintrequest import MintRequests
+from extauthz.mintrequest import MintRequests, can_mint
 from extauthz.routing import Router
 from extauthz.routing.failover import Attempt
 from extauthz.routing.failures import is_failure, most_useful
@@ -156,7 +156,12 @@ class Minter:
         """
         identifier = self._requests.identifier(safety_identifier, admitted)
         group = Group(admitted.group, admitted.deployments)
-        plan = self._router.plan(group, admitted.key.team, may_spend=admitted.may_spend)
+        plan = self._router.plan(
+            group,
+            admitted.key.team,
+            lambda one: can_mint(one, request),
+            may_spend=admitted.may_spend,
+        )
         deadline = self._clock() + self._settings.upstream.mint_timeout_s
         failures: list[ApiError] = []
         last: str | None = None

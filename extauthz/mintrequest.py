@@ -26,6 +26,11 @@ _NO_TRANSCRIPTION: Final = {
 }
 
 
+def can_mint(deployment: Deployment, request: MintRequest) -> bool:
+    """Tell whether a deployment's provider has sessions of the type that is asked for."""
+    return request.session_type != TRANSCRIPTION or provider_of(deployment).TRANSCRIBES
+
+
 class MintRequests:
     """Asks deployments for ephemeral keys.
 
@@ -79,7 +84,7 @@ class MintRequests:
             ApiError: If there is no ephemeral key; 503 if the gateway cannot log in.
         """
         provider = provider_of(deployment)
-        if request.session_type == TRANSCRIPTION and not provider.TRANSCRIBES:
+        if not can_mint(deployment, request):
             # As if the provider had said so: no other try, and no fault of the deployment.
             raise UpstreamAnswerError(400, _NO_TRANSCRIPTION, {})
         lifetime_s = longest_life_s(admitted.key, request, self._settings.token.max_lifetime_s)

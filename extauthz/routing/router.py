@@ -4,6 +4,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Protocol
 
 from extauthz.catalogue import Catalogue, Group, is_wildcard
@@ -68,7 +69,14 @@ class Router:
         """Those in force."""
         return DEFAULT_ROUTER if self._current is None else self._current().router
 
-    def plan(self, group: Group, team: str | None, *, may_spend: bool = True) -> Plan:
+    def plan(
+        self,
+        group: Group,
+        team: str | None,
+        suits: Callable[[Deployment], bool] = lambda _: True,
+        *,
+        may_spend: bool = True,
+    ) -> Plan:
         """Return whom to ask, one after another.
 
         Args:
@@ -76,6 +84,8 @@ class Router:
             team: The team of the caller's key, whose own deployments are among the fallbacks. A
                 key need not be admitted to a fallback group itself, as in LiteLLM: whoever
                 configures it says that it stands in for the other.
+            suits: Tells whether a deployment can do what is asked for. Where none can, all are
+                asked, so that one of them says so.
             may_spend: Whether a fallback may cost something.
         """
         fallbacks = self._fallbacks(group.name, team)
@@ -83,7 +93,9 @@ class Router:
             fallbacks = [
                 found for found in fallbacks if all(each.is_free for each in found.deployments)
             ]
-        return self._plan([group, *fallbacks])
+        groups = [group, *fallbacks]
+        fit = [replace(one, deployments=tuple(filter(suits, one.deployments))) for one in groups]
+        return self._plan([one for one in fit if one.deployments] or groups)
 
     def choose(self, deployments: Sequence[Deployment]) -> Deployment:
         """Return whom to ask where there is one try only, and its end is not seen here.

@@ -104,6 +104,7 @@ def entries(house: dict[str, str]) -> list[dict[str, Any]]:
         "azure-dated": ({**azure, "api_version": "2025-08-28"}, {}),
         "azure-set": ({**azure, "api_version": "2025-08-28"}, {"dialect": "azure"}),
         "azure-preview": (azure, {"calls_base": house["region"]}),
+        "either": ({**azure, "order": 1}, {"calls_base": house["region"]}),
         "client": ({**login, **client}, {}),
         "locked-out": ({**login, **client, "client_id": "client-2"}, {}),
         "mixed": ({**login, **client, "client_id": "client-3", "order": 1}, {}),
@@ -114,8 +115,8 @@ def entries(house: dict[str, str]) -> list[dict[str, Any]]:
         {"model_name": name, "litellm_params": params, "model_info": {"id": name, "ringback": own}}
         for name, (params, own) in found.items()
     ]
-    second = {"model_name": "mixed", "litellm_params": {**azure, "order": 2}}
-    return [*made, second]
+    second = {"litellm_params": {**azure, "order": 2}}
+    return [*made, *({**second, "model_name": name} for name in ("mixed", "either"))]
 
 
 @pytest_asyncio.fixture(loop_scope="session", scope="module")
@@ -414,6 +415,25 @@ async def test_calls_of_the_preview_take_no_commands(house: House) -> None:
     assert request.target == (
         "/openai/realtime?api-version=2025-04-01-preview&deployment=rt-deployment"
     )
+
+
+async def test_who_cannot_transcribe_is_not_asked(house: House) -> None:
+    """A transcription goes to a deployment of the group that has such sessions, if there is one."""
+    answer = await house.mint("either", transcription_of("either"))
+    assert answer.status == 200, answer.raw
+    (minted,) = house.gateway.received
+    assert minted.target == f"{AZURE}/client_secrets"
+    assert (await house.mint("either")).status == 200
+    assert "/realtimeapi/sessions" in house.gateway.received[1].target
+    house.reset()
+    refused = await house.mint("azure-preview", transcription_of("azure-preview"))
+    check_refusal(refused, 400, "invalid_body")
+    assert house.gateway.received == []
+
+
+def transcription_of(model: str) -> dict[str, Any]:
+    """Return what makes a session a transcription by a model."""
+    return {"type": "transcription", "audio": {"input": {"transcription": {"model": model}}}}
 
 
 async def test_a_call_with_a_key_speaks_the_dialect(house: House) -> None:

@@ -160,6 +160,8 @@ async def test_other_endpoints_stay_here(both: Both) -> None:
     for path, status in (("/readyz", 200), ("/healthz", 200), ("/v1/realtime", 426)):
         assert (await send(both.port, request_bytes("GET", path))).status == status
     assert (await both.gateway.call(await both.gateway.token())).status == 201
+    # Of the one model that there is, with a key.
+    assert (await both.gateway.call(KEY)).status == 201
     target = "/v1/realtime?model=voice"
     assert (await shake_hands(both.gateway, target, bearer(KEY))).status == 101
     answer = await shake_hands(both.gateway, CHAT, bearer(LITELLM_KEY))

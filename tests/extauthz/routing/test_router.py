@@ -112,6 +112,22 @@ def test_who_has_no_money_left_falls_back_to_what_costs_nothing() -> None:
     assert (sorted(ids[:2]), ids[2:]) == (["a", "b"], ["d"])
 
 
+@pytest.mark.parametrize(
+    ("able", "expected"),
+    [
+        pytest.param("b", ["b"], id="one"),
+        pytest.param("ac", ["a", "c"], id="a-fallback-too"),
+        pytest.param("c", ["c"], id="a-fallback-alone"),
+        pytest.param("", ["a", "b", "c"], id="none"),
+    ],
+)
+def test_only_those_are_asked_that_can(able: str, expected: list[str]) -> None:
+    """What a deployment has no word for goes to others; if nobody has, somebody says so."""
+    house = House({"voice": ("spare",)})
+    plan = house.router.plan(house.group, None, lambda deployment: deployment.id in able)
+    assert sorted(attempt.deployment.id for attempt in iter(plan.next, None)) == expected
+
+
 def test_a_cooled_deployment_is_not_asked() -> None:
     """After a 429 the other deployment is asked alone, until the cooldown ends; all are told."""
     house = House()
