@@ -10,7 +10,7 @@ import pytest_asyncio
 from helpers import wsclient
 from helpers.expect import check_refusal
 from helpers.gateway import OFFER, SDP_TYPE, bearer
-from helpers.gatewayfiles import KEYS, MASTER_KEY, TOKEN_SECRET
+from helpers.gatewayfiles import KEY, KEYS, MASTER_KEY, TOKEN_SECRET
 from helpers.http11 import Message, request_bytes, send
 from helpers.metricsport import metrics_port
 from helpers.pairs import FAILURES, GOOD_KEY, OTHER_KEY, Pairs, converse, running
@@ -139,6 +139,22 @@ async def test_a_fallbacks_token_opens_a_websocket(pairs: Pairs) -> None:
         (minter,) = [u for u in (pairs.good, pairs.other) if u.received_at(CLIENT_SECRETS)]
         assert len(minter.received) == 2
     assert len(pairs.gateway.received) == 2
+
+
+async def test_a_websocket_passes_by_what_cools(pairs: Pairs) -> None:
+    """A WebSocket with a key has one try, and that goes to a deployment which minted lately."""
+    bad, target = pairs.bad["forbidden"], "/v1/realtime?model=forbidden"
+    bad.script[CLIENT_SECRETS] = Reply(429, (("Retry-After", "30"),))
+    async with asyncio.timeout(10):
+        # It may still cool after another test.
+        while not bad.received:
+            assert (await pairs.gateway.mint("forbidden")).status == 200
+            await asyncio.sleep(0.05)
+    pairs.good.received.clear()
+    async with wsclient.converse(pairs.gateway, target, [bearer(KEY)]):
+        (request,) = pairs.good.received
+    assert request.target == "/v1/realtime?model=gpt-realtime"
+    assert len(bad.received) == 1
 
 
 @pytest.mark.parametrize("status", [400, 404, 422])
