@@ -2,8 +2,8 @@
 
 OpenAI's "unified interface": a form with the offer and the session, or the raw offer where the
 query names the model or one model is the default. The provider receives the offer under an
-ephemeral key that was minted for it, so that both providers serve it: Azure takes no standard key
-at its calls endpoint.
+ephemeral key that was minted for it, so that both providers serve it: to a standard key Azure says
+"This operation requires ephemeral tokens for authentication".
 """
 
 from dataclasses import replace

@@ -19,9 +19,6 @@ class Provider(Protocol):
     CALLS_AUTH_SCHEME: Literal["bearer"]
     """How the ephemeral key is shown when a call is made."""
 
-    TAKES_KEY_AT_CALLS: bool
-    """Whether calls can be made with the standard key; else an ephemeral key is needed."""
-
     HAS_WEBRTCFILTER: bool
     """Whether calls take ``webrtcfilter=on``."""
 

@@ -12,8 +12,6 @@ from extauthz.providers.base import CurrentPaths, UpstreamRequest, headers_with,
 from ringback.secrets import Secret
 
 CALLS_AUTH_SCHEME: Literal["bearer"] = "bearer"
-# "This operation requires ephemeral tokens for authentication", says Azure to any other key.
-TAKES_KEY_AT_CALLS: bool = False
 HAS_WEBRTCFILTER: bool = True
 TRANSCRIBES: bool = True
 _PATHS: Final = CurrentPaths("/openai/v1/realtime")

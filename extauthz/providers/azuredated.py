@@ -14,7 +14,6 @@ from extauthz.providers.base import UpstreamRequest, Verb, json_post, path_segme
 from ringback.secrets import Secret
 
 CALLS_AUTH_SCHEME: Literal["bearer"] = "bearer"
-TAKES_KEY_AT_CALLS: bool = False
 HAS_WEBRTCFILTER: bool = True
 TRANSCRIBES: bool = True
 _REALTIME: Final = "/openai/realtime"

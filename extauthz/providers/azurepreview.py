@@ -15,7 +15,6 @@ from extauthz.providers.base import UpstreamRequest, Verb, json_post, with_query
 from ringback.secrets import Secret
 
 CALLS_AUTH_SCHEME: Literal["bearer"] = "bearer"
-TAKES_KEY_AT_CALLS: bool = False
 HAS_WEBRTCFILTER: bool = False
 TRANSCRIBES: bool = False
 _SESSIONS: Final = "/openai/realtimeapi/sessions"

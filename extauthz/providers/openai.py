@@ -11,7 +11,6 @@ from extauthz.providers.base import CurrentPaths, UpstreamRequest, headers_with,
 from ringback.secrets import Secret
 
 CALLS_AUTH_SCHEME: Literal["bearer"] = "bearer"
-TAKES_KEY_AT_CALLS: bool = True
 HAS_WEBRTCFILTER: bool = False
 TRANSCRIBES: bool = True
 _PATHS: Final = CurrentPaths("/v1/realtime")

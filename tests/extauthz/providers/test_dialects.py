@@ -115,9 +115,8 @@ def test_a_base_path_comes_first(deployment: Deployment) -> None:
 
 @pytest.mark.parametrize("deployment", ALL, ids=IDS)
 def test_dialects_say_what_else_they_can(deployment: Deployment) -> None:
-    """Only OpenAI takes a standard key for calls; only Azure filters events."""
+    """Only Azure filters events; all but its preview transcribe."""
     provider = provider_of(deployment)
-    assert provider.TAKES_KEY_AT_CALLS is (deployment is OPENAI)
     assert provider.HAS_WEBRTCFILTER is (deployment in (AZURE, DATED))
     assert provider.TRANSCRIBES is (deployment is not PREVIEW)
     assert provider.CALLS_AUTH_SCHEME == "bearer"
