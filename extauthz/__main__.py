@@ -28,6 +28,8 @@ from extauthz.routing import Router
 from extauthz.routing.cooldown import Cooldowns
 from extauthz.safety import SafetyIdentifiers
 from extauthz.service import ExtAuthz
+from extauthz.tokenguard import TokenGuard
+from extauthz.tokenuses import make_uses
 from extauthz.valkey import Valkey
 from ringback.settings import Settings
 from ringback.tokens import handle_sealer, pseudonyms, token_sealer
@@ -58,7 +60,8 @@ def _build(settings: Settings) -> ExtAuthz:
         lambda: keeper.current, time.time, settings.key_cache.revocation_s, limiter
     )
     handles = handle_sealer(settings.token, os.environ, mode=mode, fallback=master_key)
-    callers = Callers(lambda: keeper.current, admission, sealer, handles, time.time)
+    tokens = TokenGuard(sealer, time.time, uses=make_uses(valkey, settings))
+    callers = Callers(lambda: keeper.current, admission, tokens, handles, time.time)
     websockets, origins = settings.websocket, settings.websocket.origins
     origins = settings.cors_origins if origins is None else origins
     client_secrets = ClientSecrets(admission, minter)
@@ -70,13 +73,14 @@ def _build(settings: Settings) -> ExtAuthz:
                 lambda: keeper.current,
                 callers,
                 admission=admission,
+                tokens=tokens,
                 key_headers=entra.key_headers,
                 origins=origins,
                 safety=safety,
                 choose=router.choose,
             ),
             UnifiedCalls(admission, minter),
-            Calls(lambda: keeper.current, admission, sealer, time.time, safety),
+            Calls(lambda: keeper.current, admission, tokens, safety),
             client_secrets,
             TranscriptionSessions(client_secrets),
             Ready(),

@@ -40,6 +40,10 @@ class TokenSettings(Section):
     leeway_s: Annotated[int, Field(ge=0, le=60)] = 5
     """How far, in seconds, the clocks of replicas may be apart."""
 
+    single_use: bool = False
+    """A token opens one call or WebSocket and no second one. Needs ``store.url``, or one worker in
+    all."""
+
 
 class UpstreamSettings(Section):
     """How OpenAI and Azure are reached."""
