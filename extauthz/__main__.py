@@ -64,7 +64,7 @@ def _build(settings: Settings) -> ExtAuthz:
     callers = Callers(lambda: keeper.current, admission, tokens, handles, time.time)
     websockets, origins = settings.websocket, settings.websocket.origins
     origins = settings.cors_origins if origins is None else origins
-    client_secrets = ClientSecrets(admission, minter)
+    client_secrets = ClientSecrets(admission, minter, binds_origin=settings.token.bind_origin)
     gate = Gate(
         [
             CallControl(callers, entra.key_headers, egress, settings.upstream.mint_timeout_s),

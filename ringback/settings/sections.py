@@ -40,6 +40,10 @@ class TokenSettings(Section):
     leeway_s: Annotated[int, Field(ge=0, le=60)] = 5
     """How far, in seconds, the clocks of replicas may be apart."""
 
+    bind_origin: bool = False
+    """A token that is minted with an ``Origin`` header is good only with the same ``Origin``: for
+    the page that minted it, or for the one whose origin a backend sent in its place."""
+
     single_use: bool = False
     """A token opens one call or WebSocket and no second one. Needs ``store.url``, or one worker in
     all."""

@@ -1,4 +1,7 @@
-"""Tokens with a single use through the real Envoy, by two workers that share a real Valkey."""
+"""Tokens of one use and of one page through the real Envoy.
+
+Two workers share a real Valkey.
+"""
 
 import asyncio
 import signal
@@ -9,8 +12,8 @@ from typing import Final
 import pytest
 import pytest_asyncio
 
-from helpers.expect import check_refusal
-from helpers.gateway import Gateway, bearer
+from helpers.expect import ORIGIN, check_refusal
+from helpers.gateway import JSON_TYPE, OFFER, SDP_TYPE, Gateway, bearer
 from helpers.gatewayfiles import KEY, KEYS, TOKEN_SECRET, Files, openai_entry
 from helpers.handles import sealed
 from helpers.http11 import Message
@@ -24,6 +27,9 @@ from ringback.cli.stack import Stack
 pytestmark = [pytest.mark.dataplane, pytest.mark.asyncio(loop_scope="session")]
 
 RACERS: Final = 100
+CALLS: Final = "/v1/realtime/calls"
+MINT: Final = "/v1/realtime/client_secrets"
+MODEL: Final = b'{"model":"voice"}'
 TIMEOUT_S: Final = 3.0
 
 
@@ -37,14 +43,14 @@ def valkey() -> ValkeyProcess:
 async def single(
     valkey: ValkeyProcess, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Gateway]:
-    """A gateway with two workers, whose tokens open one call."""
+    """A gateway with two workers, whose tokens open one call, for the page that minted them."""
     files = Files(tmp_path_factory.mktemp("single"))
     with valkey:
         async with RecordingUpstream() as openai, RecordingUpstream() as unused:
             files.write_config([openai_entry("voice", f"{openai.url()}/v1")])
             files.write_keys()
             files.write_settings(
-                token={"secret": TOKEN_SECRET, "single_use": True},
+                token={"secret": TOKEN_SECRET, "single_use": True, "bind_origin": True},
                 store={"url": valkey.url, "timeout_s": TIMEOUT_S},
             )
             async with Stack(files.options(workers=2)) as stack:
@@ -111,7 +117,7 @@ async def test_a_spent_token_still_owns_its_call(single: Gateway) -> None:
     handle = str((await single.call(token)).header("location")).rpartition("/")[2]
     for _ in range(2):
         target = f"/v1/realtime?call_id={handle}"
-        async with converse(single, target, [bearer(token)]) as connection:
+        async with converse(single, target, [bearer(token)], origin=ORIGIN) as connection:
             assert await echoed(connection, "hello") == "hello"
         ended = await single.post(f"/v1/realtime/calls/{handle}/hangup", [bearer(token)], b"")
         assert ended.status == 200
@@ -134,6 +140,45 @@ async def test_what_extauthz_refuses_spends_nothing(single: Gateway) -> None:
     assert single.received == []
 
 
+OTHER_PAGE: Final = "http://127.0.0.1:8080"
+
+
+@pytest.mark.parametrize("path", ["client_secrets", "transcription_sessions"])
+async def test_a_token_is_good_for_the_page_that_minted_it(single: Gateway, path: str) -> None:
+    """Another page that the gateway serves cannot use it, nor can a program that says no page."""
+    lines = [bearer(KEY), JSON_TYPE]
+    minted = await single.post(f"/v1/realtime/{path}", lines, b'{"model":"voice"}')
+    token = str(minted.json()["client_secret"]["value"])
+    single.reset()
+    for origin in (OTHER_PAGE, "null", None):
+        answer = await single.post(CALLS, [bearer(token), SDP_TYPE], OFFER, origin=origin)
+        assert (answer.status, answer.error["code"]) == (401, "token_invalid")
+        shown = [("origin", origin)] if origin else []
+        answer = await shake_hands(single, "/v1/realtime", bearer(token), *shown)
+        assert answer.status in {401, 403}
+    assert single.received == []
+    assert (await single.call(token)).status == 201
+
+
+async def test_a_backend_binds_by_sending_the_origin(single: Gateway) -> None:
+    """What mints for a page names it in `Origin`; what mints for a program names nothing."""
+    minted = await single.post(MINT, [bearer(KEY), JSON_TYPE], MODEL, origin=OTHER_PAGE)
+    token = str(minted.json()["value"])
+    check_refusal(await single.call(token), 401, "token_invalid")
+    answer = await single.post(CALLS, [bearer(token), SDP_TYPE], OFFER, origin=OTHER_PAGE)
+    assert answer.status == 201
+    minted = await single.post(MINT, [bearer(KEY), JSON_TYPE], MODEL, origin=None)
+    token = str(minted.json()["value"])
+    assert (await single.call(token)).status == 201
+
+
+async def test_a_page_that_cannot_be_named_gets_no_token(single: Gateway) -> None:
+    """A page in a sandbox, whose origin is `null`, is told so before anything is minted."""
+    answer = await single.post(MINT, [bearer(KEY), JSON_TYPE], MODEL, origin="null")
+    assert (answer.status, answer.error["code"]) == (400, "origin_unusable")
+    assert single.received == []
+
+
 async def test_without_the_store_tokens_are_503(single: Gateway, valkey: ValkeyProcess) -> None:
     """While nobody can tell what is spent, no token is let in; keys are, and calls can be ended."""
     token = await single.token()
@@ -142,7 +187,7 @@ async def test_without_the_store_tokens_are_503(single: Gateway, valkey: ValkeyP
     with valkey.paused():
         single.reset()
         check_refusal(await single.call(token), 503, "token_uses_unavailable")
-        answer = await shake_hands(single, "/v1/realtime", bearer(token))
+        answer = await shake_hands(single, "/v1/realtime", bearer(token), ("origin", ORIGIN))
         assert answer.status == 503
         assert single.received == []
         ended = await single.post(f"/v1/realtime/calls/{handle}/hangup", [bearer(spent)], b"")
