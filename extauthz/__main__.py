@@ -31,6 +31,7 @@ from extauthz.service import ExtAuthz
 from extauthz.tokenguard import TokenGuard
 from extauthz.tokenuses import make_uses
 from extauthz.valkey import Valkey
+from ringback.jwkset import JwkSetKeeper
 from ringback.settings import Settings
 from ringback.tokens import handle_sealer, pseudonyms, token_sealer
 from ringback.worker import main
@@ -87,7 +88,15 @@ def _build(settings: Settings) -> ExtAuthz:
         ]
     )
     return ExtAuthz(
-        gate, keeper, discovery, egress, stores, valkey=valkey, cooling=cooling, logins=entra
+        gate,
+        keeper,
+        discovery,
+        egress,
+        stores,
+        valkey=valkey,
+        cooling=cooling,
+        logins=entra,
+        jwk_set=JwkSetKeeper(settings.token.jwk_set_file, [sealer, handles]),
     )
 
 

@@ -15,6 +15,7 @@ from extauthz.gate import Gate
 from extauthz.keys.stores import KeyStores
 from extauthz.translate import read_request, write_decision
 from extauthz.valkey import Valkey
+from ringback.jwkset import JwkSetKeeper
 from ringback.logs import describe, get_logger
 
 Context = aio.ServicerContext[CheckRequest, CheckResponse]
@@ -32,6 +33,7 @@ class ExtAuthz(external_auth_pb2_grpc.AuthorizationServicer):
         valkey: The shared store, closed at the end.
         cooling: Shares cooldowns of deployments.
         logins: Those at Entra ID; the ones under way end with the service.
+        jwk_set: Watches what tokens are sealed by.
     """
 
     names: tuple[str, ...] = ("envoy.service.auth.v3.Authorization", *ClusterDiscovery.names)
@@ -47,6 +49,7 @@ class ExtAuthz(external_auth_pb2_grpc.AuthorizationServicer):
         valkey: Valkey | None = None,
         cooling: CooldownKeeper | None = None,
         logins: EntraTokens | None = None,
+        jwk_set: JwkSetKeeper | None = None,
     ) -> None:
         self._gate = gate
         self._keeper = keeper
@@ -56,6 +59,7 @@ class ExtAuthz(external_auth_pb2_grpc.AuthorizationServicer):
         self._valkey = valkey
         self._cooling = cooling
         self._logins = logins
+        self._jwk_set = jwk_set
         self._log = get_logger()
 
     def register(self, server: aio.Server) -> None:
@@ -69,6 +73,8 @@ class ExtAuthz(external_auth_pb2_grpc.AuthorizationServicer):
         self._keeper.start()
         if self._cooling is not None:
             self._cooling.start()
+        if self._jwk_set is not None:
+            self._jwk_set.start()
 
     async def drain(self) -> None:
         """Let Envoy ask another worker for its clusters."""
@@ -77,6 +83,8 @@ class ExtAuthz(external_auth_pb2_grpc.AuthorizationServicer):
     async def stop(self) -> None:
         """Stop watching and close all connections."""
         await self._keeper.stop()
+        if self._jwk_set is not None:
+            await self._jwk_set.stop()
         await self._stores.stop()
         if self._cooling is not None:
             await self._cooling.stop()

@@ -1,9 +1,15 @@
-"""The Prometheus endpoint of a worker."""
+"""The Prometheus endpoint of a worker, and what both services count."""
 
-from prometheus_client import start_http_server
+from typing import Final
+
+from prometheus_client import Counter, start_http_server
 
 from ringback.addresses import parse_host_port
 from ringback.errors import StartError
+
+JWK_SET_RELOADS: Final = Counter(
+    "ringback_jwk_set_reloads", "Changes of the JWK set, by what became of them", ["result"]
+)
 
 
 class MetricsAddressError(StartError):

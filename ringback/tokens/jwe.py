@@ -44,6 +44,14 @@ class Sealer:
         self._keyring = keyring
         self._prefix = prefix
 
+    def take_up(self, materials: Mapping[str, bytes]) -> None:
+        """Use the keys of a JWK set that has changed.
+
+        Args:
+            materials: From `ringback.tokens.keys.read_jwk_set`.
+        """
+        self._keyring.take_up(materials)
+
     def seal(self, claims: Mapping[str, object], now: float) -> str:
         """Return the sealed claims.
 
