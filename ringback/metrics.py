@@ -10,6 +10,10 @@ from ringback.errors import StartError
 JWK_SET_RELOADS: Final = Counter(
     "ringback_jwk_set_reloads", "Changes of the JWK set, by what became of them", ["result"]
 )
+# Of all processes together a key may seal 2^32 times.
+SEALS: Final = Counter(
+    "ringback_seals", "Tokens and handles that were sealed, by the id of the key", ["kind", "kid"]
+)
 
 
 class MetricsAddressError(StartError):
