@@ -24,11 +24,13 @@ from extauthz.limits.limiter import make_limiter
 from extauthz.mint import Minter
 from extauthz.mintrequest import MintRequests
 from extauthz.ownership import Callers
+from extauthz.revocationkeeper import RevocationKeeper
 from extauthz.routing import Router
 from extauthz.routing.cooldown import Cooldowns
 from extauthz.safety import SafetyIdentifiers
 from extauthz.service import ExtAuthz
 from extauthz.tokenguard import TokenGuard
+from extauthz.tokensettings import check_token_settings
 from extauthz.tokenuses import make_uses
 from extauthz.valkey import Valkey
 from ringback.jwkset import JwkSetKeeper
@@ -38,6 +40,7 @@ from ringback.worker import main
 
 
 def _build(settings: Settings) -> ExtAuthz:
+    check_token_settings(settings)
     egress = Egress(settings.upstream.egress_url)
     valkey = Valkey(settings.store) if settings.store.url else None
     stores = KeyStores(settings, egress)
@@ -61,7 +64,13 @@ def _build(settings: Settings) -> ExtAuthz:
         lambda: keeper.current, time.time, settings.key_cache.revocation_s, limiter
     )
     handles = handle_sealer(settings.token, os.environ, mode=mode, fallback=master_key)
-    tokens = TokenGuard(sealer, time.time, uses=make_uses(valkey, settings))
+    revocations = RevocationKeeper(settings.token, [sealer, handles], valkey)
+    tokens = TokenGuard(
+        sealer,
+        time.time,
+        uses=make_uses(valkey, settings.token),
+        is_revoked=revocations.is_revoked,
+    )
     callers = Callers(lambda: keeper.current, admission, tokens, handles, time.time)
     websockets, origins = settings.websocket, settings.websocket.origins
     origins = settings.cors_origins if origins is None else origins
@@ -97,6 +106,7 @@ def _build(settings: Settings) -> ExtAuthz:
         cooling=cooling,
         logins=entra,
         jwk_set=JwkSetKeeper(settings.token.jwk_set_file, [sealer, handles]),
+        revocations=revocations,
     )
 
 

@@ -22,14 +22,21 @@ class TokenGuard:
         sealer: From `ringback.tokens.token_sealer`.
         now: The time in seconds since the epoch.
         uses: Knows which tokens are spent; None if they may be used until they expire.
+        is_revoked: Tells which tokens are refused before their time; it may raise `ApiError`.
     """
 
     def __init__(
-        self, sealer: Sealer, now: Callable[[], float], *, uses: Uses | None = None
+        self,
+        sealer: Sealer,
+        now: Callable[[], float],
+        *,
+        uses: Uses | None = None,
+        is_revoked: Callable[[CallClaims], bool] = lambda _: False,
     ) -> None:
         self._sealer = sealer
         self._now = now
         self._uses = uses
+        self._is_revoked = is_revoked
 
     def open(self, token: str, request: RequestFacts, *, grace_s: int = 0) -> CallClaims:
         """Return what a token says. Whether its key is still good is for others to ask.
@@ -41,6 +48,7 @@ class TokenGuard:
 
         Raises:
             TokenRefusedError: If it does not count: 401.
+            RevocationsUnavailableError: If nobody can tell whether it is revoked: 503.
         """
         try:
             claims = CallClaims.from_claims(self._sealer.open(token, self._now(), grace_s=grace_s))
@@ -48,6 +56,8 @@ class TokenGuard:
             raise refused(error.reason) from None
         if claims.bound_origin not in {None, request.headers.get("origin")}:
             raise refused("origin")
+        if self._is_revoked(claims):
+            raise refused("revoked")
         return claims
 
     @asynccontextmanager

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from extauthz.valkey import Valkey
-from ringback.errors import ApiError, StartError
-from ringback.settings import Settings
+from ringback.errors import ApiError
+from ringback.settings import TokenSettings
 from ringback.tokens.claims import CallClaims
 
 # KEYS: the token. ARGV: the request that spends it, milliseconds to remember that.
@@ -30,16 +30,6 @@ class UsesUnavailableError(ApiError):
 
     def __str__(self) -> str:
         return "The token cannot be checked at the moment. Try again shortly, with the same token."
-
-
-class SingleUseError(StartError):
-    """Workers that share nothing would let a token in once each."""
-
-    def __str__(self) -> str:
-        return (
-            "token.single_use: needs store.url, so that all workers know what is spent; "
-            "or set workers: 1 and run one replica"
-        )
 
 
 class Uses(Protocol):
@@ -142,32 +132,18 @@ class ValkeyUses:
         return self._valkey.name("spent", claims.jti)
 
 
-def check_single_use(settings: Settings) -> None:
-    """Check that a token cannot be used once by each of several workers.
-
-    Raises:
-        SingleUseError: If it could be.
-    """
-    if settings.token.single_use and settings.workers > 1 and settings.store.url is None:
-        raise SingleUseError
-
-
 def make_uses(
-    valkey: Valkey | None, settings: Settings, now: Callable[[], float] = time.time
+    valkey: Valkey | None, settings: TokenSettings, now: Callable[[], float] = time.time
 ) -> Uses | None:
     """Return what knows which tokens have been spent; None if they may be used until they expire.
 
     Args:
         valkey: Where all workers and replicas share; None if this is the only worker.
-        settings: With ``token`` and ``workers``.
+        settings: How tokens may be used.
         now: The time in seconds since the epoch.
-
-    Raises:
-        SingleUseError: If there are several workers that share nothing.
     """
-    if not settings.token.single_use:
+    if not settings.single_use:
         return None
-    check_single_use(settings)
     if valkey is None:
-        return MemoryUses(now, settings.token.leeway_s)
-    return ValkeyUses(valkey, now, settings.token.leeway_s)
+        return MemoryUses(now, settings.leeway_s)
+    return ValkeyUses(valkey, now, settings.leeway_s)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from extauthz.keys.keyfile import load_keys
 from extauthz.litellm import load_config
-from extauthz.tokenuses import check_single_use
+from extauthz.tokensettings import check_token_settings
 from ringback.cli.demo import MODELS, check_emulator, random_key
 from ringback.secrets import Secret
 from ringback.settings import Settings, TokenSettings, UpstreamSettings, load_settings
@@ -86,7 +86,7 @@ def read_inputs(options: StackOptions) -> Inputs:
     workers = options.workers or settings.workers
     # Refuses what the services would refuse.
     Policies(settings.sdp)
-    check_single_use(settings.model_copy(update={"workers": workers}))
+    check_token_settings(settings.model_copy(update={"workers": workers}))
     config = options.config or settings.config_file
     keys = options.keys or settings.keys_file
     if keys is not None:

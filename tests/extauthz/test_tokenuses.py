@@ -10,16 +10,15 @@ from extauthz.limits.errors import LimitsUnavailableError
 from extauthz.tokenguard import TokenGuard
 from extauthz.tokenuses import (
     MemoryUses,
-    SingleUseError,
     Uses,
     UsesUnavailableError,
     ValkeyUses,
-    check_single_use,
     make_uses,
 )
 from extauthz.valkey import Valkey
-from helpers.authz import CLAIMS, NOW, Clock, request, sealer, settings
+from helpers.authz import CLAIMS, NOW, Clock, request, sealer
 from helpers.valkey import ValkeyProcess
+from ringback.settings import TokenSettings
 
 LEEWAY_S = 5
 # The process began before the token was made.
@@ -142,17 +141,15 @@ async def test_requests_without_an_id_are_different_ones(uses: Uses) -> None:
 
 async def test_tokens_may_be_used_again_by_default() -> None:
     """Without the setting nothing is remembered."""
-    assert make_uses(None, settings()) is None
+    assert make_uses(None, TokenSettings()) is None
     guard = TokenGuard(sealer(), Clock())
     for _ in range(2):
         async with guard.spend(FRESH, request(CALLS, None)):
             pass
 
 
-def test_workers_that_share_nothing_are_refused(server: ValkeyProcess) -> None:
-    """Without a store single use needs one worker, for each would let a token in once."""
-    single = {"single_use": True}
-    with pytest.raises(SingleUseError, match=r"store\.url.*workers: 1"):
-        make_uses(None, settings(token=single, workers=2))
-    assert isinstance(make_uses(None, settings(token=single, workers=1)), MemoryUses)
-    check_single_use(settings(token=single, workers=2, store={"url": server.url}))
+async def test_with_the_setting_uses_are_remembered(valkey: Valkey) -> None:
+    """In the store, if there is one."""
+    single = TokenSettings(single_use=True)
+    assert isinstance(make_uses(None, single), MemoryUses)
+    assert isinstance(make_uses(valkey, single), ValkeyUses)
