@@ -5,6 +5,7 @@ Two workers share a real Valkey.
 
 import asyncio
 import signal
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Final
@@ -19,6 +20,7 @@ from helpers.handles import sealed
 from helpers.http11 import Message
 from helpers.load import Load
 from helpers.recording import RecordingUpstream, Reply
+from helpers.refusaltimes import check_one_time
 from helpers.secretscan import find_secrets
 from helpers.valkey import ValkeyProcess
 from helpers.wsclient import converse, echoed, shake_hands
@@ -30,6 +32,7 @@ RACERS: Final = 100
 CALLS: Final = "/v1/realtime/calls"
 MINT: Final = "/v1/realtime/client_secrets"
 MODEL: Final = b'{"model":"voice"}'
+OTHER_PAGE: Final = "http://127.0.0.1:8080"
 TIMEOUT_S: Final = 3.0
 
 
@@ -95,6 +98,20 @@ async def test_a_spent_token_is_refused_like_a_wrong_one(single: Gateway) -> Non
     assert single.received == []
 
 
+async def test_a_spent_token_takes_no_other_time(single: Gateway) -> None:
+    """To ask the store costs no more than may differ between bad tokens."""
+    spent = await single.token()
+    assert (await single.call(spent)).status == 201
+    now = int(time.time())
+    kinds = {
+        "spent": spent,
+        "no form": "ek_x",
+        "expired": single.seal(iat=now - 60, exp=now - 1),
+        "of another page": single.seal(bound_origin=OTHER_PAGE),
+    }
+    await check_one_time(single, kinds)
+
+
 async def test_a_call_and_a_websocket_are_one_use(single: Gateway) -> None:
     """A token opens one conversation, by WebRTC or by WebSocket, and then none of either kind."""
     for first in ("call", "websocket"):
@@ -138,9 +155,6 @@ async def test_what_extauthz_refuses_spends_nothing(single: Gateway) -> None:
     check_refusal(await single.call(token, offer=b"v=0\r\n"), 400)
     check_refusal(await single.call(token), 401, "token_invalid")
     assert single.received == []
-
-
-OTHER_PAGE: Final = "http://127.0.0.1:8080"
 
 
 @pytest.mark.parametrize("path", ["client_secrets", "transcription_sessions"])
