@@ -24,17 +24,23 @@ from extauthz.limits.limiter import make_limiter
 from extauthz.mint import Minter
 from extauthz.mintrequest import MintRequests
 from extauthz.ownership import Callers
+from extauthz.revocationkeeper import RevocationKeeper
 from extauthz.routing import Router
 from extauthz.routing.cooldown import Cooldowns
 from extauthz.safety import SafetyIdentifiers
 from extauthz.service import ExtAuthz
+from extauthz.tokenguard import TokenGuard
+from extauthz.tokensettings import check_token_settings
+from extauthz.tokenuses import make_uses
 from extauthz.valkey import Valkey
+from ringback.jwkset import JwkSetKeeper
 from ringback.settings import Settings
 from ringback.tokens import handle_sealer, pseudonyms, token_sealer
 from ringback.worker import main
 
 
 def _build(settings: Settings) -> ExtAuthz:
+    check_token_settings(settings)
     egress = Egress(settings.upstream.egress_url)
     valkey = Valkey(settings.store) if settings.store.url else None
     stores = KeyStores(settings, egress)
@@ -58,10 +64,17 @@ def _build(settings: Settings) -> ExtAuthz:
         lambda: keeper.current, time.time, settings.key_cache.revocation_s, limiter
     )
     handles = handle_sealer(settings.token, os.environ, mode=mode, fallback=master_key)
-    callers = Callers(keeper.knowing, admission, sealer, handles, time.time)
+    revocations = RevocationKeeper(settings.token, [sealer, handles], valkey)
+    tokens = TokenGuard(
+        sealer,
+        time.time,
+        uses=make_uses(valkey, settings.token),
+        is_revoked=revocations.is_revoked,
+    )
+    callers = Callers(keeper.knowing, admission, tokens, handles, time.time)
     websockets, origins = settings.websocket, settings.websocket.origins
     origins = settings.cors_origins if origins is None else origins
-    client_secrets = ClientSecrets(admission, minter)
+    client_secrets = ClientSecrets(admission, minter, binds_origin=settings.token.bind_origin)
     gate = Gate(
         [
             CallControl(callers, entra.key_headers, egress, settings.upstream.mint_timeout_s),
@@ -70,20 +83,30 @@ def _build(settings: Settings) -> ExtAuthz:
                 keeper.knowing,
                 callers,
                 admission=admission,
+                tokens=tokens,
                 key_headers=entra.key_headers,
                 origins=origins,
                 safety=safety,
                 choose=router.choose,
             ),
             UnifiedCalls(admission, minter),
-            Calls(keeper.knowing, admission, sealer, time.time, safety),
+            Calls(keeper.knowing, admission, tokens, safety),
             client_secrets,
             TranscriptionSessions(client_secrets),
             Ready(),
         ]
     )
     return ExtAuthz(
-        gate, keeper, discovery, egress, stores, valkey=valkey, cooling=cooling, logins=entra
+        gate,
+        keeper,
+        discovery,
+        egress,
+        stores,
+        valkey=valkey,
+        cooling=cooling,
+        logins=entra,
+        jwk_set=JwkSetKeeper(settings.token.jwk_set_file, [sealer, handles]),
+        revocations=revocations,
     )
 
 

@@ -13,7 +13,6 @@ from extauthz.deployments import Origin
 from extauthz.discovery import ClusterDiscovery
 from extauthz.egress import Egress
 from extauthz.errors import ConfigError
-from extauthz.filewatch import MISSING_S, POLL_S, Fingerprint, fingerprint, watch
 from extauthz.generalsettings import NO_SETTINGS, GeneralSettings
 from extauthz.keys import KeySources
 from extauthz.keys.keyfile import KeyFileSource
@@ -22,6 +21,7 @@ from extauthz.litellm import config_files, load_config
 from extauthz.metrics import RELOADS
 from extauthz.routersettings import DEFAULT_ROUTER, RouterSettings
 from extauthz.services import service_origins
+from ringback.filewatch import MISSING_S, POLL_S, Fingerprint, fingerprint, watch
 from ringback.logs import get_logger
 from ringback.secrets import Secret
 from ringback.settings import Settings

@@ -19,7 +19,7 @@ from ringback.errors import ApiError
 from ringback.secrets import Secret
 from ringback.settings import Settings
 from ringback.tokens.claims import CallClaims
-from ringback.tokens.errors import TokenError
+from ringback.tokens.errors import CannotSealError, TokenError
 from ringback.tokens.jwe import Sealer
 from ringback.upstream import UpstreamFailedError, UpstreamTimeoutError
 
@@ -38,6 +38,20 @@ class MintTimeoutError(UpstreamTimeoutError):
         return (
             f"No provider answered in time; all attempts have {self.deadline_s:g} s together. "
             "Try again shortly."
+        )
+
+
+class SealingUnavailableError(ApiError):
+    """There is no key that may seal a token: 503; the log of the gateway says why."""
+
+    http_status = 503
+    type = "service_unavailable"
+    code = "sealing_unavailable"
+
+    def __str__(self) -> str:
+        return (
+            "Tokens cannot be made at the moment. "
+            "Tell your platform team: the gateway needs another sealing key."
         )
 
 
@@ -128,12 +142,19 @@ class Minter:
         Raises:
             MintFailedError: If no deployment mints.
             InvalidSafetyIdentifierError: If it cannot be passed on: 400.
+            SealingUnavailableError: If no key may seal: 503; nothing is minted then.
         """
+        try:
+            self._sealer.check_can_seal(self._now())
+        except CannotSealError:
+            raise SealingUnavailableError from None
         made = await self.obtain(request, admitted, safety_identifier)
         claims = made.claims
         try:
             token = self._sealer.seal(claims.to_claims(), claims.iat)
             body = made.minted.downstream_body(token, claims.exp)
+        except CannotSealError as error:
+            raise MintFailedError(SealingUnavailableError(), made.deployment.id) from error
         except (ValueError, TokenError, UpstreamFailedError) as error:
             # What is minted cannot be sealed, an ephemeral key of 4 kB for example.
             raise MintFailedError(UpstreamFailedError(), made.deployment.id) from error

@@ -60,11 +60,13 @@ class MintRequest:
         model: The model group or alias; None if the caller leaves it to us.
         session: The provider's session object without its model.
         expires_after: The provider's object, checked; None if absent.
+        page_origin: The only page that may use the token; None for any client.
     """
 
     model: str | None
     session: Mapping[str, Any]
     expires_after: Mapping[str, Any] | None
+    page_origin: str | None = None
 
     @property
     def session_type(self) -> str:

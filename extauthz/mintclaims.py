@@ -86,6 +86,7 @@ def claims_of(
             team=key.team,
             user=key.user,
             session_type=request.session_type,
+            bound_origin=request.page_origin,
         )
     except ValueError as error:
         raise UpstreamFailedError from error

@@ -5,14 +5,14 @@ from dataclasses import dataclass, replace
 
 from extauthz.admission import Admission
 from extauthz.callcontrol import NoSuchCallError, is_owner
-from extauthz.calls import TokenRefusedError, pinned
+from extauthz.calls import pinned
 from extauthz.configuration import Knowing
 from extauthz.credentials import caller_credential
 from extauthz.decision import Labels, RequestFacts, labels_of
 from extauthz.deployments import Deployment
 from extauthz.errors import AuthError
 from extauthz.keys import VirtualKey
-from extauthz.metrics import TOKENS_REFUSED
+from extauthz.tokenguard import TokenGuard, refused
 from ringback.contract import TOKEN_PREFIX
 from ringback.tokens.claims import CallClaims
 from ringback.tokens.errors import TokenError
@@ -52,7 +52,7 @@ class Callers:
     Args:
         knowing: Returns the configuration that knows the deployment of a token or a call.
         admission: Knows keys.
-        tokens: From `ringback.tokens.token_sealer`.
+        tokens: Opens tokens.
         handles: From `ringback.tokens.handle_sealer`.
         now: The time in seconds since the epoch.
     """
@@ -61,7 +61,7 @@ class Callers:
         self,
         knowing: Knowing,
         admission: Admission,
-        tokens: Sealer,
+        tokens: TokenGuard,
         handles: Sealer,
         now: Callable[[], float],
     ) -> None:
@@ -86,23 +86,14 @@ class Callers:
         token = _token_of(request)
         if token is None:
             return await self._admission.identify(request)
-        try:
-            sealed = self._tokens.open(token, self._now(), grace_s=grace_s)
-            claims = CallClaims.from_claims(sealed)
-        except TokenError as error:
-            TOKENS_REFUSED.labels(error.reason).inc()
-            raise TokenRefusedError from None
-        if claims.bound_origin not in {None, request.headers.get("origin")}:
-            TOKENS_REFUSED.labels("origin").inc()
-            raise TokenRefusedError
+        claims = self._tokens.open(token, request, grace_s=grace_s)
         if not grace_s:
             # The key may be for a model that is new.
             self._knowing(lambda known: pinned(claims, known.catalogue) is not None)
             try:
                 await self._admission.readmit(claims)
             except AuthError:
-                TOKENS_REFUSED.labels("key").inc()
-                raise TokenRefusedError from None
+                raise refused("key") from None
         return claims
 
     def find_call(self, caller: Caller, handle: str) -> OwnCall:

@@ -13,8 +13,10 @@ from extauthz.egress import Egress
 from extauthz.entra import EntraTokens
 from extauthz.gate import Gate
 from extauthz.keys.stores import KeyStores
+from extauthz.revocationkeeper import RevocationKeeper
 from extauthz.translate import read_request, write_decision
 from extauthz.valkey import Valkey
+from ringback.jwkset import JwkSetKeeper
 from ringback.logs import describe, get_logger
 
 Context = aio.ServicerContext[CheckRequest, CheckResponse]
@@ -32,6 +34,8 @@ class ExtAuthz(external_auth_pb2_grpc.AuthorizationServicer):
         valkey: The shared store, closed at the end.
         cooling: Shares cooldowns of deployments.
         logins: Those at Entra ID; the ones under way end with the service.
+        jwk_set: Watches what tokens are sealed by.
+        revocations: Watches what is revoked.
     """
 
     names: tuple[str, ...] = ("envoy.service.auth.v3.Authorization", *ClusterDiscovery.names)
@@ -47,6 +51,8 @@ class ExtAuthz(external_auth_pb2_grpc.AuthorizationServicer):
         valkey: Valkey | None = None,
         cooling: CooldownKeeper | None = None,
         logins: EntraTokens | None = None,
+        jwk_set: JwkSetKeeper | None = None,
+        revocations: RevocationKeeper | None = None,
     ) -> None:
         self._gate = gate
         self._keeper = keeper
@@ -54,8 +60,8 @@ class ExtAuthz(external_auth_pb2_grpc.AuthorizationServicer):
         self._egress = egress
         self._stores = stores
         self._valkey = valkey
-        self._cooling = cooling
         self._logins = logins
+        self._watches = [part for part in (jwk_set, revocations, cooling) if part is not None]
         self._log = get_logger()
 
     def register(self, server: aio.Server) -> None:
@@ -67,8 +73,8 @@ class ExtAuthz(external_auth_pb2_grpc.AuthorizationServicer):
         """Connect the key sources and begin to watch the configuration files."""
         await self._stores.start()
         self._keeper.start()
-        if self._cooling is not None:
-            self._cooling.start()
+        for part in self._watches:
+            part.start()
 
     async def drain(self) -> None:
         """Let Envoy ask another worker for its clusters."""
@@ -78,8 +84,8 @@ class ExtAuthz(external_auth_pb2_grpc.AuthorizationServicer):
         """Stop watching and close all connections."""
         await self._keeper.stop()
         await self._stores.stop()
-        if self._cooling is not None:
-            await self._cooling.stop()
+        for part in self._watches:
+            await part.stop()
         if self._logins is not None:
             await self._logins.close()
         await self._egress.close()

@@ -5,7 +5,10 @@ crash the interpreter on deep nesting, let the last of two equal keys win, and t
 date such as ``2025-08-28`` into an object that is no text.
 """
 
+import os
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -63,6 +66,29 @@ def read_yaml(path: Path) -> Any:
     except (OSError, ValueError) as error:
         raise ConfigError([f"{path}: cannot be read: {why_unusable(error)}"]) from error
     return parse_yaml(content, str(path))
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Replace a file at once: a reader sees the old content or the new, never a part.
+
+    The new file is readable by its owner alone (mode 0600).
+
+    Raises:
+        OSError: If it cannot be written; the old file is untouched.
+    """
+    target = path.resolve()
+    # mkstemp makes files of mode 0600.
+    descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)  # noqa: PTH105  a str from mkstemp
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)  # noqa: PTH108
+        raise
 
 
 def parse_yaml(content: bytes, name: str) -> Any:

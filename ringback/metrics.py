@@ -1,9 +1,19 @@
-"""The Prometheus endpoint of a worker."""
+"""The Prometheus endpoint of a worker, and what both services count."""
 
-from prometheus_client import start_http_server
+from typing import Final
+
+from prometheus_client import Counter, start_http_server
 
 from ringback.addresses import parse_host_port
 from ringback.errors import StartError
+
+JWK_SET_RELOADS: Final = Counter(
+    "ringback_jwk_set_reloads", "Changes of the JWK set, by what became of them", ["result"]
+)
+# Of all processes together a key may seal 2^32 times.
+SEALS: Final = Counter(
+    "ringback_seals", "Tokens and handles that were sealed, by the id of the key", ["kind", "kid"]
+)
 
 
 class MetricsAddressError(StartError):

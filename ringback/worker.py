@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -72,8 +73,10 @@ def _parse(name: str) -> argparse.Namespace:
 
 def _supervise(name: str, arguments: argparse.Namespace, settings: Settings) -> int:
     log = get_logger()
+    # For settings that only workers which share something may have.
+    env = {**os.environ, "RINGBACK_WORKERS": str(len(arguments.listen))}
     children = [
-        Child(f"{name}-{index}", _worker_command(name, arguments, settings, index))
+        Child(f"{name}-{index}", _worker_command(name, arguments, settings, index), env)
         for index in range(len(arguments.listen))
     ]
     return supervise(children, lambda line: log.warning("worker", message=line))

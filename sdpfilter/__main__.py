@@ -2,6 +2,7 @@
 
 import os
 
+from ringback.jwkset import JwkSetKeeper
 from ringback.settings import Settings
 from ringback.tokens import handle_sealer
 from ringback.worker import main
@@ -10,9 +11,9 @@ from sdpfilter.service import SDPFilter
 
 
 def _build(settings: Settings) -> SDPFilter:
-    return SDPFilter(
-        handle_sealer(settings.token, os.environ, mode=settings.mode), Policies(settings.sdp)
-    )
+    sealer = handle_sealer(settings.token, os.environ, mode=settings.mode)
+    jwk_set = JwkSetKeeper(settings.token.jwk_set_file, [sealer])
+    return SDPFilter(sealer, Policies(settings.sdp), jwk_set)
 
 
 if __name__ == "__main__":

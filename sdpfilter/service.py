@@ -11,6 +11,7 @@ from envoyapi.service.ext_proc.v3.external_processor_pb2 import (
     ProcessingRequest,
     ProcessingResponse,
 )
+from ringback.jwkset import JwkSetKeeper
 from ringback.logs import describe, get_logger
 from ringback.sdppolicy import Policy
 from ringback.tokens.jwe import Sealer
@@ -32,13 +33,17 @@ class SDPFilter(external_processor_pb2_grpc.ExternalProcessorServicer):
     Args:
         sealer: From `ringback.tokens.handle_sealer`.
         policies: Which policy holds for a call.
+        jwk_set: Watches what the sealer seals by; started and stopped with the service.
     """
 
     names: tuple[str, ...] = ("envoy.service.ext_proc.v3.ExternalProcessor",)
 
-    def __init__(self, sealer: Sealer, policies: Policies) -> None:
+    def __init__(
+        self, sealer: Sealer, policies: Policies, jwk_set: JwkSetKeeper | None = None
+    ) -> None:
         self._sealer = sealer
         self._policies = policies
+        self._jwk_set = jwk_set
         self._log = get_logger()
 
     def register(self, server: aio.Server) -> None:
@@ -46,13 +51,17 @@ class SDPFilter(external_processor_pb2_grpc.ExternalProcessorServicer):
         external_processor_pb2_grpc.add_ExternalProcessorServicer_to_server(self, server)
 
     async def start(self) -> None:
-        """Be ready; nothing has to be fetched."""
+        """Begin to watch the keys of handles; nothing has to be fetched."""
+        if self._jwk_set is not None:
+            self._jwk_set.start()
 
     async def drain(self) -> None:
         """End nothing: a stream lives as long as one request."""
 
     async def stop(self) -> None:
-        """Release nothing."""
+        """Stop watching."""
+        if self._jwk_set is not None:
+            await self._jwk_set.stop()
 
     async def Process(
         self,

@@ -1,27 +1,19 @@
 """``POST calls`` with a token: the offer goes to the deployment that minted it, and only there."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
 from extauthz.admission import Admission
-from extauthz.calls import (
-    DeploymentGoneError,
-    TokenRefusedError,
-    allow_call,
-    check_form,
-    pinned,
-)
+from extauthz.calls import DeploymentGoneError, allow_call, check_form, pinned
 from extauthz.configuration import Knowing
 from extauthz.credentials import bearer_credential
 from extauthz.decision import Decision, RequestFacts
 from extauthz.errors import AuthError
 from extauthz.metrics import TOKENS_REFUSED
 from extauthz.safety import SAFETY_IDENTIFIER, SafetyIdentifiers
+from extauthz.tokenguard import TokenGuard, refused
 from ringback.contract import CALLS_PATHS
 from ringback.tokens.claims import CallClaims
-from ringback.tokens.errors import TokenError
-from ringback.tokens.jwe import Sealer
 
 
 class Calls:
@@ -30,8 +22,7 @@ class Calls:
     Args:
         knowing: Returns the configuration that knows a token's deployment.
         admission: Looks at the token's key again.
-        sealer: From `ringback.tokens.token_sealer`.
-        now: The time in seconds since the epoch.
+        tokens: Opens tokens.
         safety: Says what providers are told of who calls.
     """
 
@@ -41,14 +32,12 @@ class Calls:
         self,
         knowing: Knowing,
         admission: Admission,
-        sealer: Sealer,
-        now: Callable[[], float],
+        tokens: TokenGuard,
         safety: SafetyIdentifiers | None = None,
     ) -> None:
         self._knowing = knowing
         self._admission = admission
-        self._sealer = sealer
-        self._now = now
+        self._tokens = tokens
         self._safety = safety or SafetyIdentifiers()
 
     def serves(self, request: RequestFacts) -> bool:
@@ -58,17 +47,13 @@ class Calls:
     async def decide(self, request: RequestFacts) -> Decision:
         """Return how the request changes; a token that is no good for it is 401 for any reason."""
         claims = self._open(request)
-        if claims.bound_origin not in {None, request.headers.get("origin")}:
-            TOKENS_REFUSED.labels("origin").inc()
-            raise TokenRefusedError
         # Before the key is looked at: it may be for a model that is new.
         known = self._knowing(lambda known: pinned(claims, known.catalogue) is not None)
         deployment = pinned(claims, known.catalogue)
         try:
             key = await self._admission.readmit(claims)
         except AuthError:
-            TOKENS_REFUSED.labels("key").inc()
-            raise TokenRefusedError from None
+            raise refused("key") from None
         check_form(request)
         identifier = self._safety.of(
             request.headers.get(SAFETY_IDENTIFIER), key_hash=key.hash, user=key.user
@@ -80,16 +65,13 @@ class Calls:
         except DeploymentGoneError:
             TOKENS_REFUSED.labels("deployment").inc()
             raise
-        await self._admission.count(claims, key)
+        async with self._tokens.spend(claims, request):
+            await self._admission.count(claims, key)
         return replace(allowed, labels=replace(allowed.labels, sdp_policy=key.sdp_policy))
 
     def _open(self, request: RequestFacts) -> CallClaims:
         try:
             credential = bearer_credential(request.headers)
-            return CallClaims.from_claims(self._sealer.open(credential.reveal(), self._now()))
         except AuthError:
-            TOKENS_REFUSED.labels("credential").inc()
-            raise TokenRefusedError from None
-        except TokenError as error:
-            TOKENS_REFUSED.labels(error.reason).inc()
-            raise TokenRefusedError from None
+            raise refused("credential") from None
+        return self._tokens.open(credential.reveal(), request)

@@ -1,6 +1,7 @@
 """``POST client_secrets``: a virtual key becomes a token for one deployment."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from extauthz.admission import Admission
@@ -8,6 +9,7 @@ from extauthz.decision import Answer, Decision, RequestFacts
 from extauthz.endpoints.minting import mint_for
 from extauthz.mint import Minter
 from extauthz.mintbody import MintRequest, parse_mint_request
+from extauthz.pageorigin import page_origin
 from ringback.contract import CLIENT_SECRETS_PATHS
 
 
@@ -17,13 +19,15 @@ class ClientSecrets:
     Args:
         admission: Lets callers in.
         minter: Mints.
+        binds_origin: Whether a token is good only for the page that minted it.
     """
 
     name: Final = "client_secrets"
 
-    def __init__(self, admission: Admission, minter: Minter) -> None:
+    def __init__(self, admission: Admission, minter: Minter, *, binds_origin: bool = False) -> None:
         self._admission = admission
         self._minter = minter
+        self._binds_origin = binds_origin
 
     def serves(self, request: RequestFacts) -> bool:
         """Tell whether a request is for this endpoint."""
@@ -40,6 +44,11 @@ class ClientSecrets:
             request: With a key.
             parse: Reads the body; what it raises becomes the answer.
         """
-        return await mint_for(
-            self._admission, request, lambda sent: parse(sent.body), self._minter.mint
-        )
+
+        def read(sent: RequestFacts) -> MintRequest:
+            wanted = parse(sent.body)
+            if not self._binds_origin:
+                return wanted
+            return replace(wanted, page_origin=page_origin(sent.headers))
+
+        return await mint_for(self._admission, request, read, self._minter.mint)

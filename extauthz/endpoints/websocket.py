@@ -18,6 +18,7 @@ from extauthz.ownership import Caller, Callers
 from extauthz.providers import provider_of
 from extauthz.providers.base import credential
 from extauthz.safety import SAFETY_IDENTIFIER, SafetyIdentifiers
+from extauthz.tokenguard import TokenGuard
 from extauthz.websocket import (
     TRANSCRIPTION,
     InvalidQueryError,
@@ -45,6 +46,7 @@ class WebSockets:
         knowing: Returns the configuration that knows a token's deployment.
         callers: Tells who calls.
         admission: Lets keys in.
+        tokens: Knows whether a token is spent.
         key_headers: Returns the headers that open a deployment.
         origins: Whose pages may, as in the setting ``websocket.origins``.
         safety: What the provider is told of who calls.
@@ -59,6 +61,7 @@ class WebSockets:
         callers: Callers,
         *,
         admission: Admission,
+        tokens: TokenGuard,
         key_headers: KeyHeaders,
         origins: Sequence[str],
         safety: SafetyIdentifiers,
@@ -67,6 +70,7 @@ class WebSockets:
         self._knowing = knowing
         self._callers = callers
         self._admission = admission
+        self._tokens = tokens
         self._key_headers = key_headers
         self._origins = tuple(origins)
         self._safety = safety
@@ -87,7 +91,8 @@ class WebSockets:
             labels = replace(labels, model=deployment.model_name, deployment=deployment.id)
             told = self._told(request, labels)
             if isinstance(caller, CallClaims):
-                await self._admission.count(caller)
+                async with self._tokens.spend(caller, request):
+                    await self._admission.count(caller)
         except ApiError as error:
             return refuse(error, replace(labels, outcome=error.code))
         return allow_websocket(request, deployment.origin, path, {**credentials, **told}, labels)

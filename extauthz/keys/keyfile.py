@@ -15,9 +15,7 @@
 Everything but ``hash`` and ``alias`` may be absent. ``ringback keys`` writes it.
 """
 
-import os
 import re
-import tempfile
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -29,7 +27,7 @@ import yaml
 from extauthz.errors import ConfigError
 from extauthz.fields import Field
 from extauthz.keys.model import KeyQuery, Limits, VirtualKey
-from extauthz.yamlfile import parse_yaml, read_yaml
+from extauthz.yamlfile import parse_yaml, read_yaml, replace_file
 
 _FIELDS: Final = (
     "hash",
@@ -116,19 +114,7 @@ def save_keys(path: Path, keys: Iterable[VirtualKey]) -> None:
     """
     content = serialize_keys(keys)
     parse_keys(content, str(path))
-    target = path.resolve()
-    # mkstemp makes files of mode 0600.
-    descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)  # noqa: PTH105  a str from mkstemp
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)  # noqa: PTH108
-        raise
+    replace_file(path, content)
 
 
 def _keys_of(content: Any, name: str) -> tuple[VirtualKey, ...]:

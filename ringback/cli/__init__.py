@@ -2,7 +2,7 @@
 
 import typer
 
-from ringback.cli import check, emulator, keys, render, sdp, up, whoami
+from ringback.cli import check, emulator, keys, render, sdp, tokens, up, whoami
 
 # NOTE: Typer's own tracebacks are off: they print local variables, and some of ours are secrets.
 app = typer.Typer(
@@ -17,6 +17,7 @@ app = typer.Typer(
 app.command(name="up")(up.up)
 app.command(name="check")(check.check)
 app.add_typer(keys.app, name="keys")
+app.add_typer(tokens.app, name="tokens")
 app.command(name="whoami")(whoami.whoami)
 app.add_typer(render.app, name="render")
 app.add_typer(sdp.app, name="sdp")

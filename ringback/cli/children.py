@@ -144,6 +144,7 @@ def _settings_environ(inputs: Inputs, egress: Address) -> dict[str, str]:
     environ = {
         "RINGBACK_UPSTREAM__EGRESS_URL": f"http://{egress}",
         "RINGBACK_UPSTREAM__CA_FILE": str(inputs.ca_file),
+        "RINGBACK_WORKERS": str(inputs.workers),
     }
     if inputs.token_secret is not None:
         environ["RINGBACK_TOKEN__SECRET"] = inputs.token_secret.reveal()

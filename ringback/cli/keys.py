@@ -2,8 +2,6 @@
 
 # ruff: noqa: PLC0415  imported where it is needed, so that `ringback --help` is quick
 
-import fcntl
-import os
 import re
 import secrets
 from collections.abc import Iterator
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from ringback.cli.editing import locked, refusals
 from ringback.cli.table import format_table
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ def list_keys(file: File = _DEFAULT_FILE) -> None:
     """List the keys: names, rights and states, never the keys themselves."""
     from extauthz.keys.keyfile import load_keys
 
-    with _refusals(file):
+    with refusals(file):
         keys = load_keys(file)
     now = datetime.now(UTC)
     header = ("ALIAS", "HASH", "STATUS", "EXPIRES", "MODELS", "TEAM", "USER", "SDP POLICY")
@@ -128,36 +127,13 @@ def parse_expires(text: str, now: datetime) -> datetime:
 
 @contextmanager
 def _changing(file: Path, *, may_be_new: bool = False) -> Iterator[list["VirtualKey"]]:
-    """Give the keys of a file to change, and write them if that raised nothing.
-
-    The folder is locked meanwhile, so that two changes at once both stay.
-    """
+    """Give the keys of a file to change, and write them if that raised nothing."""
     from extauthz.keys.keyfile import load_keys, save_keys
 
-    with _refusals(file):
-        folder = os.open(file.resolve().parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX)
-            keys = [] if may_be_new and not file.exists() else list(load_keys(file))
-            yield keys
-            save_keys(file, keys)
-        finally:
-            os.close(folder)
-
-
-@contextmanager
-def _refusals(file: Path) -> Iterator[None]:
-    """Turn what is wrong with the file into a message and exit code 2."""
-    from ringback.errors import StartError, why_unusable
-
-    try:
-        yield
-    except StartError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(2) from error
-    except OSError as error:
-        typer.echo(f"{file}: cannot be used: {why_unusable(error)}", err=True)
-        raise typer.Exit(2) from error
+    with refusals(file), locked(file):
+        keys = [] if may_be_new and not file.exists() else list(load_keys(file))
+        yield keys
+        save_keys(file, keys)
 
 
 def _check_free(alias: str, keys: list["VirtualKey"]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from extauthz.keys.keyfile import load_keys
 from extauthz.litellm import load_config
+from extauthz.tokensettings import check_token_settings
 from ringback.cli.demo import MODELS, check_emulator, random_key
 from ringback.secrets import Secret
 from ringback.settings import Settings, TokenSettings, UpstreamSettings, load_settings
@@ -82,8 +83,10 @@ def read_inputs(options: StackOptions) -> Inputs:
         StartError: If anything of it cannot be used.
     """
     settings = load_settings(options.settings)
-    # Refuses what sdpfilter would refuse.
+    workers = options.workers or settings.workers
+    # Refuses what the services would refuse.
     Policies(settings.sdp)
+    check_token_settings(settings.model_copy(update={"workers": workers}))
     config = options.config or settings.config_file
     keys = options.keys or settings.keys_file
     if keys is not None:
@@ -101,7 +104,7 @@ def read_inputs(options: StackOptions) -> Inputs:
         models=models,
         token_secret=token_secret,
         ca_file=find_ca_file(settings.upstream),
-        workers=options.workers or settings.workers,
+        workers=workers,
         has_playground=(settings.playground or config is None)
         if playground is None
         else playground,

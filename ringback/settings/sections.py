@@ -40,6 +40,21 @@ class TokenSettings(Section):
     leeway_s: Annotated[int, Field(ge=0, le=60)] = 5
     """How far, in seconds, the clocks of replicas may be apart."""
 
+    revoked_file: Path | None = None
+    """A YAML file of tokens that are refused before their time; ``ringback tokens`` writes it."""
+
+    revoked_in_store: bool = False
+    """The same in ``store.url``, for all replicas. No token is good until the store has said what
+    is revoked."""
+
+    bind_origin: bool = False
+    """A token that is minted with an ``Origin`` header is good only with the same ``Origin``: for
+    the page that minted it, or for the one whose origin a backend sent in its place."""
+
+    single_use: bool = False
+    """A token opens one call or WebSocket and no second one. Needs ``store.url``, or one worker in
+    all."""
+
 
 class UpstreamSettings(Section):
     """How OpenAI and Azure are reached."""

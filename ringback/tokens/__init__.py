@@ -6,6 +6,7 @@ from typing import Literal
 from ringback.contract import CALL_ID_PREFIX, TOKEN_PREFIX
 from ringback.secrets import Secret
 from ringback.settings import MIN_SECRET_CHARS, TokenSettings
+from ringback.tokens.budget import SealBudget
 from ringback.tokens.errors import MissingSecretError, WeakSecretError
 from ringback.tokens.jwe import Sealer
 from ringback.tokens.keys import (
@@ -42,7 +43,7 @@ def token_sealer(
         SealingKeyError: If there is no secret, or a weak one, or the file is of no use.
     """
     ring = _find_keys(settings, environ, TOKEN_PURPOSE, mode, fallback)
-    return Sealer(ring, prefix=TOKEN_PREFIX)
+    return Sealer(ring, prefix=TOKEN_PREFIX, budget=SealBudget(TOKEN_PURPOSE))
 
 
 def handle_sealer(
@@ -54,7 +55,7 @@ def handle_sealer(
 ) -> Sealer:
     """Return what `ringback.tokens.handles` seals with; everything else as in `token_sealer`."""
     ring = _find_keys(settings, environ, HANDLE_PURPOSE, mode, fallback)
-    return Sealer(ring, prefix=CALL_ID_PREFIX)
+    return Sealer(ring, prefix=CALL_ID_PREFIX, budget=SealBudget(HANDLE_PURPOSE))
 
 
 def pseudonyms(

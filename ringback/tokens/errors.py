@@ -12,6 +12,7 @@ TokenRefusal: TypeAlias = Literal[
     "form",
     "header",
     "kid",
+    "revoked",
     "decrypt",
     "claims",
     "expired",
@@ -34,6 +35,20 @@ class TokenError(Exception):
 
     def __str__(self) -> str:
         return f"refused: {self.reason}"
+
+
+class CannotSealError(Exception):
+    """The key that should seal may not any more: 503, until there is another one.
+
+    Args:
+        reason: Why: it is ``worn_out``, or ``revoked``.
+    """
+
+    def __init__(self, reason: Literal["worn_out", "revoked"]) -> None:
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"the sealing key is {self.reason.replace('_', ' ')}"
 
 
 class SealingKeyError(StartError):

@@ -3,13 +3,15 @@
 import json
 import re
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
 from joserfc.errors import JoseError
 from joserfc.jwe import JWERegistry, decrypt_compact, encrypt_compact
 from joserfc.util import urlsafe_b64decode
 
-from ringback.tokens.errors import TokenError
+from ringback.tokens.budget import SealBudget
+from ringback.tokens.errors import CannotSealError, TokenError
 from ringback.tokens.keys import KeyRing
 
 # Browsers and proxies take header lines of 8 KiB; an honest token has about 700 characters.
@@ -38,11 +40,36 @@ class Sealer:
     Args:
         keyring: The keys of this kind of token.
         prefix: What the text begins with.
+        budget: Counts what each key seals.
+
+    Attributes:
+        revoked_kids: Ids of keys that neither seal nor open any more.
     """
 
-    def __init__(self, keyring: KeyRing, *, prefix: str) -> None:
+    def __init__(self, keyring: KeyRing, *, prefix: str, budget: SealBudget | None = None) -> None:
         self._keyring = keyring
         self._prefix = prefix
+        self._budget = budget or SealBudget(prefix.rstrip("_"))
+        self.revoked_kids: AbstractSet[str] = frozenset()
+
+    def take_up(self, materials: Mapping[str, bytes]) -> None:
+        """Use the keys of a JWK set that has changed.
+
+        Args:
+            materials: From `ringback.tokens.keys.read_jwk_set`.
+        """
+        self._keyring.take_up(materials)
+
+    def check_can_seal(self, now: float) -> None:
+        """Check that `seal` will find a key, before anything is done that would be in vain.
+
+        Raises:
+            CannotSealError: If it will not.
+        """
+        kid, _ = self._keyring.sealing_key(now)
+        if kid in self.revoked_kids:
+            raise CannotSealError("revoked")
+        self._budget.check(kid)
 
     def seal(self, claims: Mapping[str, object], now: float) -> str:
         """Return the sealed claims.
@@ -54,9 +81,12 @@ class Sealer:
         Raises:
             TokenError: If the result could not be opened: times are missing (``claims``), are
                 over (``expired``) or to come (``not_yet``), or there is too much (``length``).
+            CannotSealError: If the key may seal nothing any more.
         """
         self._check_times(claims, now)
+        self.check_can_seal(now)
         kid, key = self._keyring.sealing_key(now)
+        self._budget.take(kid)
         header = {"alg": "dir", "enc": "A256GCM", "typ": "ringback+jwe", "kid": kid}
         plaintext = json.dumps(dict(claims), separators=(",", ":"), allow_nan=False)
         sealed = encrypt_compact(header, plaintext, key, registry=_REGISTRY)
@@ -81,7 +111,10 @@ class Sealer:
         if not text.startswith(self._prefix):
             raise TokenError("prefix")
         sealed = text[len(self._prefix) :]
-        key = self._keyring.opening_key(_parse_kid(sealed), now)
+        kid = _parse_kid(sealed)
+        if kid in self.revoked_kids:
+            raise TokenError("revoked")
+        key = self._keyring.opening_key(kid, now)
         try:
             plaintext = decrypt_compact(sealed, key, registry=_REGISTRY).plaintext
         except JoseError:

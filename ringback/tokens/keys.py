@@ -5,6 +5,7 @@ import json
 import re
 from abc import ABC, abstractmethod
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -50,6 +51,14 @@ class KeyRing(ABC):
             TokenError: With reason ``kid`` if no such key may.
         """
 
+    @abstractmethod
+    def take_up(self, materials: Mapping[str, bytes]) -> None:
+        """Use the keys of a set that has changed; keys that come from a secret know no set.
+
+        Args:
+            materials: From `read_jwk_set`.
+        """
+
     @staticmethod
     def from_secret(secret: Secret, purpose: str, *, leeway_s: int) -> "KeyRing":
         """Return keys that are derived from a secret, one for each UTC day.
@@ -68,8 +77,8 @@ class KeyRing(ABC):
     def from_jwk_set(path: Path, purpose: str, *, leeway_s: int) -> "KeyRing":
         """Return keys that are derived from the keys of a JWK set, one for each.
 
-        The first one seals and all of them open, so a new key is put first, and an old one is
-        removed when what it sealed has expired.
+        The first one seals and all of them open, so a new key is added at the end, put first when
+        all replicas know it, and an old one is removed when what it sealed has expired.
 
         Args:
             path: A JWK set (RFC 7517 section 5) of ``oct`` keys of 256 bits with unique ``kid``.
@@ -79,11 +88,7 @@ class KeyRing(ABC):
         Raises:
             KeyFileError: If the file cannot be used; lists everything that is wrong.
         """
-        keys = {
-            kid: _derive_key(material, f"ringback {purpose} jwk")
-            for kid, material in _read_jwk_set(path).items()
-        }
-        return _FixedKeys(keys, leeway_s=leeway_s)
+        return _SetKeys(read_jwk_set(path), purpose, leeway_s=leeway_s)
 
 
 def lasting_key(material: Secret | Path, purpose: str) -> Secret:
@@ -97,7 +102,7 @@ def lasting_key(material: Secret | Path, purpose: str) -> Secret:
         KeyFileError: If the file cannot be used; lists everything that is wrong.
     """
     if isinstance(material, Path):
-        start = next(iter(_read_jwk_set(material).values()))
+        start = next(iter(read_jwk_set(material).values()))
     else:
         start = material.to_bytes()
     return Secret(_derive(start, f"ringback {purpose} lasting").hex())
@@ -123,16 +128,23 @@ class _DailyKeys(KeyRing):
                 return key
         raise TokenError("kid")
 
+    def take_up(self, materials: Mapping[str, bytes]) -> None:
+        """Go on with the secret."""
+
     def _derive(self, day: int) -> tuple[str, OctKey]:
         kid = dt.date.fromordinal(_EPOCH_DAY + day).isoformat()
         return kid, _derive_key(self._material, f"ringback {self._purpose} day {kid}")
 
 
-class _FixedKeys(KeyRing):
-    def __init__(self, keys: dict[str, OctKey], *, leeway_s: int) -> None:
+class _SetKeys(KeyRing):
+    def __init__(self, materials: Mapping[str, bytes], purpose: str, *, leeway_s: int) -> None:
         super().__init__(leeway_s=leeway_s)
-        self._keys = keys
-        self._sealing = next(iter(keys.items()))
+        self._info = f"ringback {purpose} jwk"
+        self.take_up(materials)
+
+    def take_up(self, materials: Mapping[str, bytes]) -> None:
+        self._keys = {kid: _derive_key(key, self._info) for kid, key in materials.items()}
+        self._sealing = next(iter(self._keys.items()))
 
     def sealing_key(self, now: float) -> tuple[str, OctKey]:  # noqa: ARG002  any time is the same
         return self._sealing
@@ -155,8 +167,12 @@ def _derive(material: bytes, info: str) -> bytes:
     )
 
 
-def _read_jwk_set(path: Path) -> dict[str, bytes]:
-    """Return the key material by kid, in the order of the file."""
+def read_jwk_set(path: Path) -> dict[str, bytes]:
+    """Return the key material of a JWK set by kid, in the order of the file.
+
+    Raises:
+        KeyFileError: If the file cannot be used; lists everything that is wrong.
+    """
     try:
         content = json.loads(path.read_bytes())
     except OSError as error:

@@ -2,13 +2,15 @@
 
 import json
 import re
+import time
 from collections.abc import AsyncIterator
 from typing import Final
 
 import pytest
 import pytest_asyncio
 
-from helpers.attacks import check_unharmed
+from extauthz.revocations import Revocation, save_revocations
+from helpers.attacks import REVOKED_ID, check_unharmed
 from helpers.gateway import Gateway
 from helpers.gatewayfiles import AZURE_KEY, KEYS, MASTER_KEY, TOKEN_SECRET, Files, openai_entry
 from helpers.recording import RecordingUpstream
@@ -56,7 +58,12 @@ async def attacked(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ga
             ]
         )
         files.write_keys(**{str(key.alias): {"models": ("voice",)} for key in KEYS.values()})
-        files.write_settings(upstream={"mint_timeout_s": 2})
+        revoked = files.folder / "revoked.yaml"
+        save_revocations(revoked, [Revocation("token_id", REVOKED_ID, int(time.time()))])
+        files.write_settings(
+            token={"secret": TOKEN_SECRET, "revoked_file": str(revoked)},
+            upstream={"mint_timeout_s": 2},
+        )
         async with Stack(files.options()) as stack:
             gateway = Gateway(stack, files, openai, evil)
             before = pids(gateway)

@@ -13,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from extauthz.keys import hash_key
-from helpers.attacks import CALLS, MINT, TRANSCRIBE, check_received, good, shoot
+from helpers.attacks import CALLS, MINT, REVOKED_ID, TRANSCRIBE, check_received, good, shoot
 from helpers.expect import ORIGIN, check_refusal
 from helpers.gateway import JSON_TYPE, OFFER, SDP_TYPE, Gateway, bearer
 from helpers.gatewayfiles import KEY, TOKEN_SECRET
@@ -136,6 +136,7 @@ WRONG: Final[dict[str, Callable[[Gateway], str]]] = {
     "expired-now": lambda g: g.seal(iat=int(time.time()) - 9, exp=int(time.time())),
     "expired-long-ago": lambda g: g.seal(iat=1, exp=2),
     "of-tomorrow": lambda g: g.seal(iat=int(time.time()) + 86400, exp=int(time.time()) + 90000),
+    "revoked": lambda g: g.seal(jti=REVOKED_ID),
     "of-another-secret": lambda g: g.seal(secret="the secret of another house altogether"),
     # Synthetic: the right key, another form
     "swapped-header": lambda g: with_parts(g.seal(), header=encode(head(kid="x").encode())),
@@ -298,6 +299,17 @@ async def test_every_character_of_a_token_counts(gateway: Gateway) -> None:
         request_bytes("POST", CALLS, [bearer(flipped(token, n)), SDP_TYPE], OFFER)
         for n in range(3, len(token))
     ]
+    answers = await _all_answers(gateway, requests)
+    assert {(a.status, a.error["code"]) for a in answers} == {(401, "token_invalid")}
+    assert gateway.received == []
+
+
+async def test_every_part_of_a_token_is_needed(gateway: Gateway) -> None:
+    """A token that is cut off anywhere, at its end or at its beginning, is not accepted."""
+    token = gateway.seal()
+    pieces = [token[:n] for n in range(3, len(token), 5)]
+    pieces += [f"ek_{token[n:]}" for n in range(4, len(token), 5)]
+    requests = [request_bytes("POST", CALLS, [bearer(piece), SDP_TYPE], OFFER) for piece in pieces]
     answers = await _all_answers(gateway, requests)
     assert {(a.status, a.error["code"]) for a in answers} == {(401, "token_invalid")}
     assert gateway.received == []

@@ -12,6 +12,7 @@ from extauthz.entra import EntraTokens, log_in_through
 from extauthz.gate import Gate
 from extauthz.keys import MasterKeySource, hash_key
 from extauthz.ownership import Callers
+from extauthz.tokenguard import TokenGuard
 from helpers.authz import CLAIMS as MADE
 from helpers.authz import NOW, OPENAI, Clock, configuration, sealer
 from ringback.secrets import Secret
@@ -36,9 +37,8 @@ MOVED = replace(OPENAI, origin=Origin("https", "elsewhere.example", 443))
 async def join(deployment: Deployment, with_token: Collection[str]) -> Decision:
     """Return the decision about a sideband with the token that made the call."""
     current = configuration(MasterKeySource(MASTER), deployments=[deployment])
-    callers = Callers(
-        lambda _: current, Admission(lambda: current, Clock()), TOKENS, HANDLES, Clock()
-    )
+    tokens, admission = TokenGuard(TOKENS, Clock()), Admission(lambda: current, Clock())
+    callers = Callers(lambda _: current, admission, tokens, HANDLES, Clock())
     egress = Egress("http://127.0.0.1:9")
     logins = EntraTokens(log_in_through(egress), Clock())
     endpoint = Sideband(callers, logins.key_headers, [], with_token)

@@ -13,6 +13,7 @@ from extauthz.keys import MasterKeySource, hash_key
 from extauthz.ownership import Callers
 from extauthz.providers import provider_of
 from extauthz.safety import SafetyIdentifiers
+from extauthz.tokenguard import TokenGuard
 from helpers.authz import AZURE, CLAIMS, NOW, OPENAI, Clock, configuration, sealer
 from ringback.secrets import Secret
 from ringback.settings import TokenSettings
@@ -38,11 +39,13 @@ async def decide(
     """Return the decision about a handshake."""
     current = configuration(MasterKeySource(MASTER), deployments=deployments, aliases=aliases)
     admission = Admission(lambda: current, Clock())
-    callers = Callers(lambda _: current, admission, TOKENS, HANDLES, Clock())
+    tokens = TokenGuard(TOKENS, Clock())
+    callers = Callers(lambda _: current, admission, tokens, HANDLES, Clock())
     endpoint = WebSockets(
         lambda _: current,
         callers,
         admission=admission,
+        tokens=tokens,
         key_headers=key_headers,
         origins=[],
         safety=safety or SafetyIdentifiers(),

@@ -18,6 +18,8 @@ from helpers.wsclient import UPGRADE
 MINT: Final = "/v1/realtime/client_secrets"
 TRANSCRIBE: Final = "/v1/realtime/transcription_sessions"
 CALLS: Final = "/v1/realtime/calls"
+# Of the token that the gateway under attack has revoked.
+REVOKED_ID: Final = "revoked-by-the-tests"
 SESSION: Final = {"type": "realtime", "model": "voice"}
 # All that a provider may be sent, whatever the caller sent.
 _NAMES: Final = frozenset(

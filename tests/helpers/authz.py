@@ -28,6 +28,7 @@ from extauthz.providers import provider_of
 from extauthz.routing import Router
 from extauthz.safety import SafetyIdentifiers
 from extauthz.sessions import session_for
+from extauthz.tokenguard import TokenGuard
 from ringback.secrets import Secret
 from ringback.settings import Settings, TokenSettings
 from ringback.tokens import token_sealer
@@ -114,7 +115,7 @@ def gate(
     return Gate(
         [
             UnifiedCalls(admission, minter),
-            Calls(lambda _: current(), admission, sealer, now),
+            Calls(lambda _: current(), admission, TokenGuard(sealer, now)),
             client_secrets,
             TranscriptionSessions(client_secrets),
             Ready(),

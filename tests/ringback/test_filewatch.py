@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from extauthz.filewatch import fingerprint, watch
 from helpers.waiting import until
+from ringback.filewatch import fingerprint, watch
 
 POLL_S = 0.02
 MISSING_S = 0.6
