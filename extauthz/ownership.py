@@ -12,7 +12,7 @@ from extauthz.decision import Labels, RequestFacts, labels_of
 from extauthz.deployments import Deployment
 from extauthz.errors import AuthError
 from extauthz.keys import VirtualKey
-from extauthz.metrics import TOKENS_REFUSED
+from extauthz.metrics import TOKENS_OPENED, TOKENS_REFUSED
 from ringback.contract import TOKEN_PREFIX
 from ringback.tokens.claims import CallClaims
 from ringback.tokens.errors import TokenError
@@ -92,6 +92,7 @@ class Callers:
         except TokenError as error:
             TOKENS_REFUSED.labels(error.reason).inc()
             raise TokenRefusedError from None
+        TOKENS_OPENED.inc()
         if claims.bound_origin not in {None, request.headers.get("origin")}:
             TOKENS_REFUSED.labels("origin").inc()
             raise TokenRefusedError

@@ -10,7 +10,7 @@ from extauthz.configuration import Configuration
 from extauthz.credentials import bearer_credential
 from extauthz.decision import Decision, RequestFacts
 from extauthz.errors import AuthError
-from extauthz.metrics import TOKENS_REFUSED
+from extauthz.metrics import TOKENS_OPENED, TOKENS_REFUSED
 from extauthz.safety import SAFETY_IDENTIFIER, SafetyIdentifiers
 from ringback.contract import CALLS_PATHS
 from ringback.tokens.claims import CallClaims
@@ -52,6 +52,7 @@ class Calls:
     async def decide(self, request: RequestFacts) -> Decision:
         """Return how the request changes; a token that is no good for it is 401 for any reason."""
         claims = self._open(request)
+        TOKENS_OPENED.inc()
         if claims.bound_origin not in {None, request.headers.get("origin")}:
             TOKENS_REFUSED.labels("origin").inc()
             raise TokenRefusedError
