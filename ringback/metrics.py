@@ -16,6 +16,8 @@ from ringback.vitals import Vitals
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
+# Envoy's stats are served so many ports above the first worker of extauthz.
+ENVOY_METRICS_OFFSET: Final = 2
 # A scraper that stops reading keeps a thread no longer than this.
 _TIMEOUT_S: Final = 10
 
@@ -47,15 +49,28 @@ def serve_metrics(address: str, vitals: Vitals) -> WSGIServer:
         MetricsAddressError: If the address is malformed, not ours or in use.
     """
     try:
-        host, port = parse_host_port(address)
-        found = socket.getaddrinfo(host or "127.0.0.1", port, type=socket.SOCK_STREAM)
-        family, _, _, _, where = found[0]
-        server = _server_class(family)((str(where[0]), port), _Handler)
-    except (ValueError, OSError) as error:
+        host, port = resolve(address)
+        server = (_Server6 if ":" in host else _Server)((host, port), _Handler)
+    except OSError as error:
         raise MetricsAddressError(address) from error
     server.set_app(_app(vitals))
     threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
     return server
+
+
+def resolve(address: str) -> tuple[str, int]:
+    """Return the IP address and the port that a metrics address means.
+
+    Raises:
+        MetricsAddressError: If it is malformed, or its host has no address.
+    """
+    try:
+        host, port = parse_host_port(address)
+        found = socket.getaddrinfo(host or "127.0.0.1", port, type=socket.SOCK_STREAM)
+    except (ValueError, OSError) as error:
+        raise MetricsAddressError(address) from error
+    *_, where = found[0]
+    return str(where[0]), port
 
 
 class _Handler(WSGIRequestHandler):
@@ -74,10 +89,6 @@ class _Server(ThreadingMixIn, WSGIServer):
 
 class _Server6(_Server):
     address_family = socket.AF_INET6
-
-
-def _server_class(family: int) -> type[_Server]:
-    return _Server6 if family == socket.AF_INET6 else _Server
 
 
 def _app(vitals: Vitals) -> "WSGIApplication":

@@ -256,13 +256,14 @@ def test_forms_and_nothing_else_are_shown_to_extauthz(bootstrap: Json) -> None:
 def test_listeners_and_clusters_have_the_names_of_the_contract(bootstrap: Json) -> None:
     """Code finds listeners and clusters by these names."""
     static = bootstrap["static_resources"]
-    listeners = [contract.INGRESS_LISTENER, contract.EGRESS_LISTENER]
+    listeners = [contract.INGRESS_LISTENER, contract.EGRESS_LISTENER, contract.METRICS_LISTENER]
     assert [listener["name"] for listener in static["listeners"]] == listeners
     for name in listeners:
         assert manager(bootstrap, name)["stat_prefix"] == name
         assert manager(bootstrap, name)["route_config"]["name"] == name
     clusters = {cluster["name"] for cluster in static["clusters"]}
-    assert clusters == {"nowhere", contract.AUTHZ_CLUSTER, contract.PROC_CLUSTER}
+    services = {contract.AUTHZ_CLUSTER, contract.PROC_CLUSTER}
+    assert clusters == {"nowhere", contract.ADMIN_CLUSTER, *services}
     for name, cluster in ((AUTHZ, contract.AUTHZ_CLUSTER), (PROC, contract.PROC_CLUSTER)):
         grpc = http_filter(bootstrap, name)["grpc_service"]
         assert grpc["envoy_grpc"] == {"cluster_name": cluster}
