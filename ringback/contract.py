@@ -82,6 +82,8 @@ METRICS_LISTENER: Final = "metrics_http"
 ADMIN_CLUSTER: Final = "envoy_admin"
 AUTHZ_CLUSTER: Final = "extauthz"
 PROC_CLUSTER: Final = "sdpfilter"
+# Route and cluster of what is not realtime.
+PASSTHROUGH: Final = "passthrough"
 UPSTREAM_CLUSTER_PREFIX: Final = "upstream_"
 
 # --- Tokens
