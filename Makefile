@@ -36,6 +36,7 @@ lint: $(STAMPS)/dev ## Check style, types, import rules and generated files
 	$(BIN)/codespell
 	$(BIN)/yamllint --strict .
 	$(BIN)/python proto/generate.py --check
+	$(BIN)/ringback check --envoy envoy/envoy.yaml
 	$(BIN)/envoy --mode validate -c envoy/envoy.yaml --log-level error
 
 bench: $(STAMPS)/dev ## Print how long the parts take that every request runs through

@@ -18,9 +18,9 @@ from typing import Final
 import aiohttp
 
 from helpers.gatewayfiles import Files, openai_entry
-from helpers.metricsport import metrics_port
 from helpers.postgres import PostgresServer
 from helpers.recording import RecordingUpstream
+from helpers.scraping import free_metrics_ports
 from ringback.cli.stack import Stack
 
 KEYS: Final = 100_000
@@ -107,7 +107,7 @@ async def crowd(rig: Rig, raw: str) -> None:
 async def main(keys: int) -> None:
     """Start everything and measure."""
     with tempfile.TemporaryDirectory() as folder, PostgresServer() as server:
-        database, port = server.create_database(), metrics_port()
+        database, port = server.create_database(), free_metrics_ports().base
         raw = database.rows.key()
         files = Files(Path(folder))
         files.write_keys()

@@ -13,7 +13,7 @@ from grpc import aio
 from envoyapi.service.cluster.v3 import cds_pb2_grpc
 from envoyapi.service.discovery.v3.discovery_pb2 import DiscoveryRequest, DiscoveryResponse
 from extauthz.clusters import CLUSTER_TYPE_URL, Snapshot
-from extauthz.metrics import CDS_NACKS, CDS_PUSHES
+from extauthz.metrics import CDS_NACKS, CDS_PUSHES, CDS_STREAMS, show_version
 from ringback.logs import get_logger
 
 Context = aio.ServicerContext[DiscoveryRequest, DiscoveryResponse]
@@ -29,10 +29,12 @@ class ClusterDiscovery(cds_pb2_grpc.ClusterDiscoveryServiceServicer):
         self._streams: set[asyncio.Event] = set()
         self._closing = False
         self._log = get_logger()
+        show_version("served", snapshot.version)
 
     def publish(self, snapshot: Snapshot) -> None:
         """Make this the current snapshot."""
         self._snapshot = snapshot
+        show_version("served", snapshot.version)
         self._wake()
 
     def close(self) -> None:
@@ -49,6 +51,7 @@ class ClusterDiscovery(cds_pb2_grpc.ClusterDiscoveryServiceServicer):
         wake = asyncio.Event()
         reader = asyncio.create_task(self._read(context, wake))
         self._streams.add(wake)
+        CDS_STREAMS.inc()
         try:
             sent = ""
             while True:
@@ -63,6 +66,7 @@ class ClusterDiscovery(cds_pb2_grpc.ClusterDiscoveryServiceServicer):
                     CDS_PUSHES.inc()
         finally:
             self._streams.discard(wake)
+            CDS_STREAMS.dec()
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
 
@@ -78,6 +82,7 @@ class ClusterDiscovery(cds_pb2_grpc.ClusterDiscoveryServiceServicer):
                         in_force=request.version_info,
                     )
                 elif request.response_nonce:
+                    show_version("accepted", request.version_info)
                     self._log.info("clusters_accepted", version=request.version_info)
                 else:
                     wake.set()

@@ -12,8 +12,10 @@ from aiohttp import ClientError, ClientSession, DummyCookieJar, TCPConnector
 from httpx_aiohttp import AiohttpTransport
 
 from extauthz.deployments import Origin
+from extauthz.metrics import UPSTREAM_ERRORS
 from extauthz.providers.base import USER_AGENT, UpstreamRequest
 from ringback.contract import CLUSTER_HEADER, EGRESS_MARK_HEADER
+from ringback.errors import ApiError
 from ringback.secrets import Secret
 from ringback.upstream import UpstreamFailedError, UpstreamTimeoutError, UpstreamUnreachableError
 
@@ -129,11 +131,16 @@ class Egress:
                 asyncio.timeout(timeout_s),
                 aclosing(await self._begin(message, is_repeatable=is_repeatable)) as answer,
             ):
-                return await _read(answer, max_bytes)
+                read = await _read(answer, max_bytes)
         except TimeoutError as error:
-            raise UpstreamTimeoutError from error
+            raise _counted(origin, UpstreamTimeoutError()) from error
         except (httpx.HTTPError, ClientError) as error:
-            raise UpstreamFailedError from error
+            raise _counted(origin, UpstreamFailedError()) from error
+        except ApiError as error:
+            raise _counted(origin, error) from error.__cause__
+        if read.status >= 500:
+            _counted(origin, UpstreamFailedError())
+        return read
 
     async def close(self) -> None:
         """Close all connections."""
@@ -155,6 +162,12 @@ class Egress:
             return await self._client.send(message, stream=True)
         except httpx.TransportError as error:
             raise UpstreamUnreachableError from error
+
+
+def _counted(origin: Origin, error: ApiError) -> ApiError:
+    """Count a failure of an upstream, and return it."""
+    UPSTREAM_ERRORS.labels(origin.cluster, error.code).inc()
+    return error
 
 
 async def _read(answer: httpx.Response, max_bytes: int) -> UpstreamAnswer:

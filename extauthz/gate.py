@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from extauthz.decision import Decision, RequestFacts, refuse
 from extauthz.endpoints import Endpoint
 from extauthz.errors import NotServedError
-from extauthz.metrics import DECISIONS
+from extauthz.metrics import decisions
 from ringback.errors import ApiError
 
 
@@ -32,5 +32,5 @@ class Gate:
         except ApiError as error:
             decision = refuse(error)
         name = endpoint.name if endpoint else "other"
-        DECISIONS.labels(name, decision.labels.outcome).inc()
+        decisions(name, decision.labels.outcome).inc()
         return decision

@@ -13,6 +13,7 @@ from extauthz.egress import Egress
 from extauthz.entra import EntraTokens
 from extauthz.gate import Gate
 from extauthz.keys.stores import KeyStores
+from extauthz.metrics import UNDECIDED
 from extauthz.revocationkeeper import RevocationKeeper
 from extauthz.translate import read_request, write_decision
 from extauthz.valkey import Valkey
@@ -101,6 +102,7 @@ class ExtAuthz(external_auth_pb2_grpc.AuthorizationServicer):
         try:
             return write_decision(await self._gate.decide(read_request(request)))
         except Exception as error:  # noqa: BLE001  whatever it is, the request must not pass
+            UNDECIDED.inc()
             request_id = request.attributes.request.http.headers.get("x-request-id")
             self._log.error("check_failed", request_id=request_id, **describe(error))
             await context.abort(grpc.StatusCode.INTERNAL, "the request cannot be decided")

@@ -6,7 +6,7 @@ from secrets import token_urlsafe
 
 from extauthz.calls import TokenRefusedError
 from extauthz.decision import RequestFacts
-from extauthz.metrics import TOKENS_REFUSED
+from extauthz.metrics import TOKENS_OPENED, TOKENS_REFUSED
 from extauthz.tokenuses import Uses, UsesUnavailableError
 from extauthz.valkey import StoreUnavailableError
 from ringback.errors import ApiError
@@ -54,6 +54,7 @@ class TokenGuard:
             claims = CallClaims.from_claims(self._sealer.open(token, self._now(), grace_s=grace_s))
         except TokenError as error:
             raise refused(error.reason) from None
+        TOKENS_OPENED.inc()
         if claims.bound_origin not in {None, request.headers.get("origin")}:
             raise refused("origin")
         if self._is_revoked(claims):

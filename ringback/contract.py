@@ -78,8 +78,12 @@ READY_PATH: Final = "/readyz"
 # --- Envoy's own names
 INGRESS_LISTENER: Final = "ingress_http"
 EGRESS_LISTENER: Final = "egress_http"
+METRICS_LISTENER: Final = "metrics_http"
+ADMIN_CLUSTER: Final = "envoy_admin"
 AUTHZ_CLUSTER: Final = "extauthz"
 PROC_CLUSTER: Final = "sdpfilter"
+# Route and cluster of what is not realtime.
+PASSTHROUGH: Final = "passthrough"
 UPSTREAM_CLUSTER_PREFIX: Final = "upstream_"
 
 # --- Tokens

@@ -1,5 +1,6 @@
 """The gRPC server of one worker: one address, health, graceful end."""
 
+import asyncio
 import socket
 from collections.abc import Sequence
 from typing import Protocol
@@ -12,6 +13,7 @@ from ringback.addresses import parse_host_port
 from ringback.errors import StartError
 from ringback.logs import get_logger
 from ringback.supervisor import stop_signals
+from ringback.vitals import Vitals
 
 # How long requests in flight may take to end after SIGTERM. Longer than any single decision.
 GRACE_S = 15.0
@@ -59,7 +61,7 @@ class BindError(StartError):
         )
 
 
-async def serve(service: Service, address: str) -> None:
+async def serve(service: Service, address: str, vitals: Vitals | None = None) -> None:
     """Serve until SIGTERM or SIGINT, then let requests in flight end.
 
     The health service (grpc.health.v1) answers SERVING between `Service.start` and the signal.
@@ -67,11 +69,13 @@ async def serve(service: Service, address: str) -> None:
     Args:
         service: What to serve.
         address: ``unix:/path`` or ``host:port``.
+        vitals: Told how the worker is, the same as the health service.
 
     Raises:
         BindError: If the address cannot be bound.
     """
-    log = get_logger()
+    log, vitals = get_logger(), vitals or Vitals()
+    pulse = asyncio.create_task(vitals.watch())
     server = aio.server(options=list(_OPTIONS))
     service.register(server)
     status = health.HealthServicer()
@@ -83,14 +87,17 @@ async def serve(service: Service, address: str) -> None:
             await server.start()
             await service.start()
             await _set_health(status, service, health_pb2.HealthCheckResponse.SERVING)
+            vitals.is_ready = True
             log.info("ready", address=address)
             await signals.first.wait()
+            vitals.is_ready = False
             log.info("stopping", address=address)
             await status.enter_graceful_shutdown()
             await service.drain()
             await server.stop(GRACE_S)
             await service.stop()
     finally:
+        pulse.cancel()
         # For every other way out; a server that is stopped already stays so.
         await server.stop(None)
 

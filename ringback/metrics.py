@@ -1,11 +1,25 @@
-"""The Prometheus endpoint of a worker, and what both services count."""
+"""The HTTP endpoint of a worker: metrics for Prometheus, and health for who speaks no gRPC."""
 
-from typing import Final
+import socket
+import threading
+from collections.abc import Iterable
+from socketserver import ThreadingMixIn
+from typing import TYPE_CHECKING, Final
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from prometheus_client import Counter, start_http_server
+from prometheus_client import Counter, make_wsgi_app
 
 from ringback.addresses import parse_host_port
 from ringback.errors import StartError
+from ringback.vitals import Vitals
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+# Envoy's stats are served so many ports above the first worker of extauthz.
+ENVOY_METRICS_OFFSET: Final = 2
+# A scraper that stops reading keeps a thread no longer than this.
+_TIMEOUT_S: Final = 10
 
 JWK_SET_RELOADS: Final = Counter(
     "ringback_jwk_set_reloads", "Changes of the JWK set, by what became of them", ["result"]
@@ -29,20 +43,78 @@ class MetricsAddressError(StartError):
         )
 
 
-def serve_metrics(address: str) -> None:
-    """Serve this process's metrics over HTTP, from a thread of their own.
+def serve_metrics(address: str, vitals: Vitals) -> WSGIServer:
+    """Serve this process's metrics over HTTP, from a thread of their own, until it ends.
+
+    Beside ``/metrics`` there are ``/healthz``, 200 while the event loop is alive, and ``/readyz``,
+    200 while requests can be decided; else they are 503.
 
     Args:
         address: ``host:port``; ``:port`` listens on 127.0.0.1.
+        vitals: Of the event loop.
 
     Raises:
         MetricsAddressError: If the address is malformed, not ours or in use.
     """
     try:
+        host, port = resolve(address)
+        server = (_Server6 if ":" in host else _Server)((host, port), _Handler)
+    except OSError as error:
+        raise MetricsAddressError(address) from error
+    server.set_app(_app(vitals))
+    threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+    return server
+
+
+def resolve(address: str) -> tuple[str, int]:
+    """Return the IP address and the port that a metrics address means.
+
+    Raises:
+        MetricsAddressError: If it is malformed, or its host has no address.
+    """
+    try:
         host, port = parse_host_port(address)
-        start_http_server(port, addr=host or "127.0.0.1")
+        found = socket.getaddrinfo(host or "127.0.0.1", port, type=socket.SOCK_STREAM)
     except (ValueError, OSError) as error:
         raise MetricsAddressError(address) from error
+    *_, where = found[0]
+    return str(where[0]), port
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = _TIMEOUT_S
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  its name there
+        """Write nothing: who scrapes is no event."""
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+    def handle_error(self, *_args: object) -> None:
+        """Write nothing: a scraper that hangs up is no event either."""
+
+
+class _Server6(_Server):
+    address_family = socket.AF_INET6
+
+
+def _app(vitals: Vitals) -> "WSGIApplication":
+    metrics: WSGIApplication = make_wsgi_app()
+
+    def app(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        path = environ.get("PATH_INFO")
+        if path not in {"/healthz", "/readyz"}:
+            return metrics(environ, start_response)
+        is_good = vitals.is_alive and (vitals.is_ready or path == "/healthz")
+        word = "alive" if path == "/healthz" else "ready"
+        start_response(
+            "200 OK" if is_good else "503 Service Unavailable",
+            [("Content-Type", "application/json")],
+        )
+        return [f'{{"status":"{word if is_good else f"not {word}"}"}}'.encode()]
+
+    return app
 
 
 def shift_port(address: str, ports: int) -> str:

@@ -13,6 +13,7 @@ from ringback.logs import configure, get_logger
 from ringback.metrics import serve_metrics, shift_port
 from ringback.settings import Settings, load_settings
 from ringback.supervisor import Child, supervise
+from ringback.vitals import Vitals
 
 # A second worker of a service exports its metrics this many ports above the first one's.
 METRICS_PORT_STEP = 10
@@ -44,9 +45,10 @@ def main(name: str, build: Callable[[Settings], Service]) -> None:
         configure(settings.log_level, name)
         if len(arguments.listen) > 1:
             sys.exit(_supervise(name, arguments, settings))
+        vitals = Vitals()
         if settings.metrics_address is not None:
-            serve_metrics(settings.metrics_address)
-        asyncio.run(serve(build(settings), arguments.listen[0]))
+            serve_metrics(settings.metrics_address, vitals)
+        asyncio.run(serve(build(settings), arguments.listen[0], vitals))
     except StartError as error:
         print(error, file=sys.stderr)  # noqa: T201  for the person who starts it
         sys.exit(2)

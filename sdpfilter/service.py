@@ -17,6 +17,7 @@ from ringback.sdppolicy import Policy
 from ringback.tokens.jwe import Sealer
 from sdpfilter.consent import Consent
 from sdpfilter.exchange import Exchange, UnexpectedMessageError
+from sdpfilter.metrics import ABORTED
 from sdpfilter.policies import NoSuchPolicyError, Policies
 from sdpfilter.policy import PolicyConflictError
 from sdpfilter.translate import answer_message
@@ -92,5 +93,6 @@ class SDPFilter(external_processor_pb2_grpc.ExternalProcessorServicer):
             raise
 
     async def _abort(self, context: Context, **facts: str) -> None:
+        ABORTED.inc()
         self._log.error("stream_aborted", **facts)
         await context.abort(grpc.StatusCode.INTERNAL, "the stream cannot be answered")

@@ -44,6 +44,7 @@ from sdpfilter.exchange import (
     Refuse,
     UnexpectedMessageError,
 )
+from sdpfilter.metrics import count
 
 # The attribute that tells who answers, and its value if the upstream does.
 _CODE_DETAILS: Final = "response.code_details"
@@ -88,6 +89,7 @@ def answer_message(message: ProcessingRequest, exchange: Exchange) -> Processing
             action = exchange.response_body(body.body, end_of_stream=body.end_of_stream)
         case _:
             raise UnexpectedMessageError(f"there is no answer to {kind}")
+    count(kind, action)
     return _refuse(action) if isinstance(action, Refuse) else _allow(kind, action)
 
 

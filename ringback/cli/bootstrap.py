@@ -12,7 +12,12 @@ from typing import Any, Final
 import yaml
 
 from ringback.cli.passthrough import passthrough_routes
-from ringback.contract import EGRESS_LISTENER, INGRESS_LISTENER
+from ringback.contract import (
+    ADMIN_CLUSTER,
+    EGRESS_LISTENER,
+    INGRESS_LISTENER,
+    METRICS_LISTENER,
+)
 from ringback.errors import StartError
 from ringback.settings import WebSocketSettings
 from ringback.settings.origins import origin_regex
@@ -63,6 +68,8 @@ class Changes:
         ingress: Where downstreams connect.
         egress: Where extauthz connects on its way upstream.
         admin: Envoy's admin interface.
+        metrics: Where Prometheus finds Envoy's stats.
+        has_metrics: Whether it finds any.
         endpoints: By cluster name, the address of each worker: ``unix:/path`` or ``host:port``.
         cors_origins: Patterns as in the setting of the same name.
         playground: The page to serve, or None to serve none.
@@ -77,6 +84,8 @@ class Changes:
     ingress: Address | None = None
     egress: Address | None = None
     admin: Address | None = None
+    metrics: Address | None = None
+    has_metrics: bool = True
     endpoints: Mapping[str, Sequence[str]] = field(default_factory=dict)
     cors_origins: Sequence[str] | None = None
     playground: Path | None = None
@@ -109,14 +118,20 @@ def adapt_bootstrap(bootstrap: Json, changes: Changes) -> Json:
     for listener, address in (
         (INGRESS_LISTENER, changes.ingress),
         (EGRESS_LISTENER, changes.egress),
+        (METRICS_LISTENER, changes.metrics),
     ):
         if address is not None:
             _static(adapted, "listeners", listener)["address"] = _socket_address(address)
+    endpoints = dict(changes.endpoints)
     if changes.admin is not None:
         _part(adapted, "admin")["address"] = _socket_address(changes.admin)
-    for cluster, addresses in changes.endpoints.items():
+        endpoints[ADMIN_CLUSTER] = [str(changes.admin)]
+    for cluster, addresses in endpoints.items():
         assignment = _part(_static(adapted, "clusters", cluster), "load_assignment")
         assignment["endpoints"] = [{"lb_endpoints": [_endpoint(text) for text in addresses]}]
+    if not changes.has_metrics:
+        _remove_static(adapted, "listeners", METRICS_LISTENER)
+        _remove_static(adapted, "clusters", ADMIN_CLUSTER)
     if changes.cors_origins is not None:
         _allow_origins(adapted, [origin_regex(origin) for origin in changes.cors_origins])
     _switch_playground(adapted, changes.playground)
@@ -209,6 +224,11 @@ def _ingress_managers(bootstrap: Json) -> list[Json]:
 def _static(bootstrap: Json, kind: str, name: str) -> Json:
     parts = _part(bootstrap, "static_resources").get(kind, [])
     return _named(parts, name, ("static_resources", kind))
+
+
+def _remove_static(bootstrap: Json, kind: str, name: str) -> None:
+    parts = _part(bootstrap, "static_resources").get(kind, [])
+    parts.remove(_named(parts, name, ("static_resources", kind)))
 
 
 def _named(parts: Sequence[Json], name: str, path: Sequence[str]) -> Json:

@@ -3,10 +3,10 @@
 # ruff: noqa: PLC0415  imported where it is needed, so that `ringback --help` is quick
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
 
 import typer
 
@@ -26,20 +26,49 @@ def check(
     config: Annotated[Path | None, typer.Option(help="LiteLLM's config.yaml.")] = None,
     settings: Annotated[Path | None, typer.Option(help="ringback.yaml.")] = None,
     keys: Annotated[Path | None, typer.Option(help="The key file.")] = None,
+    envoy: Annotated[
+        list[Path] | None,
+        typer.Option(help="An Envoy bootstrap; may be given several times.", show_default=False),
+    ] = None,
 ) -> None:
     """Check the configuration: show what it serves, or every mistake (exit code 2).
 
-    A configuration or key file that is not given is the one that the settings name.
+    A configuration or key file that is not given is the one that the settings name. With --envoy
+    alone, only Envoy's files are checked.
     """
     mistakes = _Mistakes()
+    for file in envoy or ():
+        mistakes.lines += _envoy_mistakes(file)
+    if envoy and not (config or settings or keys):
+        if mistakes.lines:
+            _refuse(mistakes.lines)
+        typer.echo(f"nothing fails open in {', '.join(map(str, envoy))}")
+        return
     house = _load(mistakes, config, settings, keys)
     if mistakes.lines or house is None:
-        lines = (f"  {line}" for line in mistakes.lines)
-        typer.echo("\n".join(("This configuration cannot be used:", *lines)), err=True)
-        raise typer.Exit(2)
+        _refuse(mistakes.lines)
     typer.echo(_deployments(house.config))
     for note in (*house.config.notes, *_key_notes(house), *_policy_notes(house)):
         typer.echo(f"note: {note}")
+
+
+def _refuse(lines: Iterable[str]) -> NoReturn:
+    lines = (f"  {line}" for line in lines)
+    typer.echo("\n".join(("This configuration cannot be used:", *lines)), err=True)
+    raise typer.Exit(2)
+
+
+def _envoy_mistakes(file: Path) -> list[str]:
+    """Return what must be changed in a file of Envoy's, one line each with its place."""
+    from ringback.envoylint import lint_text
+
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        return [f"{file}: cannot be read: {error.strerror}"]
+    except ValueError:
+        return [f"{file}: is no text"]
+    return [f"{file}: {line}" for line in lint_text(text)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,11 @@
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from ringback.contract import PASSTHROUGH
 from ringback.settings import Settings, UpstreamSettings
 
 Json = dict[str, Any]
 
-PASSTHROUGH: Final = "passthrough"
 # Whatever has such a part is realtime, wherever LiteLLM might serve it: nothing gets past extauthz
 # by another prefix or by the case of a letter. Nor by a slash or a letter that is escaped twice,
 # which LiteLLM would pass on to a provider escaped once; honest paths escape no letter.

@@ -9,6 +9,7 @@ from pathlib import Path
 from extauthz.keys.keyfile import load_keys
 from extauthz.litellm import load_config
 from extauthz.tokensettings import check_token_settings
+from ringback.cli.bootstrap import Address
 from ringback.cli.demo import MODELS, check_emulator, random_key
 from ringback.secrets import Secret
 from ringback.settings import Settings, TokenSettings, UpstreamSettings, load_settings
@@ -109,6 +110,24 @@ def read_inputs(options: StackOptions) -> Inputs:
         if playground is None
         else playground,
     )
+
+
+def metrics_listener(settings: Settings) -> Address | None:
+    """Return where Prometheus finds Envoy's stats, beside those of the services; None for nowhere.
+
+    Raises:
+        MetricsAddressError: If there can be no such port.
+    """
+    if settings.metrics_address is None:
+        return None
+    from ringback.metrics import (  # noqa: PLC0415  imports a client library
+        ENVOY_METRICS_OFFSET,
+        resolve,
+        shift_port,
+    )
+
+    host, port = resolve(shift_port(settings.metrics_address, ENVOY_METRICS_OFFSET))
+    return Address(host, port)
 
 
 def find_ca_file(upstream: UpstreamSettings) -> Path:

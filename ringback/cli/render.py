@@ -69,7 +69,7 @@ def render_bootstrap(config: Path | None, settings_file: Path | None) -> str:
     """
     from ringback.cli.bootstrap import Changes, adapt_bootstrap, check_types, read_bootstrap
     from ringback.cli.passthrough import passthrough_cluster
-    from ringback.cli.plan import find_ca_file
+    from ringback.cli.plan import find_ca_file, metrics_listener
     from ringback.paths import envoy_dir
     from ringback.settings import load_settings
 
@@ -78,6 +78,7 @@ def render_bootstrap(config: Path | None, settings_file: Path | None) -> str:
     ca_file = {"ca_file": find_ca_file(settings.upstream)}
     upstream = settings.upstream.model_copy(update=ca_file)
     changes = Changes(
+        metrics=metrics_listener(settings),
         cors_origins=settings.cors_origins,
         playground=folder / "playground.html" if settings.playground else None,
         websocket=settings.websocket,

@@ -24,7 +24,7 @@ from ringback.cli.children import (
 from ringback.cli.demo import write_demo
 from ringback.cli.folders import Folders
 from ringback.cli.passthrough import passthrough_cluster
-from ringback.cli.plan import StackOptions, read_inputs
+from ringback.cli.plan import StackOptions, metrics_listener, read_inputs
 from ringback.cli.ports import Wanted, take_ports
 from ringback.cli.readiness import (
     IsReady,
@@ -73,11 +73,13 @@ class Stack:
         """A key for all models, if there was neither a configuration nor a key file."""
         self._options = options
         self._envoy = find_envoy()
-        self._ingress, self._egress, self._admin, emulator = take_ports(
+        metrics = metrics_listener(self.inputs.settings)
+        self._ingress, self._egress, self._admin, emulator, *self._metrics = take_ports(
             Wanted("--port", options.host, options.port),
             Wanted("--egress-port", _LOOPBACK, options.egress_port),
             Wanted("--admin-port", _LOOPBACK, options.admin_port),
             Wanted("the emulator's", _LOOPBACK, 0),
+            *([Wanted("metrics_address", metrics.host, metrics.port)] if metrics else []),
         )
         self._emulator = emulator if self.inputs.config is None else None
         self._folders: Folders | None = None
@@ -98,6 +100,11 @@ class Stack:
     def admin_url(self) -> str:
         """Envoy's admin interface."""
         return f"http://{self._admin}"
+
+    @property
+    def metrics_url(self) -> str | None:
+        """Envoy's stats for Prometheus, if the settings say where metrics are served."""
+        return f"http://{self._metrics[0]}/stats/prometheus" if self._metrics else None
 
     @property
     def emulator_url(self) -> str | None:
@@ -242,6 +249,8 @@ class Stack:
             ingress=self._ingress,
             egress=self._egress,
             admin=self._admin,
+            metrics=self._metrics[0] if self._metrics else None,
+            has_metrics=bool(self._metrics),
             endpoints=endpoints,
             cors_origins=settings.cors_origins,
             websocket=settings.websocket,

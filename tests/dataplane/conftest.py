@@ -21,6 +21,7 @@ from helpers.gatewayfiles import (
     openai_entry,
 )
 from helpers.recording import RecordingUpstream
+from helpers.scraping import free_metrics_ports
 from helpers.secretscan import find_secrets
 from ringback.cli.stack import Stack
 
@@ -77,9 +78,12 @@ async def shared_gateway(
             ]
         )
         files.write_keys()
-        files.write_settings(upstream={"ca_file": str(ca_file), "mint_timeout_s": 2})
+        ports = free_metrics_ports()
+        files.write_settings(
+            upstream={"ca_file": str(ca_file), "mint_timeout_s": 2}, metrics_address=ports.address
+        )
         async with Stack(files.options()) as stack:
-            gateway = Gateway(stack, files, openai, azure)
+            gateway = Gateway(stack, files, openai, azure, metrics=ports)
             yield gateway
             check_logs(gateway)
         for upstream in (misnamed, unknown):

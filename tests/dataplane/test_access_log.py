@@ -6,12 +6,12 @@ from typing import Any, Final
 import pytest
 
 from helpers.descriptions import ANSWERS, OFFERS
-from helpers.envoylint import manager
 from helpers.envoyproc import EnvoyProcess, local_bootstrap
 from helpers.gateway import OFFER, SDP_TYPE, Gateway, bearer, until
 from helpers.gatewayfiles import AZURE_KEY, KEY, KEYS, MASTER_KEY, OPENAI_KEY, TOKEN_SECRET
 from helpers.http11 import Message, request_bytes, send
 from helpers.secretscan import find_secrets
+from ringback.envoylint.parts import manager
 
 pytestmark = [pytest.mark.dataplane, pytest.mark.asyncio(loop_scope="session")]
 

@@ -11,13 +11,12 @@ from helpers import wsclient
 from helpers.expect import check_refusal
 from helpers.gateway import OFFER, SDP_TYPE, bearer
 from helpers.gatewayfiles import KEY, KEYS, MASTER_KEY, TOKEN_SECRET
-from helpers.http11 import Message, request_bytes, send
-from helpers.metricsport import metrics_port
+from helpers.http11 import Message
 from helpers.pairs import FAILURES, GOOD_KEY, OTHER_KEY, Pairs, converse, running
 from helpers.recording import CALLS, CLIENT_SECRETS, RecordingUpstream, Reply, minted_reply
+from helpers.scraping import free_metrics_ports, get
 from helpers.secretscan import find_secrets
 from helpers.valkey import ValkeyProcess
-from ringback.worker import METRICS_PORT_STEP
 
 pytestmark = [pytest.mark.dataplane, pytest.mark.asyncio(loop_scope="session")]
 
@@ -235,14 +234,14 @@ async def test_a_call_with_a_key_fails_over(pairs: Pairs) -> None:
 
 async def knows(port: int, deployment: str) -> bool:
     """Tell whether the metrics of a worker say that a deployment cools."""
-    metrics = await send(port, request_bytes("GET", "/metrics"))
+    metrics = await get(port, "/metrics")
     return f'ringback_deployment_cooled{{deployment="{deployment}"}} 1.0'.encode() in metrics.body
 
 
 async def test_workers_share_cooldowns(tmp_path_factory: pytest.TempPathFactory) -> None:
     """What one worker finds out keeps the others from asking, too."""
-    folder, port = tmp_path_factory.mktemp("shared"), metrics_port()
-    settings = {"metrics_address": f"127.0.0.1:{port}"}
+    folder, ports = tmp_path_factory.mktemp("shared"), free_metrics_ports(workers=2)
+    settings = {"metrics_address": ports.address}
     with ValkeyProcess() as valkey:
         async with running(folder, workers=2, store={"url": valkey.url}, **settings) as pairs:
             pairs.reset()
@@ -251,7 +250,7 @@ async def test_workers_share_cooldowns(tmp_path_factory: pytest.TempPathFactory)
             assert (await pairs.gateway.mint("limited")).status == 200
             assert len(limited.received) == 1
             async with asyncio.timeout(10):
-                for own in (port, port + METRICS_PORT_STEP):
+                for own in (ports.extauthz(0), ports.extauthz(1)):
                     while not await knows(own, "limited-bad"):  # noqa: ASYNC110  nothing tells
                         await asyncio.sleep(0.05)
             answers = await converse(pairs.gateway.port, "limited", 16, lines=8)

@@ -25,13 +25,13 @@ from extauthz.decision import Allow, Labels
 from extauthz.deployments import Origin
 from extauthz.translate import write_decision
 from helpers.descriptions import OFFERS
-from helpers.envoylint import http_filter
 from helpers.envoyproc import EnvoyProcess, local_bootstrap
 from helpers.expect import ORIGIN, check_readable, check_refusal
 from helpers.http11 import Message, request_bytes, send
 from helpers.load import flood
 from helpers.recording import RecordingUpstream
 from helpers.stubservices import Check, Process, RawContext, StubService, serving
+from ringback.envoylint.parts import http_filter
 from ringback.secrets import Secret
 from ringback.settings import TokenSettings, UpstreamSettings
 from ringback.tokens import handle_sealer

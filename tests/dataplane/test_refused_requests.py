@@ -3,12 +3,12 @@ from typing import Final
 
 import pytest
 
-from helpers.envoylint import manager
 from helpers.envoyproc import EnvoyProcess, local_bootstrap
 from helpers.expect import ORIGIN, check_readable, check_refusal
 from helpers.gateway import OFFER, SDP_TYPE, Gateway, bearer
 from helpers.gatewayfiles import KEY
 from helpers.http11 import Client, request_bytes, send
+from ringback.envoylint.parts import manager
 
 pytestmark = [pytest.mark.dataplane, pytest.mark.asyncio(loop_scope="session")]
 

@@ -16,7 +16,6 @@ from extauthz.decision import Allow, Labels, RequestFacts
 from extauthz.deployments import Origin
 from extauthz.translate import write_decision
 from extauthz.websocket import allow_websocket
-from helpers.envoylint import http_filter, manager
 from helpers.envoyproc import EnvoyProcess, local_bootstrap
 from helpers.expect import ORIGIN, check_refusal
 from helpers.http11 import Message, request_bytes, send
@@ -24,6 +23,7 @@ from helpers.recording import RecordingUpstream, Reply
 from helpers.stubservices import RawContext, StubService, serving
 from helpers.wsclient import UPGRADE
 from ringback.contract import OUTCOME_CALL, OUTCOME_WEBSOCKET, ROUTE_HEADER
+from ringback.envoylint.parts import http_filter, manager
 from ringback.secrets import Secret
 from ringback.settings import UpstreamSettings, WebSocketSettings
 

@@ -14,6 +14,7 @@ from envoyapi.service.cluster.v3 import cds_pb2_grpc
 from envoyapi.service.discovery.v3.discovery_pb2 import DiscoveryRequest, DiscoveryResponse
 from extauthz.clusters import CLUSTER_TYPE_URL, Snapshot
 from extauthz.discovery import ClusterDiscovery
+from extauthz.metrics import CDS_VERSION
 from helpers.waiting import SOON_S, until
 
 FIRST = Snapshot("v1", (b"\n\x01a", b"\n\x01b"))
@@ -138,6 +139,29 @@ async def test_an_envoy_gets_the_clusters(envoy: Stream) -> None:
 async def test_an_envoy_that_comes_back_gets_them_again(envoy: Stream) -> None:
     """A new stream starts anew, also if Envoy still has that version from another worker."""
     assert (await envoy.subscribe(version_info="v1")).version_info == "v1"
+
+
+def versions(state: str) -> list[str]:
+    """Return the versions that are shown in a state."""
+    (metric,) = CDS_VERSION.collect()
+    return [
+        sample.labels["version"]
+        for sample in metric.samples
+        if sample.labels["state"] == state and sample.value == 1
+    ]
+
+
+async def test_versions_are_shown(house: House, envoy: Stream) -> None:
+    """Operators see which clusters a worker serves, and which ones its Envoy has accepted."""
+    response = await envoy.subscribe()
+    await envoy.accept(response)
+    assert await envoy.is_quiet()
+    assert (versions("served"), versions("accepted")) == (["v1"], ["v1"])
+    assert REGISTRY.get_sample_value("ringback_cds_streams") == 1
+    house.discovery.publish(SECOND)
+    await envoy.refuse(await envoy.read(), "Failed to load certificate authority")
+    assert await envoy.is_quiet()
+    assert (versions("served"), versions("accepted")) == (["v2"], ["v1"])
 
 
 async def test_no_request_no_answer(house: House, envoy: Stream) -> None:

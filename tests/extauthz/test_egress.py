@@ -3,6 +3,7 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
+from prometheus_client import REGISTRY
 
 from extauthz.deployments import Origin
 from extauthz.egress import MAX_ANSWER_BYTES, Egress, UpstreamAnswer
@@ -305,12 +306,24 @@ async def test_an_endless_answer_ends_at_the_limit(egress: Egress, listener: Lis
 async def test_envoys_own_answer_is_told_from_an_upstreams(
     egress: Egress, listener: Listener, status: int, kind: type[ApiError]
 ) -> None:
-    """What Envoy says because it got no answer is 503 or 504; an upstream's same status passes."""
+    """What Envoy says because it got no answer is 503 or 504; an upstream's same status passes.
+
+    Either is counted as a failure of the upstream, a status below 500 from it is not.
+    """
+    before = failures(kind.code), failures("upstream_failed")
     listener.reply(status, b"no healthy upstream", ("x-ringback-egress", "UF"))
     with pytest.raises(kind):
         await post(egress)
     listener.reply(status, b"{}")
     assert (await post(egress)).status == status
+    after = failures(kind.code), failures("upstream_failed")
+    assert (after[0] - before[0], after[1] - before[1]) == (1, int(status >= 500))
+
+
+def failures(code: str) -> float:
+    """Return how many requests to the upstream have failed so."""
+    labels = {"cluster": REQUEST.origin.cluster, "error": code}
+    return REGISTRY.get_sample_value("ringback_upstream_errors_total", labels) or 0
 
 
 async def test_a_cancelled_request_frees_its_connection(egress: Egress, listener: Listener) -> None:

@@ -25,7 +25,7 @@ def local_bootstrap(**changes: Any) -> Json:
     Args:
         changes: Further fields of `ringback.cli.bootstrap.Changes`.
     """
-    addresses = {"ingress": ANYWHERE, "egress": ANYWHERE, "admin": ANYWHERE}
+    addresses = dict.fromkeys(("ingress", "egress", "admin", "metrics"), ANYWHERE)
     return adapt_bootstrap(read_bootstrap(BOOTSTRAP), Changes(**{**addresses, **changes}))
 
 

@@ -17,6 +17,7 @@ from helpers.gatewayfiles import KEY, TOKEN_SECRET, Files
 from helpers.http11 import Header, Message, request_bytes, send
 from helpers.load import Send
 from helpers.recording import RecordingUpstream
+from helpers.scraping import MetricsPorts
 from ringback import health
 from ringback.cli.stack import Stack
 from ringback.secrets import Secret
@@ -47,12 +48,14 @@ class Gateway:
     Attributes:
         openai: Speaks plain HTTP.
         azure: Speaks TLS, as ``localhost``.
+        metrics: Where its metrics are, if it has any.
     """
 
     stack: Stack
     files: Files
     openai: RecordingUpstream
     azure: RecordingUpstream
+    metrics: MetricsPorts | None = None
 
     @property
     def port(self) -> int:

@@ -182,6 +182,7 @@ def test_the_rest_stays_as_it_is(original: Json) -> None:
         f"{kept_origin}/regex_value_rewrite/pattern/regex",
         f"{host}/routes/playground/direct_response/body/filename",
         f"{static}/clusters/extauthz{workers}",
+        f"{static}/clusters/envoy_admin{workers}/0/endpoint{socket}/port_value",
         f"{static}/clusters/sdpfilter{workers}/1/endpoint{socket}/address",
     }
 

@@ -1,52 +1,99 @@
+import asyncio
 import socket
+import time
+import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from wsgiref.simple_server import WSGIServer
 
-import prometheus_client
 import pytest
 
-from ringback import metrics
 from ringback.metrics import MetricsAddressError, serve_metrics, shift_port
+from ringback.vitals import LAG_SECONDS, Vitals
 
 REFUSAL = (
     "metrics address {}: expected host:port "
     "with an address of this machine and a free port from 0 to 65535."
 )
+Start = Callable[[str, Vitals], int]
 
 
 @pytest.fixture
-def free_port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    """A port for one endpoint, which ends with the test."""
-    servers = []
+def start() -> Iterator[Start]:
+    """Starts an endpoint that ends with the test, and returns its port."""
+    servers: list[WSGIServer] = []
 
-    def start(port: int, addr: str) -> None:
-        server, thread = prometheus_client.start_http_server(port, addr)
-        servers.append((server, thread))
+    def serve(address: str, vitals: Vitals) -> int:
+        servers.append(serve_metrics(address, vitals))
+        return servers[-1].server_port
 
-    monkeypatch.setattr(metrics, "start_http_server", start)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    yield port
-    for server, thread in servers:
+    yield serve
+    for server in servers:
         server.shutdown()
         server.server_close()
-        thread.join()
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "", "localhost"])
-def test_metrics_are_served_over_http(free_port: int, host: str) -> None:
+def get(url: str) -> tuple[int, bytes]:
+    """Return what is answered to a GET."""
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310  http
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read()
+
+
+@pytest.mark.parametrize(
+    ("host", "reached"),
+    [("127.0.0.1", "127.0.0.1"), ("", "127.0.0.1"), ("localhost", "localhost"), ("[::1]", "[::1]")],
+)
+def test_metrics_are_served_over_http(start: Start, host: str, reached: str) -> None:
     """Prometheus reads the process's own metrics at the address; without a host on loopback."""
-    serve_metrics(f"{host}:{free_port}")
-    with urllib.request.urlopen(f"http://127.0.0.1:{free_port}/metrics") as answer:
-        assert b"process_cpu_seconds_total" in answer.read()
+    port = start(f"{host}:0", Vitals())
+    status, text = get(f"http://{reached}:{port}/metrics")
+    assert status == 200
+    assert b"process_cpu_seconds_total" in text
+    assert b"ringback_event_loop_lag_seconds_count" in text
 
 
-def test_without_a_host_only_loopback_is_served(free_port: int) -> None:
+def test_without_a_host_only_loopback_is_served(start: Start) -> None:
     """Metrics are for the machine unless an address says otherwise."""
-    serve_metrics(f":{free_port}")
+    port = start(":0", Vitals())
     with socket.socket() as other, pytest.raises(ConnectionRefusedError):
-        other.connect(("127.0.0.2", free_port))
+        other.connect(("127.0.0.2", port))
+
+
+def test_health_over_http(start: Start) -> None:
+    """A worker is alive while its event loop comes back, and ready only while it can serve."""
+    now = 100.0
+    vitals = Vitals(lambda: now)
+    url = f"http://127.0.0.1:{start(':0', vitals)}"
+    assert get(f"{url}/healthz") == (200, b'{"status":"alive"}')
+    assert get(f"{url}/readyz") == (503, b'{"status":"not ready"}')
+    vitals.is_ready = True
+    assert get(f"{url}/readyz") == (200, b'{"status":"ready"}')
+
+    async def beat_once() -> None:
+        asyncio.create_task(vitals.watch())  # noqa: RUF006  it ends with the loop
+        await asyncio.sleep(0)
+
+    asyncio.run(beat_once())
+    now += 9.9
+    assert get(f"{url}/healthz")[0] == get(f"{url}/readyz")[0] == 200
+    now += 0.2
+    assert get(f"{url}/healthz") == (503, b'{"status":"not alive"}')
+    assert get(f"{url}/readyz") == (503, b'{"status":"not ready"}')
+
+
+async def test_a_blocked_loop_is_measured() -> None:
+    """What blocks the event loop shows as lag of at least its length."""
+    before = LAG_SECONDS._sum.get()
+    watching = asyncio.create_task(Vitals().watch())
+    await asyncio.sleep(0)
+    time.sleep(0.6)  # noqa: ASYNC251  on purpose
+    await asyncio.sleep(0.05)
+    watching.cancel()
+    assert LAG_SECONDS._sum.get() - before >= 0.3
 
 
 def test_an_address_in_use_is_refused() -> None:
@@ -54,7 +101,7 @@ def test_an_address_in_use_is_refused() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(MetricsAddressError) as caught:
-            serve_metrics(address)
+            serve_metrics(address, Vitals())
     assert str(caught.value) == REFUSAL.format(address)
 
 
@@ -75,7 +122,7 @@ def test_an_address_in_use_is_refused() -> None:
 def test_an_address_of_no_use_is_refused(address: str) -> None:
     """Whatever is wrong with the address, one line says what was expected."""
     with pytest.raises(MetricsAddressError) as caught:
-        serve_metrics(address)
+        serve_metrics(address, Vitals())
     assert str(caught.value) == REFUSAL.format(address)
 
 

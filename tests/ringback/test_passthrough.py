@@ -1,9 +1,10 @@
 import pytest
 
-from helpers.envoylint import lint, named, routes
 from helpers.envoyproc import BOOTSTRAP
 from ringback.cli.bootstrap import Changes, adapt_bootstrap, check_types, read_bootstrap
 from ringback.cli.passthrough import passthrough_cluster
+from ringback.envoylint import lint
+from ringback.envoylint.parts import named, routes
 from ringback.settings import PassthroughSettings, Settings, UpstreamSettings
 
 

@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from ringback.cli import app
 from ringback.cli.bootstrap import read_bootstrap
+from ringback.envoylint import lint_text
 from ringback.paths import envoy_dir, find_envoy
 from ringback.settings.origins import origin_regex
 
@@ -113,12 +114,13 @@ def test_anchors_are_written_out(config: Path) -> None:
 @pytest.mark.dataplane
 @pytest.mark.parametrize("is_static", [False, True], ids=["dynamic", "static"])
 def test_envoy_accepts_the_file(config: Path, tmp_path: Path, is_static: bool) -> None:
-    """Envoy validates what was written, from any folder."""
+    """Envoy validates what was written, from any folder, and nothing fails open in it."""
     settings, output = tmp_path / "ringback.yaml", tmp_path / "envoy.yaml"
     settings.write_text('cors_origins: ["https://*.example.com:*"]\nplayground: true\n')
     arguments: list[str | Path] = ["--config", config] if is_static else []
 
     assert render(*arguments, "--settings", settings, "--output", output) == ""
+    assert lint_text(output.read_text()) == []
 
     command: list[str | Path] = [
         find_envoy(),
