@@ -27,7 +27,11 @@ _MAX_KEY_BYTES: Final = 65_536
 
 
 def whoami(
+    given: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
     *,
+    _asks: Annotated[
+        bool, typer.Option("--key", help="Ask for a key. The default: it is never an argument.")
+    ] = False,
     model: Annotated[str, typer.Option(help="The model to ask for. Default: none is named.")] = "",
     config: Annotated[Path | None, typer.Option(help="LiteLLM's config.yaml.")] = None,
     settings: Annotated[Path | None, typer.Option(help="ringback.yaml.")] = None,
@@ -44,6 +48,13 @@ def whoami(
     from ringback.errors import StartError
     from ringback.secrets import Secret
 
+    if given:
+        typer.echo(
+            "A key on the command line is seen by everybody on this machine: leave it out. It is "
+            "asked for, or read from stdin with --stdin.",
+            err=True,
+        )
+        raise typer.Exit(2)
     if stdin:
         text = sys.stdin.buffer.readline(_MAX_KEY_BYTES).decode(errors="replace")
     else:

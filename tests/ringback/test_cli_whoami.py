@@ -176,9 +176,18 @@ def test_unusable_configuration(folder: Path) -> None:
     assert "config.yaml" in result.stderr
 
 
-def test_no_key_on_the_command_line() -> None:
-    """There is no option for the key: process lists and shell histories show arguments."""
-    assert run("--key", KEY).exit_code == 2
+@pytest.mark.parametrize("arguments", [("--key", KEY), (KEY,), ("--stdin", KEY)])
+def test_no_key_on_the_command_line(arguments: tuple[str, ...]) -> None:
+    """A key is no argument: others on the machine could read it. It is not shown once more."""
+    found = run(*arguments)
+    assert found.exit_code == 2
+    assert "on the command line" in found.stderr
+    assert KEY not in found.output
+
+
+def test_the_key_may_be_asked_for_expressly() -> None:
+    """--key asks for a key, as is done without it."""
+    assert run("--key").exit_code == 0
 
 
 async def test_jwt(folder: Path) -> None:
