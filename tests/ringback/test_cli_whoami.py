@@ -187,7 +187,7 @@ def test_no_key_on_the_command_line(arguments: tuple[str, ...]) -> None:
 
 def test_the_key_may_be_asked_for_expressly() -> None:
     """--key asks for a key, as is done without it."""
-    assert run("--key").exit_code == 0
+    assert run("--key", "--model", "voice").exit_code == 0
 
 
 async def test_jwt(folder: Path) -> None:
