@@ -286,11 +286,12 @@ def test_files_are_included(tmp_path: Path) -> None:
         pytest.param(
             "router_settings: {model_group_alias: {m: m}, retry_policy: {x: 1}}\n"
             "general_settings: {use_x_forwarded_for: true, custom_auth: a.b, "
-            "enforce_fallback_model_access: true}\n"
+            "enforce_fallback_model_access: true, store_model_in_db: true}\n"
             "litellm_settings: {model_alias_map: {x: m}}",
             [
                 "general_settings.custom_auth: not used by this version",
                 "general_settings.enforce_fallback_model_access: not used by this version",
+                "general_settings.store_model_in_db: not used by this version",
                 "general_settings.use_x_forwarded_for: not used by this version",
                 "litellm_settings.model_alias_map: not used by this version",
                 (
