@@ -171,7 +171,7 @@ async def test_no_proper_request(
 )
 async def test_tunnel_is_refused(gateway: Gateway, data: bytes) -> None:
     """Upgrades and CONNECT are refused at once; NOTE: before there is a filter for CORS."""
-    answer = await send(gateway.port, data, timeout_s=3)
+    answer = await send(gateway.port, data, timeout_s=10)
     assert answer.status == 400
     assert answer.error["code"] == "upgrade_refused"
     assert answer.header("x-request-id")

@@ -198,14 +198,14 @@ async def test_an_outage_of_the_database(tmp_path: Path, server: PostgresServer)
     database = server.create_database()
     database.rows.key("sk-known")
     database.rows.key("sk-late")
-    cache = {"ttl_s": 0.2, "stale_s": 5, "unknown_ttl_s": 0.2}
+    cache = {"ttl_s": 0.2, "stale_s": 8, "unknown_ttl_s": 0.2}
     async with opened(tmp_path, database={"url": database.url}, key_cache=cache) as (_, sources):
         assert await outcome(sources, "sk-known") == "found"
         assert await outcome(sources, "sk-none") == "unknown"
         database.close()
         server.kill()
         await asyncio.sleep(0.3)
-        async with asyncio.timeout(4):
+        async with asyncio.timeout(7):
             for age_s in (None, 0.1, None):
                 assert await outcome(sources, "sk-known", age_s) == "found"
             assert await outcome(sources, "sk-late") == "unavailable"
