@@ -146,16 +146,16 @@ def test_internal_headers_are_named_alike(bootstrap: Json) -> None:
     removed = [m["remove_on_match"]["key_matcher"] for m in early["typed_config"]["mutations"]]
     assert {"prefix": contract.INTERNAL_HEADER_PREFIX} in removed
     for listener in (contract.INGRESS_LISTENER, contract.EGRESS_LISTENER):
-        upstream = named(routes(bootstrap, listener), "upstream")
-        assert upstream["route"]["cluster_header"] == contract.CLUSTER_HEADER
-        assert upstream["match"]["headers"] == [
-            {
-                "name": contract.CLUSTER_HEADER,
-                "string_match": {"prefix": contract.UPSTREAM_CLUSTER_PREFIX},
-            }
-        ]
-    removed = named(routes(bootstrap), "upstream")["request_headers_to_remove"]
-    assert contract.CLUSTER_HEADER in removed
+        for upstream in routes(bootstrap, listener):
+            if upstream["name"] in {"upstream", "upstream_form"}:
+                assert upstream["route"]["cluster_header"] == contract.CLUSTER_HEADER
+                assert upstream["match"]["headers"][0] == {
+                    "name": contract.CLUSTER_HEADER,
+                    "string_match": {"prefix": contract.UPSTREAM_CLUSTER_PREFIX},
+                }
+    for name in ("upstream", "upstream_form"):
+        removed = named(routes(bootstrap), name)["request_headers_to_remove"]
+        assert contract.CLUSTER_HEADER in removed
     egress = manager(bootstrap, contract.EGRESS_LISTENER)
     assert contract.CLUSTER_HEADER in egress["route_config"]["request_headers_to_remove"]
     (mapper,) = egress["local_reply_config"]["mappers"]
@@ -291,6 +291,7 @@ def test_origins_are_the_same_in_both_places(bootstrap: Json) -> None:
         "substitution": "\\1",
     }
     late = named(routes(bootstrap), "upstream")["response_headers_to_add"]
+    assert named(routes(bootstrap), "upstream_form")["response_headers_to_add"] == late
     values = {entry["header"]["key"]: entry["header"]["value"] for entry in late}
     assert (kept["metadata_namespace"], kept["key"]) == (
         contract.CORS_NAMESPACE,
@@ -409,6 +410,8 @@ def change_route(name: str, **fields: Any) -> Callable[[Json], None]:
         pytest.param(change_all("request_body_mode", "STREAMED"), id="streamed-offer"),
         pytest.param(change_all("response_body_mode", "NONE"), id="unread-answer"),
         pytest.param(change_route("healthy", match={"prefix": "/healthz"}), id="prefix-opt-out"),
+        pytest.param(change_route("upstream", typed_per_filter_config={}), id="unshown-offers"),
+        pytest.param(change_all("response_header_mode", "SKIP"), id="unread-answer-headers"),
         pytest.param(
             change_route("client_secrets", route={"cluster": "upstream_x"}), id="opened-route"
         ),

@@ -29,12 +29,22 @@ _FILTERS: Final = (
     "envoy.filters.http.ext_authz",
     "authz_interlock",
     "envoy.filters.http.ext_proc",
+    "offer_hold",
     "proc_interlock",
     "envoy.filters.http.router",
 )
 # The route that takes WebSockets upstream, and what it may say of filters.
 _WEBSOCKET: Final = "upstream_websocket"
 _WEBSOCKET_OVERRIDES: Final = {"proc_interlock", "answer_interlock"}
+# The route that takes offers upstream, of which sdpfilter sees the body alone, and all that it may
+# say of filters.
+_OFFER: Final = "upstream"
+_OFFER_MODE: Final = {
+    "request_header_mode": "SKIP",
+    "request_body_mode": "BUFFERED",
+    "response_header_mode": "SEND",
+    "response_body_mode": "BUFFERED",
+}
 # Fields that let requests pass unchecked if they have any other value, wherever they stand.
 _FIXED: Final[dict[str, object]] = {
     "failure_mode_allow": False,
@@ -197,8 +207,17 @@ def _opt_outs(bootstrap: Json) -> Iterator[str]:
         elif route["name"] == PASSTHROUGH:
             if route["route"].get("cluster") != PASSTHROUGH:
                 yield f"route {PASSTHROUGH}: must lead to the cluster of its name"
+        elif route["name"] == _OFFER:
+            yield from _offer_modes(overrides)
         elif can_reach_upstream(route) and overrides:
             yield f"route {route['name']}: reaches an upstream and overrides a filter"
+
+
+def _offer_modes(overrides: Json) -> Iterator[str]:
+    """Say where the route does more than to spare sdpfilter the headers of an offer."""
+    proc = overrides.get(_CHECKS[1], {}).get("overrides", {})
+    if set(overrides) != {_CHECKS[1]} or proc != {"processing_mode": _OFFER_MODE}:
+        yield f"route {_OFFER}: must show sdpfilter the offer and all of the answer"
 
 
 def _websocket_interlock(route: Json, overrides: Json) -> Iterator[str]:
@@ -226,7 +245,8 @@ def _websocket_interlock(route: Json, overrides: Json) -> Iterator[str]:
 
 def _switched_on(bootstrap: Json) -> Iterator[str]:
     filters = manager(bootstrap)["http_filters"]
-    for name in {part["name"] for part in filters if part.get("disabled")} - {_CHECKS[1]}:
+    may_be_off = {_CHECKS[1], "offer_hold"}
+    for name in {part["name"] for part in filters if part.get("disabled")} - may_be_off:
         yield f"{name}: must not be switched off"
     if named(filters, _CHECKS[1]).get("disabled"):
         for route in routes(bootstrap):
@@ -238,7 +258,7 @@ def _switched_on(bootstrap: Json) -> Iterator[str]:
 def _exact_routes(bootstrap: Json) -> Iterator[str]:
     for route in routes(bootstrap):
         overrides = route.get("typed_per_filter_config", {})
-        if route["name"] in {_WEBSOCKET, PASSTHROUGH}:
+        if route["name"] in {_WEBSOCKET, _OFFER, PASSTHROUGH}:
             continue
         opens = set(overrides) - {"envoy.filters.http.fault"}
         methods = [
