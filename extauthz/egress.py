@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
-from http.cookiejar import CookieJar, DefaultCookiePolicy
+from functools import lru_cache
 from typing import Final
 
 import httpx
@@ -22,6 +22,7 @@ from ringback.upstream import UpstreamFailedError, UpstreamTimeoutError, Upstrea
 # A client secret with a long session configuration has a few kB.
 MAX_ANSWER_BYTES: Final = 1024 * 1024
 _MAX_CONNECTIONS: Final = 1024
+_MAX_URLS: Final = 1024
 # Envoy's own idle timeout is an hour; we let go first.
 _KEEPALIVE_S: Final = 300
 
@@ -50,15 +51,14 @@ class Egress:
     """
 
     def __init__(self, url: str) -> None:
+        self._base = httpx.URL(url)
+        # Of providers, whose paths are few and hold no secret: to parse one takes as long as the
+        # rest of a request.
+        self._provider_url = lru_cache(maxsize=_MAX_URLS)(self._url)
+        # The transport without httpx's client around it, which would look for redirects, cookies,
+        # proxies and credentials that we do not want, and take longer for it than for the request.
         # Plain HTTP on loopback: Envoy originates TLS. Without `verify` no CA file is read.
-        transport = AiohttpTransport(verify=False, client=_session)
-        self._client = httpx.AsyncClient(
-            base_url=url,
-            transport=transport,
-            trust_env=False,
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-            timeout=None,  # noqa: S113  every request runs under its own deadline below
-        )
+        self._transport = AiohttpTransport(verify=False, client=_session)
 
     async def post(
         self, request: UpstreamRequest, body: bytes, *, timeout_s: float, is_repeatable: bool = True
@@ -74,13 +74,14 @@ class Egress:
         Raises:
             ApiError: As `send` does.
         """
-        return await self.send(
+        return await self._send(
             "POST",
+            self._provider_url(request.path),
             request.origin,
-            request.path,
             request.headers,
             body,
             timeout_s=timeout_s,
+            max_bytes=MAX_ANSWER_BYTES,
             is_repeatable=is_repeatable,
         )
 
@@ -114,11 +115,43 @@ class Egress:
             UpstreamUnreachableError: If nothing answers: 503.
             UpstreamFailedError: If the answer is no HTTP, cut off or too large: 502.
         """
-        message = self._client.build_request(
+        return await self._send(
             method,
-            path,
-            headers={name: value.reveal() for name, value in headers.items()}
-            | {
+            self._url(path),
+            origin,
+            headers,
+            body,
+            timeout_s=timeout_s,
+            max_bytes=max_bytes,
+            is_repeatable=is_repeatable,
+        )
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._transport.aclose()
+
+    def _url(self, path: str) -> httpx.URL:
+        return self._base.copy_with(raw_path=httpx.URL(path).raw_path)
+
+    async def _send(
+        self,
+        method: str,
+        url: httpx.URL,
+        origin: Origin,
+        headers: Mapping[str, Secret],
+        body: bytes,
+        *,
+        timeout_s: float,
+        max_bytes: int,
+        is_repeatable: bool,
+    ) -> UpstreamAnswer:
+        message = httpx.Request(
+            method,
+            url,
+            headers={
+                "accept": "*/*",
+                "connection": "keep-alive",
+                **{name: value.reveal() for name, value in headers.items()},
                 "host": origin.authority,
                 "user-agent": USER_AGENT,
                 "accept-encoding": "identity",
@@ -142,10 +175,6 @@ class Egress:
             _counted(origin, UpstreamFailedError())
         return read
 
-    async def close(self) -> None:
-        """Close all connections."""
-        await self._client.aclose()
-
     async def _begin(self, message: httpx.Request, *, is_repeatable: bool) -> httpx.Response:
         """Send a request and return the head of its answer.
 
@@ -154,12 +183,12 @@ class Egress:
         arrive, the ephemeral key that nobody received costs nothing.
         """
         try:
-            return await self._client.send(message, stream=True)
+            return await self._transport.handle_async_request(message)
         except httpx.TransportError as error:
             if not is_repeatable:
                 raise UpstreamUnreachableError from error
         try:
-            return await self._client.send(message, stream=True)
+            return await self._transport.handle_async_request(message)
         except httpx.TransportError as error:
             raise UpstreamUnreachableError from error
 

@@ -3,6 +3,7 @@
 1. Request headers: is this a call that extauthz allowed, and does it carry an offer?
 2. Request body: the offer, taken out of its form if it comes in one, is checked and the policy
    applied. Only now the stream counts as checked; Envoy's interlock lets nothing pass before.
+   Of an offer without a form 1. and 2. come in one message.
 3. Response headers: an error is answered at once where no body is needed; the upstream's Location
    is sealed into a handle; headers that are not on the allow-list go. What Envoy itself answers
    passes.
@@ -194,6 +195,28 @@ class Exchange:
             headers = {**passed.set_headers, "content-type": SDP_CONTENT_TYPE}
             passed = replace(passed, set_headers=headers)
         return passed
+
+    def request(
+        self, content_type: str, consent: Consent | None, body: bytes, *, end_of_stream: bool
+    ) -> Action:
+        """Take a request whose headers Envoy does not show: the offer as it is, in one message.
+
+        Args:
+            content_type: As the request says.
+            consent: As in `request_headers`.
+            body: As in `request_body`.
+            end_of_stream: As in `request_body`.
+
+        Raises:
+            UnexpectedMessageError: As `request_headers` and `request_body` do; for a form, whose
+                headers have to change.
+        """
+        if is_form(content_type):
+            raise UnexpectedMessageError("a form came without its headers")
+        action = self.request_headers({"content-type": content_type}, consent, end_of_stream=False)
+        if isinstance(action, Refuse):
+            return action
+        return self.request_body(body, end_of_stream=end_of_stream)
 
     def response_headers(
         self, headers: Mapping[str, str], *, from_upstream: bool, end_of_stream: bool

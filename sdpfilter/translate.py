@@ -46,6 +46,8 @@ from sdpfilter.exchange import (
 )
 from sdpfilter.metrics import count
 
+# The attribute that comes with a request's body if its headers did not come.
+_CONTENT_TYPE: Final = "request.headers['content-type']"
 # The attribute that tells who answers, and its value if the upstream does.
 _CODE_DETAILS: Final = "response.code_details"
 _VIA_UPSTREAM: Final = "via_upstream"
@@ -75,8 +77,7 @@ def answer_message(message: ProcessingRequest, exchange: Exchange) -> Processing
                 read_headers(part), read_consent(message), end_of_stream=part.end_of_stream
             )
         case "request_body":
-            body = message.request_body
-            action = exchange.request_body(body.body, end_of_stream=body.end_of_stream)
+            action = _request_body(message, exchange)
         case "response_headers":
             part = message.response_headers
             action = exchange.response_headers(
@@ -132,9 +133,24 @@ def read_consent(message: ProcessingRequest) -> Consent | None:
     return consent
 
 
-def _is_from_upstream(message: ProcessingRequest) -> bool:
+def _request_body(message: ProcessingRequest, exchange: Exchange) -> Action:
+    body = message.request_body
+    content_type = _attribute(message, _CONTENT_TYPE)
+    if content_type:
+        # Envoy sends attributes with the first message.
+        return exchange.request(
+            content_type, read_consent(message), body.body, end_of_stream=body.end_of_stream
+        )
+    return exchange.request_body(body.body, end_of_stream=body.end_of_stream)
+
+
+def _attribute(message: ProcessingRequest, name: str) -> str:
     attributes = message.attributes.get(PROC_NAMESPACE)
-    details = attributes.fields[_CODE_DETAILS].string_value if attributes is not None else ""
+    return attributes.fields[name].string_value if attributes is not None else ""
+
+
+def _is_from_upstream(message: ProcessingRequest) -> bool:
+    details = _attribute(message, _CODE_DETAILS)
     if not details:
         raise UnexpectedMessageError(f"{_CODE_DETAILS} is missing from response_attributes")
     return details == _VIA_UPSTREAM

@@ -28,6 +28,9 @@ from ringback.envoylint.parts import (
 from ringback.envoylint.traps import can_reach_upstream, is_local
 
 _EXT_PROC: Final = "envoy.filters.http.ext_proc"
+_OFFER_HOLD: Final = "offer_hold"
+# Off unless a route switches them on.
+_MAY_BE_OFF: Final = frozenset({_EXT_PROC, _OFFER_HOLD})
 # In this order: what refuses cheaply comes first, and behind each service its interlock.
 _FILTERS: Final = (
     "envoy.filters.http.cors",
@@ -39,12 +42,22 @@ _FILTERS: Final = (
     "envoy.filters.http.ext_authz",
     "authz_interlock",
     _EXT_PROC,
+    _OFFER_HOLD,
     "proc_interlock",
     "envoy.filters.http.router",
 )
 # The route that takes WebSockets upstream, and what it may say of filters.
 _WEBSOCKET: Final = "upstream_websocket"
 _WEBSOCKET_OVERRIDES: Final = {"proc_interlock", "answer_interlock"}
+# The route that takes offers upstream, of which sdpfilter sees the body alone, and all that it may
+# say of filters.
+_OFFER: Final = "upstream"
+_OFFER_MODE: Final = {
+    "request_header_mode": "SKIP",
+    "request_body_mode": "BUFFERED",
+    "response_header_mode": "SEND",
+    "response_body_mode": "BUFFERED",
+}
 _STATS_PATH: Final = "/stats/prometheus"
 
 
@@ -86,8 +99,19 @@ def overrides(root: Json) -> Iterator[Offence]:
         elif route["name"] == PASSTHROUGH:
             if route["route"].get("cluster") != PASSTHROUGH:
                 yield _route(route, "must lead to the cluster of its name")
+        elif route["name"] == _OFFER:
+            if here.keys() != {_EXT_PROC} or _mode(here) != _OFFER_MODE:
+                yield _route(
+                    route, f"must override ext_proc's processing_mode alone: {_OFFER_MODE}"
+                )
         elif can_reach_upstream(route) and here:
             yield _route(route, "reaches an upstream and overrides a filter; remove the override")
+
+
+def _mode(here: Json) -> Json | None:
+    """Return the processing mode that a route gives to ext_proc, None if it says more than that."""
+    proc = here[_EXT_PROC].get("overrides", {})
+    return proc["processing_mode"] if proc.keys() == {"processing_mode"} else None
 
 
 def _websocket_interlock(route: Json, here: Json) -> Iterator[Offence]:
@@ -116,7 +140,7 @@ def _websocket_interlock(route: Json, here: Json) -> Iterator[Offence]:
 def switched_on(root: Json) -> Iterator[Offence]:
     """No filter is off where it is needed."""
     filters = manager(root)["http_filters"]
-    for name in {part["name"] for part in filters if part.get("disabled")} - {_EXT_PROC}:
+    for name in {part["name"] for part in filters if part.get("disabled")} - _MAY_BE_OFF:
         yield _offence(f"http_filters/{name}", "must not be switched off; remove disabled")
     if named(filters, _EXT_PROC).get("disabled"):
         for route in routes(root):

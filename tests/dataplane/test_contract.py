@@ -136,16 +136,16 @@ def test_internal_headers_are_named_alike(bootstrap: Json) -> None:
     removed = [m["remove_on_match"]["key_matcher"] for m in early["typed_config"]["mutations"]]
     assert {"prefix": contract.INTERNAL_HEADER_PREFIX} in removed
     for listener in (contract.INGRESS_LISTENER, contract.EGRESS_LISTENER):
-        upstream = named(routes(bootstrap, listener), "upstream")
-        assert upstream["route"]["cluster_header"] == contract.CLUSTER_HEADER
-        assert upstream["match"]["headers"] == [
-            {
-                "name": contract.CLUSTER_HEADER,
-                "string_match": {"prefix": contract.UPSTREAM_CLUSTER_PREFIX},
-            }
-        ]
-    removed = named(routes(bootstrap), "upstream")["request_headers_to_remove"]
-    assert contract.CLUSTER_HEADER in removed
+        for upstream in routes(bootstrap, listener):
+            if upstream["name"] in {"upstream", "upstream_form"}:
+                assert upstream["route"]["cluster_header"] == contract.CLUSTER_HEADER
+                assert upstream["match"]["headers"][0] == {
+                    "name": contract.CLUSTER_HEADER,
+                    "string_match": {"prefix": contract.UPSTREAM_CLUSTER_PREFIX},
+                }
+    for name in ("upstream", "upstream_form"):
+        removed = named(routes(bootstrap), name)["request_headers_to_remove"]
+        assert contract.CLUSTER_HEADER in removed
     egress = manager(bootstrap, contract.EGRESS_LISTENER)
     assert contract.CLUSTER_HEADER in egress["route_config"]["request_headers_to_remove"]
     (mapper,) = egress["local_reply_config"]["mappers"]
@@ -282,6 +282,7 @@ def test_origins_are_the_same_in_both_places(bootstrap: Json) -> None:
         "substitution": "\\1",
     }
     late = named(routes(bootstrap), "upstream")["response_headers_to_add"]
+    assert named(routes(bootstrap), "upstream_form")["response_headers_to_add"] == late
     values = {entry["header"]["key"]: entry["header"]["value"] for entry in late}
     assert (kept["metadata_namespace"], kept["key"]) == (
         contract.CORS_NAMESPACE,

@@ -24,6 +24,7 @@ from extauthz.clusters import build_clusters
 from extauthz.decision import Allow, Labels
 from extauthz.deployments import Origin
 from extauthz.translate import write_decision
+from helpers.callforms import CONTENT_TYPE, form, part
 from helpers.descriptions import OFFERS
 from helpers.envoyproc import EnvoyProcess, local_bootstrap
 from helpers.expect import ORIGIN, check_readable, check_refusal
@@ -62,8 +63,15 @@ class Door:
 
     async def call(self) -> Message:
         """Send an offer."""
-        headers = {"origin": ORIGIN, "content-type": "application/sdp"}
-        return await send(self.port, request_bytes("POST", "/v1/realtime/calls", headers, OFFER))
+        return await self._send("application/sdp", OFFER)
+
+    async def call_by_form(self) -> Message:
+        """Send an offer in a form, of which sdpfilter is shown the headers, too."""
+        return await self._send(CONTENT_TYPE, form(part("sdp", OFFER)))
+
+    async def _send(self, content_type: str, body: bytes) -> Message:
+        headers = {"origin": ORIGIN, "content-type": content_type}
+        return await send(self.port, request_bytes("POST", "/v1/realtime/calls", headers, body))
 
     async def check(self, _request: bytes, _context: RawContext) -> bytes:
         """Consent as extauthz does."""
@@ -351,7 +359,8 @@ async def flood_with(
 ) -> list[Message]:
     """Return the answers to 200 calls of which each goes wrong at a stage."""
     door.service.process = process_until(stage, misstep)
-    found = await flood(door.call, at_once=200 if misstep is answers_late else 25)
+    call = door.call_by_form if stage == "request_headers" else door.call
+    found = await flood(call, at_once=200 if misstep is answers_late else 25)
     for answer in found:
         check_refusal(answer, status, code)
     return found

@@ -286,8 +286,30 @@ HOUSE = [
             "upstream", typed_per_filter_config={"proc_interlock": {"rbac": {"rules": {}}}}
         ),
         "route upstream",
-        "remove the override",
+        "processing_mode alone",
         id="override-upstream",
+    ),
+    pytest.param(
+        change_route("upstream", typed_per_filter_config={}),
+        "route upstream",
+        "processing_mode alone",
+        id="unshown-offers",
+    ),
+    pytest.param(
+        lambda b: named(routes(b), "upstream")["typed_per_filter_config"][
+            "envoy.filters.http.ext_proc"
+        ]["overrides"]["processing_mode"].update(response_header_mode="SKIP"),
+        "route upstream",
+        "processing_mode alone",
+        id="unread-answer-headers",
+    ),
+    pytest.param(
+        change_route(
+            "upstream_form", typed_per_filter_config={"proc_interlock": {"rbac": {"rules": {}}}}
+        ),
+        "route upstream_form",
+        "remove the override",
+        id="override-upstream-form",
     ),
     pytest.param(
         change_route(

@@ -26,6 +26,7 @@ from helpers.procmessages import (
     response_body,
     response_headers,
 )
+from ringback.contract import AUTHZ_NAMESPACE
 from ringback.errors import ApiError
 from sdpfilter.exchange import Continue, Exchange, Refuse, UnexpectedMessageError
 from sdpfilter.translate import answer_message, read_consent, read_headers
@@ -317,3 +318,52 @@ def test_every_header_change_is_written() -> None:
     mutation = response.response_headers.response.header_mutation
     assert headers_set(mutation) == {"a": "1", "b": ""}
     assert list(mutation.remove_headers) == ["c", "d"]
+
+
+def whole_request(content_type: str, consent: Metadata | None = CONSENT) -> ProcessingRequest:
+    """Return a request's body with the attribute that comes where its headers do not."""
+    message = request_body(OFFER)
+    message.attributes[NAMESPACE].update({"request.headers['content-type']": content_type})
+    if consent is not None:
+        message.metadata_context.filter_metadata[AUTHZ_NAMESPACE].update(consent)
+    return message
+
+
+def test_an_offer_is_answered_in_one_message() -> None:
+    """Where Envoy shows the body alone, one answer opens the interlock."""
+    exchange = new()
+    response = answer_message(whole_request("application/SDP ; charset=utf-8"), exchange)
+    assert response.WhichOneof("response") == "request_body"
+    assert metadata(response) == {"checked": True}
+    response = answer_message(response_headers(), exchange)
+    assert "location" in headers_set(response.response_headers.response.header_mutation)
+
+
+def test_an_offer_in_one_message_is_no_other_content() -> None:
+    """The content type is looked at here, whatever Envoy's routes say."""
+    response = answer_message(whole_request("application/sdpx"), new())
+    assert response.immediate_response.status.code == 415
+    assert "checked" not in metadata(response)
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        pytest.param(
+            whole_request("application/sdp", None), "extauthz did not consent", id="no-consent"
+        ),
+        pytest.param(
+            whole_request("application/sdp", {"checked": True, "outcome": "ready"}),
+            "expected DONE",
+            id="readiness",
+        ),
+        pytest.param(
+            whole_request("multipart/form-data; boundary=x"), "without its headers", id="form"
+        ),
+        pytest.param(request_body(OFFER), "expected REQUEST_HEADERS", id="no-attribute"),
+    ],
+)
+def test_an_offer_in_one_message_is_refused(message: ProcessingRequest, reason: str) -> None:
+    """Without consent, and where headers would have to change, the stream is aborted."""
+    with pytest.raises(UnexpectedMessageError, match=reason):
+        answer_message(message, new())
