@@ -18,6 +18,7 @@ SUSPICIOUS = re.compile(r"key|secret|password|passwd|token|credential|salt|auth|
 # Those that have one all the same, and why that is none.
 HARMLESS = {
     "--keys": "a file of hashes",
+    "--key": "asks for one, and takes none",
     "--key-alias": "a name",
     "--token-id": "the id in the access log, which opens nothing",
     "--entra-token": "made up, for a provider that is none",
