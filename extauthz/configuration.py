@@ -23,6 +23,7 @@ from extauthz.routersettings import DEFAULT_ROUTER, RouterSettings
 from extauthz.services import service_origins
 from ringback.filewatch import MISSING_S, POLL_S, Fingerprint, fingerprint, watch
 from ringback.logs import get_logger
+from ringback.secretfiles import secret_files
 from ringback.secrets import Secret
 from ringback.settings import Settings
 
@@ -36,8 +37,8 @@ class Configuration:
         keys: Where callers' keys are looked up.
         master_key: The one of the LiteLLM config, if any.
         key_file: The key file among `keys`; its changes are taken up in place.
-        files: What the LiteLLM config, first, and the files that it includes held just before
-            they were read.
+        files: What the LiteLLM config, first, the files that it includes and those that hold
+            values of variables held just before they were read.
         key_files: The same of the key file; empty if there is none.
         general: Who may call, as the LiteLLM config says.
         services: Where services beside the providers listen.
@@ -93,6 +94,11 @@ def load_configuration(settings: Settings, stores: KeyStores | None = None) -> C
     return configuration
 
 
+def _files_of(path: Path) -> list[Path]:
+    """Return all that a configuration is read from, itself first."""
+    return [*config_files(path), *secret_files(os.environ)]
+
+
 def _load(
     settings: Settings,
     stores: KeyStores | None,
@@ -103,7 +109,7 @@ def _load(
         raise ConfigError(["There is no configuration. Name LiteLLM's file with --config FILE."])
     path = settings.config_file
     stores = stores or KeyStores(settings, Egress(settings.upstream.egress_url))
-    files = fingerprint(config_files(path))
+    files = fingerprint(_files_of(path))
     config = load_config(path, os.environ)
     return Configuration(
         Catalogue(config),
@@ -184,7 +190,7 @@ class ConfigurationKeeper:
     def start(self) -> None:
         """Begin to watch."""
         path = next(iter(self._current.files))
-        self._watch(self._current.files, lambda: config_files(path), self._take_up_config)
+        self._watch(self._current.files, lambda: _files_of(path), self._take_up_config)
         if (key_file := self._current.key_file) is not None:
             key_files = self._current.key_files
             self._watch(key_files, lambda: key_files, lambda: self._take_up_keys(key_file))

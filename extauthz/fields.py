@@ -5,6 +5,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from ringback.secretfiles import SecretFileError
+
 _REFERENCE: Final = "os.environ/"
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _NO_VARIABLES: Final[Mapping[str, str]] = {}
@@ -87,8 +89,7 @@ class Field:
         """
         value = self.value
         if value is None or value == "":
-            environ = self._environ or _NO_VARIABLES
-            value = next((environ[name] for name in variables if environ.get(name)), None)
+            value = next(filter(None, map(self.variable, variables)), None)
             return None if value is None else self._printable(value, max_chars)
         if numbers and isinstance(value, int | float) and not isinstance(value, bool):
             return str(value)
@@ -96,12 +97,16 @@ class Field:
             self.problem("expected text; put it in quotes")
             return None
         if self._environ is not None and value.startswith(_REFERENCE):
-            value = self._variable(value.removeprefix(_REFERENCE), self._environ)
+            value = self._variable(value.removeprefix(_REFERENCE))
         return None if value is None else self._printable(value, max_chars)
 
     def variable(self, name: str) -> str | None:
         """Return a variable of the environment that has a say here; None if unset or empty."""
-        return (self._environ or _NO_VARIABLES).get(name) or None
+        try:
+            return (self._environ or _NO_VARIABLES).get(name) or None
+        except SecretFileError as error:
+            self.problem(str(error))
+            return None
 
     def required_text(self, hint: str, *variables: str, max_chars: int = MAX_NAME_CHARS) -> str:
         """Return this text, or ``""`` after noting why there is none.
@@ -151,14 +156,14 @@ class Field:
             return None
         return number
 
-    def _variable(self, name: str, environ: Mapping[str, str]) -> str | None:
+    def _variable(self, name: str) -> str | None:
         if not _VARIABLE.fullmatch(name):
             self.problem(f"expected the name of a variable after {_REFERENCE}")
             return None
-        value = environ.get(name)
-        if not value:
+        before = len(self.problems)
+        value = self.variable(name)
+        if value is None and len(self.problems) == before:
             self.problem(f"the variable {name} is not set; set it before the start")
-            return None
         return value
 
     def _printable(self, text: str, max_chars: int) -> str | None:

@@ -6,10 +6,10 @@ other mistake stops the start, all of them listed at once.
 
 import os
 from collections import ChainMap, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 from extauthz.deployments import Deployment
 from extauthz.errors import ConfigError
@@ -20,6 +20,7 @@ from extauthz.modellist import ModelList
 from extauthz.namedcredentials import NamedCredentials
 from extauthz.routersettings import Names, RouterSettings, parse_router
 from extauthz.yamlfile import read_yaml
+from ringback.secretfiles import Variables
 from ringback.secrets import Secret
 
 MAX_FILES: Final = 32
@@ -75,13 +76,15 @@ def load_config(path: Path, environ: Mapping[str, str]) -> LiteLLMConfig:
     Args:
         path: ``config.yaml``.
         environ: The environment. Its variables beat ``environment_variables`` of the file, as in
-            LiteLLM.
+            LiteLLM; their values may be in files (`ringback.secretfiles`).
 
     Raises:
         ConfigError: If anything that is needed is missing or wrong; lists all of it.
     """
     files = _Files(path)
-    variables = ChainMap(dict(environ), files.variables(environ))
+    given = Variables(environ)
+    # Nobody writes to it.
+    variables = ChainMap(cast("MutableMapping[str, str]", given), files.variables(given))
     models = ModelList(NamedCredentials(files.credentials))
     for entry in files.entries:
         models.add(entry.value, entry.place, variables)

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from ringback.counters import JWK_SET_RELOADS
 from ringback.filewatch import MISSING_S, POLL_S, fingerprint, watch
 from ringback.logs import get_logger
-from ringback.metrics import JWK_SET_RELOADS
 from ringback.tokens.errors import KeyFileError
 from ringback.tokens.jwe import Sealer
 from ringback.tokens.keys import read_jwk_set

@@ -7,7 +7,7 @@ from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from prometheus_client import Counter, make_wsgi_app
+from prometheus_client import make_wsgi_app
 
 from ringback.addresses import parse_host_port
 from ringback.errors import StartError
@@ -20,14 +20,6 @@ if TYPE_CHECKING:
 ENVOY_METRICS_OFFSET: Final = 2
 # A scraper that stops reading keeps a thread no longer than this.
 _TIMEOUT_S: Final = 10
-
-JWK_SET_RELOADS: Final = Counter(
-    "ringback_jwk_set_reloads", "Changes of the JWK set, by what became of them", ["result"]
-)
-# Of all processes together a key may seal 2^32 times.
-SEALS: Final = Counter(
-    "ringback_seals", "Tokens and handles that were sealed, by the id of the key", ["kind", "kid"]
-)
 
 
 class MetricsAddressError(StartError):

@@ -20,6 +20,11 @@ from ringback.errors import ApiError
 _CREDENTIAL: Final = re.compile(
     r"\b(?:(?:sk|ek|rk|sess|org|proj)[-_]|eyJ)[-_A-Za-z0-9*.]{6,}|\b[A-Za-z0-9]{32,}"
 )
+# Lines of SDP that say how a peer is reached, or what its media are locked with (RFC 8839, 8122).
+_SDP_LINE: Final = re.compile(
+    r"\b(?:a=(?:candidate|crypto|fingerprint|ice-pwd|ice-ufrag|remote-candidates|rtcp):|[co]=)"
+    r"[^\r\n]*"
+)
 _MAX_MESSAGE_CHARS: Final = 2000
 _MAX_RETRY_AFTER_S: Final = 3600
 _MAX_DIGITS: Final = 9
@@ -166,6 +171,6 @@ def _text(error: Mapping[str, Any], name: str) -> str:
     if not isinstance(value, str):
         return ""
     # Cut last: of a key that is cut in two, neither half looks like one.
-    shown = _CREDENTIAL.sub("***", value)[:_MAX_MESSAGE_CHARS]
+    shown = _CREDENTIAL.sub("***", _SDP_LINE.sub("***", value))[:_MAX_MESSAGE_CHARS]
     # JSON can escape half a surrogate pair, which no answer of ours could hold.
     return shown.encode(errors="replace").decode()

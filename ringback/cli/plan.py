@@ -11,6 +11,7 @@ from extauthz.litellm import load_config
 from extauthz.tokensettings import check_token_settings
 from ringback.cli.bootstrap import Address
 from ringback.cli.demo import MODELS, check_emulator, random_key
+from ringback.secretfiles import Variables
 from ringback.secrets import Secret
 from ringback.settings import Settings, TokenSettings, UpstreamSettings, load_settings
 from sdpfilter.policies import Policies
@@ -159,7 +160,8 @@ def _read_config(
         return models, None
     # sdpfilter does not read the configuration and has to seal with the same keys; the order is
     # that of `ringback.tokens`.
-    named = environ.get("LITELLM_SALT_KEY") or environ.get("LITELLM_MASTER_KEY")
+    variables = Variables(environ)
+    named = variables.get("LITELLM_SALT_KEY") or variables.get("LITELLM_MASTER_KEY")
     return models, Secret(named) if named else config.master_key
 
 

@@ -8,7 +8,8 @@ import yaml
 from pydantic import ValidationError
 
 from ringback.errors import StartError, why_unusable
-from ringback.settings.model import PREFIX, Settings
+from ringback.secretfiles import SecretFileError
+from ringback.settings.model import PREFIX, Settings, is_setting, secret_variables
 
 _NO_SETTING = "there is no such setting; docs/configuration.md lists them"
 
@@ -45,6 +46,8 @@ def load_settings(path: Path | None = None) -> Settings:
     try:
         known = {name: value for name, value in from_file.items() if name not in unknown}
         settings = Settings(**known)
+    except SecretFileError as error:
+        problems.append(str(error))
     except ValidationError as error:
         problems += [
             _describe(detail)
@@ -77,16 +80,9 @@ def _read_file(path: Path) -> dict[str, Any]:
 
 def _is_unknown(variable: str) -> bool:
     """Tell whether a variable looks like one of ours but names no field."""
-    # Case does not matter to pydantic-settings either.
     if not variable.upper().startswith(PREFIX):
         return False
-    model: Any = Settings
-    for part in variable[len(PREFIX) :].lower().split("__"):
-        fields = getattr(model, "model_fields", {})
-        if part not in fields:
-            return True
-        model = fields[part].annotation
-    return False
+    return not is_setting(variable) and not any(secret_variables([variable]))
 
 
 def _to_variable(place: tuple[int | str, ...]) -> str:

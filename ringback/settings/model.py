@@ -1,5 +1,7 @@
 """All settings, by name."""
 
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,6 +15,7 @@ from pydantic_settings import (
 )
 
 from ringback.sdppolicy import PolicySettings
+from ringback.secretfiles import SUFFIX, read_secret
 from ringback.settings.database import DatabaseSettings
 from ringback.settings.keysources import (
     DEFAULT_KEY_SOURCES,
@@ -33,7 +36,17 @@ PREFIX = "RINGBACK_"
 
 
 class _Variables(EnvSettingsSource):
-    """Leaves what should be JSON and is not to validation, which knows the setting's name."""
+    """Variables, some of which may be in files; what should be JSON and is not is validated."""
+
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        found = dict(super()._load_env_vars())
+        for name in secret_variables(os.environ):
+            # Or else it would be taken for a setting of its own.
+            found.pop(name.lower(), None)
+            variable = name[: -len(SUFFIX)].lower()
+            if not found.get(variable):
+                found[variable] = read_secret(name, Path(os.environ[name]))
+        return found
 
     def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
         try:
@@ -116,3 +129,24 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Let variables beat the file, which arrives as constructor arguments."""
         return _Variables(settings_cls), init_settings
+
+
+def is_setting(variable: str) -> bool:
+    """Tell whether a variable with our prefix names a setting."""
+    model: Any = Settings
+    # Case does not matter to pydantic-settings either.
+    for part in variable[len(PREFIX) :].lower().split("__"):
+        fields = getattr(model, "model_fields", {})
+        if part not in fields:
+            return False
+        model = fields[part].annotation
+    return True
+
+
+def secret_variables(names: Iterable[str]) -> Iterator[str]:
+    """Give the variables that name a file with the value of a setting."""
+    for name in names:
+        upper, setting = name.upper(), name[: -len(SUFFIX)]
+        is_ours = upper.startswith(PREFIX) and upper.endswith(SUFFIX)
+        if is_ours and is_setting(setting) and not is_setting(name):
+            yield name

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from ringback.contract import CALL_ID_PREFIX, TOKEN_PREFIX
+from ringback.secretfiles import Variables
 from ringback.secrets import Secret
 from ringback.settings import MIN_SECRET_CHARS, TokenSettings
 from ringback.tokens.budget import SealBudget
@@ -35,12 +36,13 @@ def token_sealer(
 
     Args:
         settings: The settings ``token``.
-        environ: Environment variables.
+        environ: Environment variables; their values may be in files (`ringback.secretfiles`).
         mode: Only ``development`` allows short secrets.
         fallback: The master key of LiteLLM's configuration file.
 
     Raises:
         SealingKeyError: If there is no secret, or a weak one, or the file is of no use.
+        SecretFileError: If a variable should be in a file that cannot be used.
     """
     ring = _find_keys(settings, environ, TOKEN_PURPOSE, mode, fallback)
     return Sealer(ring, prefix=TOKEN_PREFIX, budget=SealBudget(TOKEN_PURPOSE))
@@ -86,10 +88,11 @@ def _find_keys(
 def _find_secret(
     settings: TokenSettings, environ: Mapping[str, str], mode: Mode, fallback: Secret | None
 ) -> Secret:
+    variables = Variables(environ)
     candidates = (
         ("RINGBACK_TOKEN__SECRET", settings.secret),
-        ("LITELLM_SALT_KEY", Secret(environ.get("LITELLM_SALT_KEY", ""))),
-        ("LITELLM_MASTER_KEY", Secret(environ.get("LITELLM_MASTER_KEY", ""))),
+        ("LITELLM_SALT_KEY", Secret(variables.get("LITELLM_SALT_KEY", ""))),
+        ("LITELLM_MASTER_KEY", Secret(variables.get("LITELLM_MASTER_KEY", ""))),
         ("general_settings.master_key", fallback),
     )
     for source, secret in candidates:

@@ -6,8 +6,8 @@ Each seal takes a random nonce of 96 bits, and two equal ones would give the key
 
 from typing import Final, Protocol
 
+from ringback.counters import SEALS
 from ringback.logs import get_logger
-from ringback.metrics import SEALS
 from ringback.tokens.errors import CannotSealError
 
 MAX_SEALS: Final = 2**32

@@ -170,6 +170,13 @@ def test_a_refusal_without_reason_has_ours(body: bytes) -> None:
         # Pathological
         pytest.param("sk-abcdef sk-abcdef", "*** ***", id="twice"),
         pytest.param(f"api-key:{AZURE_KEY}", "api-key:***", id="after-colon"),
+        pytest.param(
+            "bad: o=- 1 2 IN IP4 10.0.0.1\r\ns=-\r\na=ice-pwd:glRt8Fil\r\na=mid:0",
+            "bad: ***\r\ns=-\r\n***\r\na=mid:0",
+            id="sdp",
+        ),
+        pytest.param("line `a=candidate:1 1 udp 1 10.0.0.1 9`", "line `***", id="candidate"),
+        pytest.param("set foo=1 or data=x", "set foo=1 or data=x", id="no-sdp"),
         pytest.param("x " * 995 + AZURE_KEY, "x " * 995 + "***", id="across-the-cut"),
     ],
 )

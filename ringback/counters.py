@@ -1,0 +1,13 @@
+"""What both services count. Apart from the endpoint that shows it, so that pure code may count."""
+
+from typing import Final
+
+from prometheus_client import Counter
+
+JWK_SET_RELOADS: Final = Counter(
+    "ringback_jwk_set_reloads", "Changes of the JWK set, by what became of them", ["result"]
+)
+# Of all processes together a key may seal 2^32 times.
+SEALS: Final = Counter(
+    "ringback_seals", "Tokens and handles that were sealed, by the id of the key", ["kind", "kid"]
+)
