@@ -254,6 +254,7 @@ class Stack:
             endpoints=endpoints,
             cors_origins=settings.cors_origins,
             websocket=settings.websocket,
+            overload=settings.overload,
             passthrough=passthrough_cluster(settings, upstream),
             passthrough_timeout_s=settings.passthrough.timeout_s,
             playground=folder / "playground.html" if self.inputs.has_playground else None,
