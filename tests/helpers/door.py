@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from envoyapi.service.auth.v3.external_auth_pb2 import CheckResponse
 from envoyapi.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest
@@ -85,20 +85,46 @@ async def open_door(
     """
     service = StubService()
     async with RecordingUpstream() as upstream, serving(service) as address:
-        origin = Origin("http", "127.0.0.1", upstream.port)
-        settings = UpstreamSettings(max_requests=max_requests)
         places = {"extauthz": address, "sdpfilter": address} | dict(endpoints or {})
-        bootstrap = local_bootstrap(
-            endpoints={name: [place] for name, place in places.items()},
-            upstreams=[cluster.to_dict() for cluster in build_clusters([origin], settings)],
-            overload=overload,
-        )
+        bootstrap = door_bootstrap(places, upstream.port, overload, max_requests=max_requests)
         if timeout_s is not None:
             _shorten(bootstrap, timeout_s)
         async with EnvoyProcess(bootstrap, folder) as envoy:
-            door = Door(envoy, upstream, service, consent_to(origin))
+            door = Door(envoy, upstream, service, consent_to(origin_of(upstream.port)))
             door.reset()
             yield door
+
+
+def origin_of(port: int) -> Origin:
+    """Return the origin of an upstream of 127.0.0.1."""
+    return Origin("http", "127.0.0.1", port)
+
+
+def door_bootstrap(
+    places: Mapping[str, str],
+    upstream_port: int,
+    overload: OverloadSettings | None = None,
+    *,
+    max_requests: int = 4096,
+    **changes: Any,
+) -> Json:
+    """Return the bootstrap of a door.
+
+    Args:
+        places: Where Envoy looks for the services, by cluster.
+        upstream_port: Of 127.0.0.1.
+        overload: How much is taken on at once.
+        max_requests: How much the upstream takes on at once.
+        changes: As in `local_bootstrap`.
+    """
+    settings = UpstreamSettings(max_requests=max_requests)
+    clusters = build_clusters([origin_of(upstream_port)], settings)
+    return local_bootstrap(
+        endpoints={name: [place] for name, place in places.items()},
+        upstreams=[cluster.to_dict() for cluster in clusters],
+        overload=overload,
+        **changes,
+    )
 
 
 def _shorten(bootstrap: Json, timeout_s: float) -> None:

@@ -90,6 +90,8 @@ class OpenLoop:
         self._number = 0
         self._busy = 0
         self._closed_loop_ends = 0.0
+        self._left = 0
+        self._sending: set[asyncio.Future[None]] = set()
 
     async def closed(self, at_once: int, seconds: float) -> float:
         """Send a request when the one before was answered, in so many lines; return their rate."""
@@ -100,6 +102,13 @@ class OpenLoop:
         await self._settle()
         self._closed_loop_ends = 0.0
         return self.seen.count(200, 201) / (time.perf_counter() - began)
+
+    async def exactly(self, count: int, at_once: int) -> None:
+        """Send so many requests, each when one before was answered."""
+        self._left = count - at_once
+        for _ in range(at_once):
+            await self._send()
+        await self._settle(3600)
 
     async def open(self, rate: float, seconds: float) -> None:
         """Send so many requests per second, then wait for the last answers."""
@@ -119,11 +128,13 @@ class OpenLoop:
         if connection.transport is not None and not may_stay:
             connection.transport.close()
         elif connection.transport is not None:
-            if time.perf_counter() < self._closed_loop_ends:
-                self._busy += 1
-                connection.send(self._next())
-                return
             self._idle.append(connection)
+        if self._left > 0 or time.perf_counter() < self._closed_loop_ends:
+            self._left -= 1
+            self._busy += 1
+            task = asyncio.ensure_future(self._send_counted())
+            self._sending.add(task)
+            task.add_done_callback(self._sending.discard)
 
     def close(self) -> None:
         """Hang up."""
@@ -131,6 +142,10 @@ class OpenLoop:
             if connection.transport is not None:
                 connection.transport.abort()
         self._idle.clear()
+
+    async def _send_counted(self) -> None:
+        self._busy -= 1
+        await self._send()
 
     def _next(self) -> bytes:
         self._number += 1
@@ -149,7 +164,7 @@ class OpenLoop:
         self._busy += 1
         connection.send(self._next())
 
-    async def _settle(self) -> None:
-        deadline = time.perf_counter() + 30
+    async def _settle(self, timeout_s: float = 30) -> None:
+        deadline = time.perf_counter() + timeout_s
         while self._busy and time.perf_counter() < deadline:  # noqa: ASYNC110  simpler than an event
             await asyncio.sleep(_TICK_S)
