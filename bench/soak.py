@@ -68,7 +68,7 @@ async def tasks_at(client: aiohttp.ClientSession, port: int) -> int:
 
 
 async def requests_for(port: int) -> list[bytes]:
-    """Return the mixture; the token is good for two hours."""
+    """Return the mixture, with a fresh token."""
     body = b'{"session": {"type": "realtime", "model": "voice"}}'
     mint = request_bytes("POST", "/v1/realtime/client_secrets", [bearer(KEY), JSON], body)
     token = (await send(port, mint)).json()["value"]
@@ -85,7 +85,6 @@ async def soak(stack: Stack, metrics: int, count: int) -> None:
     """Send the requests and print a table."""
     port = int(stack.url.rpartition(":")[2])
     names = [name for name in stack.supervisor.names if name != "emulator"]
-    requests = await requests_for(port)
     first: dict[str, Size] = {}
     done, began = 0, time.monotonic()
     async with aiohttp.ClientSession() as client:
@@ -100,7 +99,7 @@ async def soak(stack: Stack, metrics: int, count: int) -> None:
             return found
 
         for _ in range(STEPS):
-            load = OpenLoop(port, requests)
+            load = OpenLoop(port, await requests_for(port))
             await load.exactly(count // STEPS, AT_ONCE)
             load.close()
             done += count // STEPS

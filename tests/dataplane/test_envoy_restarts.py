@@ -107,7 +107,11 @@ async def behind(folder: Path) -> AsyncIterator[tuple[Json, dict[str, Address]]]
         ports = dict(zip(names, free, strict=True))
         places = {"extauthz": address, "sdpfilter": address}
         folder.mkdir()  # noqa: ASYNC240  at once
-        yield door_bootstrap(places, upstream.port, **ports), ports
+        ingress, egress, admin = free
+        yield (
+            door_bootstrap(places, upstream.port, ingress=ingress, egress=egress, admin=admin),
+            ports,
+        )
 
 
 async def test_envoy_in_a_container_drains_before_it_ends(tmp_path: Path) -> None:

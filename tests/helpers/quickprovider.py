@@ -45,7 +45,7 @@ def _minted() -> bytes:
     session = {"type": "realtime", "object": "realtime.session", "model": "gpt-realtime"}
     content = {
         "value": "ek_of_a_provider_that_is_made_up",
-        "expires_at": int(time.time()) + 600,
+        "expires_at": int(time.time()) + 7200,
         "session": session,
     }
     return _answer(b"200 OK", b"application/json", json.dumps(content).encode())
