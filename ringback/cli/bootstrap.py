@@ -121,20 +121,7 @@ def adapt_bootstrap(bootstrap: Json, changes: Changes) -> Json:
         BootstrapError: If it lacks a part that is to be changed.
     """
     adapted: Json = _copy(bootstrap)
-    for listener, address in (
-        (INGRESS_LISTENER, changes.ingress),
-        (EGRESS_LISTENER, changes.egress),
-        (METRICS_LISTENER, changes.metrics),
-    ):
-        if address is not None:
-            _static(adapted, "listeners", listener)["address"] = _socket_address(address)
-    endpoints = dict(changes.endpoints)
-    if changes.admin is not None:
-        _part(adapted, "admin")["address"] = _socket_address(changes.admin)
-        endpoints[ADMIN_CLUSTER] = [str(changes.admin)]
-    for cluster, addresses in endpoints.items():
-        assignment = _part(_static(adapted, "clusters", cluster), "load_assignment")
-        assignment["endpoints"] = [{"lb_endpoints": [_endpoint(text) for text in addresses]}]
+    _move(adapted, changes)
     if not changes.has_metrics:
         _remove_static(adapted, "listeners", METRICS_LISTENER)
         _remove_static(adapted, "clusters", ADMIN_CLUSTER)
@@ -151,6 +138,23 @@ def adapt_bootstrap(bootstrap: Json, changes: Changes) -> Json:
         adapted.pop("dynamic_resources", None)
         adapted["static_resources"]["clusters"] += changes.upstreams
     return adapted
+
+
+def _move(bootstrap: Json, changes: Changes) -> None:
+    for listener, address in (
+        (INGRESS_LISTENER, changes.ingress),
+        (EGRESS_LISTENER, changes.egress),
+        (METRICS_LISTENER, changes.metrics),
+    ):
+        if address is not None:
+            _static(bootstrap, "listeners", listener)["address"] = _socket_address(address)
+    endpoints = dict(changes.endpoints)
+    if changes.admin is not None:
+        _part(bootstrap, "admin")["address"] = _socket_address(changes.admin)
+        endpoints[ADMIN_CLUSTER] = [str(changes.admin)]
+    for cluster, addresses in endpoints.items():
+        assignment = _part(_static(bootstrap, "clusters", cluster), "load_assignment")
+        assignment["endpoints"] = [{"lb_endpoints": [_endpoint(text) for text in addresses]}]
 
 
 def _limit_websockets(bootstrap: Json, settings: WebSocketSettings) -> None:

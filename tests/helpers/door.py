@@ -14,12 +14,12 @@ from extauthz.decision import Allow, Labels
 from extauthz.deployments import Origin
 from extauthz.translate import write_decision
 from helpers.descriptions import OFFERS
-from ringback.envoylint.parts import http_filter
 from helpers.envoyproc import EnvoyProcess, Json, local_bootstrap
 from helpers.expect import ORIGIN
 from helpers.http11 import Message, request_bytes, send
 from helpers.recording import RecordingUpstream
 from helpers.stubservices import RawContext, StubService, serving
+from ringback.envoylint.parts import http_filter
 from ringback.secrets import Secret
 from ringback.settings import TokenSettings, UpstreamSettings
 from ringback.settings.overload import OverloadSettings
