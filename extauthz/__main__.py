@@ -20,6 +20,7 @@ from extauthz.endpoints.websocket import WebSockets
 from extauthz.entra import EntraTokens, log_in_through
 from extauthz.gate import Gate
 from extauthz.keys.stores import KeyStores
+from extauthz.lanes import Lane
 from extauthz.limits.limiter import make_limiter
 from extauthz.mint import Minter
 from extauthz.mintrequest import MintRequests
@@ -75,24 +76,31 @@ def _build(settings: Settings) -> ExtAuthz:
     websockets, origins = settings.websocket, settings.websocket.origins
     origins = settings.cors_origins if origins is None else origins
     client_secrets = ClientSecrets(admission, minter, binds_origin=settings.token.bind_origin)
+    overload = settings.overload
+    mints = Lane("mints", overload.max_mints)
+    commands = Lane("commands", overload.max_commands)
+    checks = Lane("checks", overload.max_checks)
     gate = Gate(
         [
-            CallControl(callers, entra.key_headers, egress, settings.upstream.mint_timeout_s),
-            Sideband(callers, entra.key_headers, origins, websockets.sideband_with_token),
-            WebSockets(
-                keeper.knowing,
-                callers,
-                admission=admission,
-                tokens=tokens,
-                key_headers=entra.key_headers,
-                origins=origins,
-                safety=safety,
-                choose=router.choose,
+            *commands.over(
+                CallControl(callers, entra.key_headers, egress, settings.upstream.mint_timeout_s)
             ),
-            UnifiedCalls(admission, minter),
-            Calls(keeper.knowing, admission, tokens, safety),
-            client_secrets,
-            TranscriptionSessions(client_secrets),
+            *checks.over(
+                Sideband(callers, entra.key_headers, origins, websockets.sideband_with_token),
+                WebSockets(
+                    keeper.knowing,
+                    callers,
+                    admission=admission,
+                    tokens=tokens,
+                    key_headers=entra.key_headers,
+                    origins=origins,
+                    safety=safety,
+                    choose=router.choose,
+                ),
+            ),
+            *mints.over(UnifiedCalls(admission, minter)),
+            *checks.over(Calls(keeper.knowing, admission, tokens, safety)),
+            *mints.over(client_secrets, TranscriptionSessions(client_secrets)),
             Ready(),
         ]
     )

@@ -53,9 +53,8 @@ from envoy_data_plane.google.protobuf import Any
 from extauthz.deployments import Origin
 from ringback.settings import UpstreamSettings
 
-# Requests of one upstream that may be in flight or wait for a connection; beyond it callers get 503
-# at once instead of a place in a queue.
-_MAX_REQUESTS: Final = 1024
+# WebSockets of one upstream; beyond it callers get 503 at once instead of a place in a queue.
+_MAX_WEBSOCKETS: Final = 1024
 # Connections that nobody used for so long are closed by us: before the provider does it while a
 # request is under way.
 _IDLE_TIMEOUT: Final = timedelta(seconds=50)
@@ -111,7 +110,10 @@ def _build(origin: Origin, settings: UpstreamSettings) -> Cluster:
             endpoints=[LocalityLbEndpoints(lb_endpoints=[LbEndpoint(endpoint=_endpoint(origin))])],
         ),
         circuit_breakers=CircuitBreakers(
-            thresholds=[_limits(RoutingPriority.DEFAULT), _limits(RoutingPriority.HIGH)]
+            thresholds=[
+                _limits(RoutingPriority.DEFAULT, settings.max_requests),
+                _limits(RoutingPriority.HIGH, _MAX_WEBSOCKETS),
+            ]
         ),
         upstream_connection_options=UpstreamConnectionOptions(
             tcp_keepalive=TcpKeepalive(keepalive_time=30, keepalive_interval=10)
@@ -121,16 +123,16 @@ def _build(origin: Origin, settings: UpstreamSettings) -> Cluster:
     )
 
 
-def _limits(priority: RoutingPriority) -> CircuitBreakersThresholds:
+def _limits(priority: RoutingPriority, requests: int) -> CircuitBreakersThresholds:
     """Return the limits of one priority; WebSockets, which last, have the high one to themselves.
 
     However many there are, mints and calls find a connection.
     """
     return CircuitBreakersThresholds(
         priority=priority,
-        max_connections=_MAX_REQUESTS,
-        max_pending_requests=_MAX_REQUESTS,
-        max_requests=_MAX_REQUESTS,
+        max_connections=requests,
+        max_pending_requests=requests,
+        max_requests=requests,
         # A call is never sent twice.
         max_retries=0,
     )

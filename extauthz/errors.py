@@ -108,6 +108,18 @@ class KeySourceUnavailableError(ApiError):
         return "The API key cannot be checked at the moment. Try again shortly."
 
 
+class OverloadedError(ApiError):
+    """Too many requests of this kind are being decided, so this one is not begun: 503."""
+
+    http_status = 503
+    type = "service_unavailable"
+    code = "overloaded"
+    headers: Mapping[str, str] = MappingProxyType({"retry-after": "1"})
+
+    def __str__(self) -> str:
+        return "The gateway is busy and has not begun with this request. Try again shortly."
+
+
 class ConfigError(StartError):
     """A configuration or key file that cannot be used.
 

@@ -17,6 +17,7 @@ UPSTREAM_ERRORS: Final = Counter(
     "Requests of the gateway's own to an upstream that failed: no answer, or 5xx",
     ["cluster", "error"],
 )
+UNDER_WAY: Final = Gauge("ringback_authz_under_way", "Requests being decided, by lane", ["lane"])
 MINT_SECONDS: Final = Histogram(
     "ringback_mint_upstream_seconds",
     "Time a provider took to mint an ephemeral key",

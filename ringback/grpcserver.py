@@ -17,6 +17,8 @@ from ringback.vitals import Vitals
 
 # How long requests in flight may take to end after SIGTERM. Longer than any single decision.
 GRACE_S = 15.0
+# What a worker gets through in well under half a second.
+MAX_WAITING = 256
 _OPTIONS: Sequence[tuple[str, int]] = (
     # Each worker has an address of its own, so that Envoy spreads the load and not the kernel.
     ("grpc.so_reuseport", 0),
@@ -61,7 +63,13 @@ class BindError(StartError):
         )
 
 
-async def serve(service: Service, address: str, vitals: Vitals | None = None) -> None:
+async def serve(
+    service: Service,
+    address: str,
+    vitals: Vitals | None = None,
+    *,
+    max_waiting: int = MAX_WAITING,
+) -> None:
     """Serve until SIGTERM or SIGINT, then let requests in flight end.
 
     The health service (grpc.health.v1) answers SERVING between `Service.start` and the signal.
@@ -70,13 +78,16 @@ async def serve(service: Service, address: str, vitals: Vitals | None = None) ->
         service: What to serve.
         address: ``unix:/path`` or ``host:port``.
         vitals: Told how the worker is, the same as the health service.
+        max_waiting: How many requests may wait for this process to look at them. gRPC refuses
+            further ones with RESOURCE_EXHAUSTED without asking Python, at random from half of
+            this number on, all above it; Envoy answers those with 503.
 
     Raises:
         BindError: If the address cannot be bound.
     """
     log, vitals = get_logger(), vitals or Vitals()
     pulse = asyncio.create_task(vitals.watch())
-    server = aio.server(options=list(_OPTIONS))
+    server = aio.server(options=[*_OPTIONS, *_queue_options(max_waiting)])
     service.register(server)
     status = health.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
@@ -100,6 +111,14 @@ async def serve(service: Service, address: str, vitals: Vitals | None = None) ->
         pulse.cancel()
         # For every other way out; a server that is stopped already stays so.
         await server.stop(None)
+
+
+def _queue_options(max_waiting: int) -> Sequence[tuple[str, int]]:
+    # By default 1000 and 3000: at 4 times the load that a worker can take, all waited for seconds.
+    return (
+        ("grpc.server.max_pending_requests", max_waiting // 2),
+        ("grpc.server.max_pending_requests_hard_limit", max_waiting),
+    )
 
 
 def _bind(server: aio.Server, address: str) -> None:

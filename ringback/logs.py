@@ -7,11 +7,13 @@ NOTE: gRPC's C core writes lines of its own to stderr, about sockets and not abo
 variable GRPC_VERBOSITY, read when grpc is imported, sets how many.
 """
 
+import io
 import logging
 import sys
 import traceback
+from contextlib import suppress
 from pathlib import Path, PurePath
-from typing import Literal
+from typing import Literal, TextIO, cast
 
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor
@@ -39,10 +41,11 @@ def configure(level: Level, service: str) -> None:
         # All ASCII: Unicode has more line separators than `\n`, and stderr may not be UTF-8.
         structlog.processors.JSONRenderer(default=_show),
     ]
+    stderr = cast("TextIO", _Lossy(sys.stderr))
     structlog.configure(
         processors=[*shared, *render],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(stderr),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
@@ -70,6 +73,22 @@ def describe(error: BaseException) -> dict[str, str]:
     frames = traceback.extract_tb(error.__traceback__)
     place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "unknown"
     return {"error": type(error).__name__, "at": place}
+
+
+class _Lossy(io.TextIOBase):
+    """Writes as long as it can: a full disk or a reader that has gone costs lines, not requests."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
 
 
 def _describe_exception(_logger: object, _method: str, event: EventDict) -> EventDict:

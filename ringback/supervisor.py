@@ -132,7 +132,7 @@ class Supervisor:
             is_hopeless = is_first_life and code == START_ERROR_CODE
             if is_hopeless or not self.restarts:
                 if self.restarts:
-                    self._report(f"{name} ended with code {code}")
+                    self._tell(f"{name} ended with code {code}")
                 self.lost[name] = code
                 self.loss.set()
                 return
@@ -140,11 +140,16 @@ class Supervisor:
                 delays = self._delays()
             delay_s = next(delays)
             restarted = f"restarts in {delay_s:g} s" if delay_s else "restarted"
-            self._report(f"{name} ended with code {code}; {restarted}")
+            self._tell(f"{name} ended with code {code}; {restarted}")
             if await _wait(running.stopping, delay_s):
                 return
             await self._respawn(running, delays)
             born, is_first_life = clock(), False
+
+    def _tell(self, line: str) -> None:
+        # Whoever cannot be told any more, on a full disk for example, still has a supervisor.
+        with suppress(OSError):
+            self._report(line)
 
     def _delays(self) -> Iterator[float]:
         return chain(self._restart_delays_s, repeat(self._restart_delays_s[-1]))
@@ -154,7 +159,7 @@ class Supervisor:
             try:
                 running.process = await _spawn(running.child)
             except OSError as error:
-                self._report(f"{running.child.name} cannot be started: {error.strerror}")
+                self._tell(f"{running.child.name} cannot be started: {error.strerror}")
                 await _wait(running.stopping, next(delays))
             else:
                 break

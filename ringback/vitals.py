@@ -5,13 +5,14 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from prometheus_client import Histogram
+from prometheus_client import Gauge, Histogram
 
 LAG_SECONDS: Final = Histogram(
     "ringback_event_loop_lag_seconds",
     "How much later than asked for the event loop came back",
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
 )
+TASKS: Final = Gauge("ringback_event_loop_tasks", "Tasks of the event loop, whatever they wait for")
 
 # Between two looks at the clock.
 _INTERVAL_S: Final = 0.25
@@ -39,6 +40,8 @@ class Vitals:
 
     async def watch(self) -> None:
         """Look at the clock again and again, for ever."""
+        loop = asyncio.get_running_loop()
+        TASKS.set_function(lambda: len(asyncio.all_tasks(loop)))
         while True:
             asked = self._clock()
             self._beat = asked

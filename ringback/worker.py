@@ -48,7 +48,9 @@ def main(name: str, build: Callable[[Settings], Service]) -> None:
         vitals = Vitals()
         if settings.metrics_address is not None:
             serve_metrics(settings.metrics_address, vitals)
-        asyncio.run(serve(build(settings), arguments.listen[0], vitals))
+        max_waiting = settings.overload.max_waiting
+        served = serve(build(settings), arguments.listen[0], vitals, max_waiting=max_waiting)
+        asyncio.run(served)
     except StartError as error:
         print(error, file=sys.stderr)  # noqa: T201  for the person who starts it
         sys.exit(2)

@@ -14,6 +14,20 @@ settings.register_profile(
 settings.load_profile("unhurried")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let soaks send more than is worth the time in every run."""
+    parser.addoption(
+        "--flood", type=int, default=200, help="requests in each case of tests that fail closed"
+    )
+
+
+@pytest.fixture
+def flood(request: pytest.FixtureRequest) -> int:
+    """How many requests a test sends against something that fails; `--flood 10000` soaks it."""
+    count: int = request.config.getoption("--flood")
+    return count
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
     """A Postgres to be left running; tests that stop theirs start one of their own."""

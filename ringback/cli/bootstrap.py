@@ -14,13 +14,16 @@ import yaml
 from ringback.cli.passthrough import passthrough_routes
 from ringback.contract import (
     ADMIN_CLUSTER,
+    AUTHZ_CLUSTER,
     EGRESS_LISTENER,
     INGRESS_LISTENER,
     METRICS_LISTENER,
+    PROC_CLUSTER,
 )
 from ringback.errors import StartError
 from ringback.settings import WebSocketSettings
 from ringback.settings.origins import origin_regex
+from ringback.settings.overload import OverloadSettings
 
 # A message as its JSON form: https://protobuf.dev/programming-guides/json/
 Json = dict[str, Any]
@@ -31,6 +34,7 @@ _WEBSOCKET_ROUTE: Final = "upstream_websocket"
 _UNREADABLE: Final = frozenset({"consecutive_5xx", "enforcing_consecutive_5xx"})
 _VIRTUAL_HOST: Final = "ringback"
 _RUNTIME_LAYER: Final = "ringback"
+_CONNECTION_LIMIT: Final = f"envoy.resource_limits.listener.{INGRESS_LISTENER}.connection_limit"
 _CORS_FILTER: Final = "envoy.filters.http.cors"
 _ORIGIN_FILTER: Final = "envoy.filters.http.header_to_metadata"
 
@@ -75,6 +79,7 @@ class Changes:
         playground: The page to serve, or None to serve none.
         upstreams: Clusters that take the place of those from CDS.
         websocket: How long WebSockets may last.
+        overload: How much is taken on at once.
         passthrough: The cluster that gets everything but realtime, from
             `ringback.cli.passthrough.passthrough_cluster`.
         passthrough_timeout_s: How long a request to it may take to arrive, and how long nothing
@@ -91,6 +96,7 @@ class Changes:
     playground: Path | None = None
     upstreams: Sequence[Json] | None = None
     websocket: WebSocketSettings | None = None
+    overload: OverloadSettings | None = None
     passthrough: Json | None = None
     passthrough_timeout_s: float = 600
 
@@ -115,20 +121,7 @@ def adapt_bootstrap(bootstrap: Json, changes: Changes) -> Json:
         BootstrapError: If it lacks a part that is to be changed.
     """
     adapted: Json = _copy(bootstrap)
-    for listener, address in (
-        (INGRESS_LISTENER, changes.ingress),
-        (EGRESS_LISTENER, changes.egress),
-        (METRICS_LISTENER, changes.metrics),
-    ):
-        if address is not None:
-            _static(adapted, "listeners", listener)["address"] = _socket_address(address)
-    endpoints = dict(changes.endpoints)
-    if changes.admin is not None:
-        _part(adapted, "admin")["address"] = _socket_address(changes.admin)
-        endpoints[ADMIN_CLUSTER] = [str(changes.admin)]
-    for cluster, addresses in endpoints.items():
-        assignment = _part(_static(adapted, "clusters", cluster), "load_assignment")
-        assignment["endpoints"] = [{"lb_endpoints": [_endpoint(text) for text in addresses]}]
+    _move(adapted, changes)
     if not changes.has_metrics:
         _remove_static(adapted, "listeners", METRICS_LISTENER)
         _remove_static(adapted, "clusters", ADMIN_CLUSTER)
@@ -137,6 +130,8 @@ def adapt_bootstrap(bootstrap: Json, changes: Changes) -> Json:
     _switch_playground(adapted, changes.playground)
     if changes.websocket is not None:
         _limit_websockets(adapted, changes.websocket)
+    if changes.overload is not None:
+        _limit_load(adapted, changes.overload)
     if changes.passthrough is not None:
         _pass_through(adapted, changes.passthrough, changes.passthrough_timeout_s)
     if changes.upstreams is not None:
@@ -145,11 +140,43 @@ def adapt_bootstrap(bootstrap: Json, changes: Changes) -> Json:
     return adapted
 
 
+def _move(bootstrap: Json, changes: Changes) -> None:
+    for listener, address in (
+        (INGRESS_LISTENER, changes.ingress),
+        (EGRESS_LISTENER, changes.egress),
+        (METRICS_LISTENER, changes.metrics),
+    ):
+        if address is not None:
+            _static(bootstrap, "listeners", listener)["address"] = _socket_address(address)
+    endpoints = dict(changes.endpoints)
+    if changes.admin is not None:
+        _part(bootstrap, "admin")["address"] = _socket_address(changes.admin)
+        endpoints[ADMIN_CLUSTER] = [str(changes.admin)]
+    for cluster, addresses in endpoints.items():
+        assignment = _part(_static(bootstrap, "clusters", cluster), "load_assignment")
+        assignment["endpoints"] = [{"lb_endpoints": [_endpoint(text) for text in addresses]}]
+
+
 def _limit_websockets(bootstrap: Json, settings: WebSocketSettings) -> None:
     routes = _virtual_host(bootstrap)["routes"]
     route = _part(_named(routes, _WEBSOCKET_ROUTE, (INGRESS_LISTENER, "routes")), "route")
     route["idle_timeout"] = f"{settings.idle_timeout_s:g}s"
     route["max_stream_duration"] = {"max_stream_duration": f"{settings.max_duration_s:g}s"}
+
+
+def _limit_load(bootstrap: Json, settings: OverloadSettings) -> None:
+    for name, of_one in (
+        (AUTHZ_CLUSTER, settings.max_decisions),
+        (PROC_CLUSTER, settings.max_calls),
+    ):
+        cluster = _static(bootstrap, "clusters", name)
+        localities = _part(cluster, "load_assignment")["endpoints"]
+        workers = sum(len(locality["lb_endpoints"]) for locality in localities)
+        for limits in _part(cluster, "circuit_breakers")["thresholds"]:
+            limits["max_requests"] = limits["max_pending_requests"] = of_one * workers
+    layers = _part(bootstrap, "layered_runtime").get("layers", [])
+    layer = _named(layers, _RUNTIME_LAYER, ("layered_runtime", "layers"))
+    _part(layer, "static_layer")[_CONNECTION_LIMIT] = settings.max_connections
 
 
 def _pass_through(bootstrap: Json, cluster: Json, timeout_s: float) -> None:

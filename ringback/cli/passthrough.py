@@ -16,6 +16,8 @@ _REALTIME_PATH: Final = (
 )
 _TYPES: Final = "type.googleapis.com/envoy.extensions.filters.http"
 _NO_INTERLOCK: Final = {"@type": f"{_TYPES}.rbac.v3.RBACPerRoute"}
+# Answers of chats stream for minutes.
+_MAX_REQUESTS: Final = 1024
 # LiteLLM checks keys, answers preflights and streams as it likes.
 _UNTOUCHED: Final[Json] = {
     "envoy.filters.http.cors": {
@@ -74,7 +76,8 @@ def passthrough_cluster(settings: Settings, upstream: UpstreamSettings) -> Json 
 
     url = urlsplit(settings.passthrough.url)
     origin = Origin(url.scheme, url.hostname or "", url.port or DEFAULT_PORTS[url.scheme])
-    (cluster,) = build_clusters([origin], upstream)
+    limits = {"max_requests": _MAX_REQUESTS}
+    (cluster,) = build_clusters([origin], upstream.model_copy(update=limits))
     cluster.name = PASSTHROUGH
     if cluster.load_assignment is not None:
         cluster.load_assignment.cluster_name = PASSTHROUGH

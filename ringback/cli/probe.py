@@ -32,9 +32,10 @@ async def is_listening(address: Address) -> bool:
 
 
 async def drain(admin: Address) -> None:
-    """Make Envoy answer so that load balancers and connections look for another one."""
+    """Make Envoy end each connection with its next answer, and accept none from downstreams."""
     await _ask(admin, "POST", "/healthcheck/fail")
-    await _ask(admin, "POST", "/drain_listeners?graceful")
+    # Not the egress listener: extauthz needs it until the last mint is answered.
+    await _ask(admin, "POST", "/drain_listeners?inboundonly")
 
 
 async def count_requests(admin: Address) -> int:

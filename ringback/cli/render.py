@@ -82,6 +82,7 @@ def render_bootstrap(config: Path | None, settings_file: Path | None) -> str:
         cors_origins=settings.cors_origins,
         playground=folder / "playground.html" if settings.playground else None,
         websocket=settings.websocket,
+        overload=settings.overload,
         passthrough=passthrough_cluster(settings, upstream),
         passthrough_timeout_s=settings.passthrough.timeout_s,
         upstreams=_upstreams(config, settings, upstream) if config else None,

@@ -39,12 +39,16 @@ from ringback.paths import envoy_dir, find_envoy
 from ringback.secrets import Secret
 from ringback.supervisor import STOP_GRACE_S, Supervisor
 
-DRAIN_S: Final = 10.0
+# Longer than any request but a WebSocket may take (envoy/README.md).
+DRAIN_S: Final = 17.0
 
 _LOOPBACK: Final = "127.0.0.1"
 # Where to connect to what listens everywhere.
 _WILDCARDS: Final = {"0.0.0.0": _LOOPBACK, "::": "::1"}
 _DRAIN_POLL_S: Final = 0.1
+# Nobody waits for an answer if nobody does so often in a row: a request on a connection that was
+# kept may come in between.
+_QUIET_POLLS: Final = 3
 _SHOWN_LINES: Final = 15
 # Envoy ends at once, and the emulator when it has ended its calls.
 _SHORT_GRACE_S: Final = 5.0
@@ -150,15 +154,18 @@ class Stack:
         return await probe.envoy_version(self._admin)
 
     async def drain(self, timeout_s: float = DRAIN_S) -> int:
-        """Tell Envoy to drain, and wait until no request is active.
+        """Tell Envoy to accept no connection any more, and wait until no request is active.
 
         Returns:
             The number of requests that are active even after the timeout.
         """
         await probe.drain(self._admin)
         deadline = time.monotonic() + timeout_s
-        # Envoy announces nothing.
-        while (active := await probe.count_requests(self._admin)) and time.monotonic() < deadline:  # noqa: ASYNC110
+        active, quiet = 0, 0
+        while quiet < _QUIET_POLLS and time.monotonic() < deadline:
+            active = await probe.count_requests(self._admin)
+            quiet = 0 if active else quiet + 1
+            # Envoy announces nothing.
             await asyncio.sleep(_DRAIN_POLL_S)
         return active
 
@@ -254,6 +261,7 @@ class Stack:
             endpoints=endpoints,
             cors_origins=settings.cors_origins,
             websocket=settings.websocket,
+            overload=settings.overload,
             passthrough=passthrough_cluster(settings, upstream),
             passthrough_timeout_s=settings.passthrough.timeout_s,
             playground=folder / "playground.html" if self.inputs.has_playground else None,

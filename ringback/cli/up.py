@@ -102,17 +102,23 @@ def _is_about_files(error: Exception) -> bool:
     return isinstance(error, (ConfigError, SettingsError, SealingKeyError, PoliciesError))
 
 
+def _say(line: str) -> None:
+    """Print a line; nobody who listens, or a full disk, is no reason not to drain."""
+    with suppress(OSError):
+        typer.echo(line)
+
+
 async def _run(options: "StackOptions") -> int:
     from ringback.cli.news import follow
     from ringback.cli.stack import Stack
     from ringback.supervisor import kill_on_second, stop_signals, wait_for_any
 
-    stack = Stack(options, typer.echo)
+    stack = Stack(options, _say)
     with stop_signals() as signals:
         if not await _start(stack, signals):
             return 130
         await _announce(stack)
-        news = asyncio.create_task(follow(stack.folders.log("extauthz-0"), typer.echo))
+        news = asyncio.create_task(follow(stack.folders.log("extauthz-0"), _say))
         await wait_for_any(signals.first, stack.supervisor.loss)
         news.cancel()
         await kill_on_second(signals, stack.supervisor, asyncio.create_task(_end(stack)))
@@ -131,7 +137,7 @@ async def _start(stack: "Stack", signals: "StopSignals") -> bool:
     first.cancel()
     is_early = not start.done()
     if is_early:
-        typer.echo("stopping")
+        _say("stopping")
         start.cancel()
         with suppress(asyncio.CancelledError):
             await kill_on_second(signals, stack.supervisor, start)
@@ -141,9 +147,9 @@ async def _start(stack: "Stack", signals: "StopSignals") -> bool:
 
 async def _announce(stack: "Stack") -> None:
     if warning := version_warning(await stack.envoy_version()):
-        typer.echo(warning)
-    typer.echo("\n".join(_greeting(stack)))
-    typer.echo(f"ready {stack.url}")
+        _say(warning)
+    _say("\n".join(_greeting(stack)))
+    _say(f"ready {stack.url}")
 
 
 def version_warning(version: str) -> str | None:
@@ -174,12 +180,12 @@ def _greeting(stack: "Stack") -> Iterator[str]:
 
 async def _end(stack: "Stack") -> None:
     for name in stack.supervisor.lost:
-        typer.echo(f"{name} cannot be started again; {stack.folders.log(name)} says why")
-    typer.echo("draining: no new work, waiting for requests in flight")
+        _say(f"{name} cannot be started again; {stack.folders.log(name)} says why")
+    _say("draining: no new work, waiting for requests in flight")
     left = await stack.drain()
     if left:
-        typer.echo(f"{left} requests did not end in time")
-    typer.echo("stopping")
+        _say(f"{left} requests did not end in time")
+    _say("stopping")
     # Whoever was just told that a log says why needs the log.
     await stack.stop(keep_logs=bool(stack.supervisor.lost))
-    typer.echo("stopped")
+    _say("stopped")

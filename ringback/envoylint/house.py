@@ -38,6 +38,7 @@ _FILTERS: Final = (
     "envoy.filters.http.header_to_metadata",
     "answer_interlock",
     "envoy.filters.http.fault",
+    "envoy.filters.http.health_check",
     "envoy.filters.http.buffer",
     "envoy.filters.http.ext_authz",
     "authz_interlock",

@@ -26,6 +26,7 @@ from ringback.settings.keysources import (
 from ringback.settings.limits import LimitSettings
 from ringback.settings.oidc import OidcSettings
 from ringback.settings.origins import check_origin_pattern
+from ringback.settings.overload import OverloadSettings
 from ringback.settings.passthrough import PassthroughSettings
 from ringback.settings.safety import SafetyIdentifier
 from ringback.settings.sections import ReloadSettings, TokenSettings, UpstreamSettings
@@ -101,6 +102,7 @@ class Settings(BaseSettings):
     websocket: WebSocketSettings = WebSocketSettings()
     passthrough: PassthroughSettings = PassthroughSettings()
     limits: LimitSettings = LimitSettings()
+    overload: OverloadSettings = OverloadSettings()
 
     safety_identifier: SafetyIdentifier = "off"
     """What providers get as ``OpenAI-Safety-Identifier`` where the caller sends none: nothing, or a

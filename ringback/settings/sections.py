@@ -68,6 +68,10 @@ class UpstreamSettings(Section):
     connect_timeout_s: Seconds = 3
     """For Envoy's connection to an upstream."""
 
+    max_requests: Annotated[int, Field(ge=1, le=65_536)] = 192
+    """Mints and calls that one upstream origin has in hand, of one Envoy: fewer than all calls that
+    may be under way, so that an upstream that hangs leaves room for the others."""
+
     mint_timeout_s: Annotated[float, Field(gt=0, le=14)] = 10
     """For all requests upstream that one mint makes. Envoy waits 15 s for extauthz."""
 

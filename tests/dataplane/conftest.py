@@ -3,6 +3,7 @@
 import shutil
 import ssl
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +41,11 @@ def ca_file(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> 
     return file
 
 
-def server_tls(authority: trustme.CA, *names: str) -> ssl.SSLContext:
+def server_tls(authority: trustme.CA, *names: str, expired: bool = False) -> ssl.SSLContext:
     """Return what serves https with a certificate for these names."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert(*names).configure_cert(context)
+    not_after = datetime(2020, 1, 31, tzinfo=UTC) if expired else None
+    authority.issue_cert(*names, not_after=not_after).configure_cert(context)
     return context
 
 
@@ -65,6 +67,8 @@ async def shared_gateway(
         RecordingUpstream(server_tls(authority, "localhost")) as azure,
         RecordingUpstream(server_tls(authority, "elsewhere.example")) as misnamed,
         RecordingUpstream(server_tls(strangers, "localhost")) as unknown,
+        RecordingUpstream(server_tls(authority, "localhost", expired=True)) as expired,
+        RecordingUpstream() as plain,
     ):
         async with RecordingUpstream() as gone:
             pass
@@ -75,6 +79,8 @@ async def shared_gateway(
                 openai_entry("gone", gone.url()),
                 openai_entry("misnamed", misnamed.url("localhost")),
                 openai_entry("unknown-authority", unknown.url("localhost")),
+                openai_entry("expired", expired.url("localhost")),
+                openai_entry("plain", f"https://localhost:{plain.port}"),
             ]
         )
         files.write_keys()
@@ -86,7 +92,7 @@ async def shared_gateway(
             gateway = Gateway(stack, files, openai, azure, metrics=ports)
             yield gateway
             check_logs(gateway)
-        for upstream in (misnamed, unknown):
+        for upstream in (misnamed, unknown, expired, plain):
             assert upstream.received == []
 
 

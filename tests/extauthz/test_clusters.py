@@ -39,20 +39,18 @@ def plain_cluster(name: str, kind: str, host: str, port: int) -> Json:
     options = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
     address = {"socketAddress": {"address": host, "portValue": port}}
     endpoint = {"endpoint": {"address": address, "hostname": host}}
-    # Of mints and calls, and again of WebSockets.
-    limits = {
-        "maxConnections": 1024,
-        "maxPendingRequests": 1024,
-        "maxRequests": 1024,
-        "maxRetries": 0,
-    }
+    # Of mints and calls, and of WebSockets.
+    calls, websockets = (
+        {"maxConnections": n, "maxPendingRequests": n, "maxRequests": n, "maxRetries": 0}
+        for n in (192, 1024)
+    )
     return {
         "name": name,
         "type": kind,
         "connectTimeout": "2.500s",
         "perConnectionBufferLimitBytes": 1048576,
         "loadAssignment": {"clusterName": name, "endpoints": [{"lbEndpoints": [endpoint]}]},
-        "circuitBreakers": {"thresholds": [limits, {"priority": "HIGH", **limits}]},
+        "circuitBreakers": {"thresholds": [calls, {"priority": "HIGH", **websockets}]},
         "typedExtensionProtocolOptions": {
             options: {
                 "@type": f"type.googleapis.com/{options}",

@@ -114,6 +114,15 @@ async def test_a_key_gets_a_token_and_the_token_a_call(house: House) -> None:
     assert allow.labels == replace(answer.labels, outcome="call")
 
 
+@pytest.mark.parametrize("step_s", [-5, -1, 1, 5, 60])
+async def test_a_step_of_the_clock_costs_nothing(house: House, step_s: int) -> None:
+    """A clock that is set back by the leeway, or ahead, right after a mint: the token is good."""
+    token = await house.token()
+    house.clock.now += step_s
+    assert isinstance(await house.call(token), Allow)
+    assert (await house.mint()).status == 200
+
+
 async def test_the_master_key_may_do_everything(house: House) -> None:
     """The master key mints and calls without being in the key file."""
     answer = await house.mint(MASTER)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import subprocess
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -17,6 +18,7 @@ Json = dict[str, Any]
 BOOTSTRAP: Final = envoy_dir() / "envoy.yaml"
 ANYWHERE: Final = Address("127.0.0.1", 0)
 _START_TIMEOUT_S: Final = 30
+_STOP_TIMEOUT_S: Final = 60
 
 
 def local_bootstrap(**changes: Any) -> Json:
@@ -47,10 +49,24 @@ class EnvoyProcess:
     Args:
         bootstrap: From `local_bootstrap`.
         folder: An empty one for files.
+        program: What runs Envoy.
+        env: Its whole environment; ours when None.
+        options: Of Envoy's hot restart.
     """
 
-    def __init__(self, bootstrap: Json, folder: Path) -> None:
+    def __init__(
+        self,
+        bootstrap: Json,
+        folder: Path,
+        *,
+        program: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        options: Sequence[str] = ("--disable-hot-restart",),
+    ) -> None:
         self._folder = folder
+        self._program = program or [str(find_envoy())]
+        self._env = env
+        self._options = options
         self._bootstrap = bootstrap
         self._reports: list[str] = []
         self._supervisor = Supervisor(self._reports.append)
@@ -60,10 +76,10 @@ class EnvoyProcess:
     async def __aenter__(self) -> Self:
         file, admin = self._folder / "envoy.json", self._folder / "admin"
         file.write_text(json.dumps(self._bootstrap))
-        command = [str(find_envoy()), "-c", str(file), "--admin-address-path", str(admin)]
-        command += ["--disable-hot-restart", "--concurrency", "1", "--file-flush-interval-msec"]
+        command = [*self._program, "-c", str(file), "--admin-address-path", str(admin)]
+        command += [*self._options, "--concurrency", "1", "--file-flush-interval-msec", "50"]
         log = self._folder / "envoy.log"
-        await self._supervisor.start(Child("envoy", [*command, "50"], log=log))
+        await self._supervisor.start(Child("envoy", command, self._env, log))
         try:
             async with asyncio.timeout(_START_TIMEOUT_S):
                 while not self._ports:
@@ -90,6 +106,15 @@ class EnvoyProcess:
     def log(self) -> str:
         """What Envoy has written so far: access log and messages."""
         return (self._folder / "envoy.log").read_text(errors="replace")
+
+    async def ended(self) -> None:
+        """Wait until it has ended by itself."""
+        async with asyncio.timeout(_STOP_TIMEOUT_S):
+            await self._supervisor.loss.wait()
+
+    async def terminate(self) -> None:
+        """Send SIGTERM and wait for the end."""
+        await self._supervisor.stop(["envoy"], grace_s=_STOP_TIMEOUT_S)
 
     async def _stop(self) -> None:
         self._supervisor.kill()

@@ -17,6 +17,7 @@ from ringback.cli.bootstrap import (
 from ringback.paths import envoy_dir
 from ringback.settings import check_origin_pattern
 from ringback.settings.origins import origin_regex
+from ringback.settings.overload import OverloadSettings
 
 MANAGER = "envoy.filters.network.http_connection_manager"
 PAGE = Path("/somewhere/playground.html")
@@ -73,6 +74,31 @@ def differences(left: Any, right: Any, path: str = "") -> set[str]:
             for found in differences(a, b, f"{path}/{name_of(a) or index}")
         }
     return set() if left == right else {path}
+
+
+def test_limits_of_the_file_are_the_defaults_of_the_settings(original: Json) -> None:
+    """Whoever runs envoy.yaml as it is has the limits that docs/configuration.md names."""
+    adapted = adapt_bootstrap(original, Changes(overload=OverloadSettings()))
+    assert adapted == adapt_bootstrap(original, Changes())
+
+
+def test_limits_are_of_each_worker(original: Json) -> None:
+    """Three workers wait for three times as much; connections are limited for all together."""
+    settings = OverloadSettings(max_decisions=10, max_calls=20, max_connections=30)
+    changes = Changes(endpoints=EVERYTHING.endpoints, overload=settings)
+
+    adapted = adapt_bootstrap(original, changes)
+
+    for name, limit in (("extauthz", 30), ("sdpfilter", 40)):
+        (limits,) = cluster(adapted, name)["circuit_breakers"]["thresholds"]
+        assert limits == {
+            "max_requests": limit,
+            "max_pending_requests": limit,
+            "max_retries": 4096,
+        }
+    (layer,) = adapted["layered_runtime"]["layers"]
+    limit = layer["static_layer"]["envoy.resource_limits.listener.ingress_http.connection_limit"]
+    assert limit == 30
 
 
 def name_of(part: Any) -> str | None:

@@ -76,12 +76,12 @@ async def test_listening_is_a_connection() -> None:
 
 
 async def test_draining_fails_health_checks_first() -> None:
-    """Load balancers are told to look elsewhere, then listeners drain."""
+    """Load balancers are told to look elsewhere, then no connection is accepted."""
     requests: list[str] = []
     async with answering(http("OK\n"), requests) as address:
         await probe.drain(address)
 
-    assert requests == ["POST /healthcheck/fail", "POST /drain_listeners?graceful"]
+    assert requests == ["POST /healthcheck/fail", "POST /drain_listeners?inboundonly"]
 
 
 @pytest.mark.parametrize(

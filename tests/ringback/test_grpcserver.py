@@ -3,6 +3,7 @@ import os
 import signal
 import socket
 import struct
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -186,6 +187,28 @@ async def test_a_request_does_not_outlive_the_grace(
             await task
         assert await request.code() in {StatusCode.UNAVAILABLE, StatusCode.CANCELLED}
     assert service.events == ["started", "drained", "stopped"]
+
+
+async def test_a_long_queue_is_cut_off(address: str) -> None:
+    """While the process is busy so many requests wait; further ones are refused meanwhile."""
+    service = Waiting()
+    for event in (service.may_start, service.may_answer, service.may_drain):
+        event.set()
+    task = asyncio.create_task(serve(service, address, max_waiting=8))
+    await until_connected(address, task)
+    await until(lambda: asks(address, Status.SERVING))
+    with grpc.insecure_channel(address) as channel:
+        wait: Any = channel.unary_unary(f"/{NAME}/Wait")
+        requests = [wait.future(b"") for _ in range(200)]
+        deadline = time.monotonic() + 10
+        # This blocks the server's event loop, too; neither the client nor gRPC's C core need it.
+        while sum(request.done() for request in requests) < 180 and time.monotonic() < deadline:
+            time.sleep(0.01)  # noqa: ASYNC251  see above
+        codes = [await asyncio.to_thread(request.code) for request in requests]
+    assert set(codes) <= {StatusCode.OK, StatusCode.RESOURCE_EXHAUSTED, StatusCode.CANCELLED}
+    assert 1 <= codes.count(StatusCode.OK) <= 20
+    os.kill(os.getpid(), signal.SIGTERM)
+    await task
 
 
 async def test_a_signal_while_starting_is_not_lost(address: str) -> None:

@@ -1,4 +1,5 @@
 import asyncio
+import errno
 import os
 import re
 import signal
@@ -86,6 +87,23 @@ async def test_a_child_that_dies_is_restarted_at_once(
     assert lines == ["tiny ended with code -9; restarted"]
     assert is_alive(supervisor.pid_of("tiny"))
     assert not supervisor.loss.is_set()
+
+
+async def test_who_cannot_be_told_has_a_supervisor_all_the_same(tmp_path: Path) -> None:
+    """A child is restarted also when the line about it cannot be written: the disk is full."""
+
+    def report(_line: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    supervisor = Supervisor(report)
+    await supervisor.start(child(tmp_path, SLEEP))
+    first = supervisor.pid_of("tiny")
+    try:
+        os.kill(first, signal.SIGKILL)
+        await until(lambda: supervisor.pid_of("tiny") != first)
+    finally:
+        supervisor.kill()
+        await supervisor.stop(supervisor.names)
 
 
 async def test_restarts_wait_longer_each_time_up_to_a_bound(
