@@ -12,7 +12,10 @@ COMPILE := CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/pip-compile --quiet
 JOBS := 2
 XDIST := --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup up test retest lint bench browser requirements proto clean
+# What make bench compares with.
+LITELLM := .bench/litellm
+
+.PHONY: help setup up test retest lint bench figures parts wrk browser requirements proto clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,11 +42,28 @@ lint: $(STAMPS)/dev ## Check style, types, import rules and generated files
 	$(BIN)/ringback check --envoy envoy/envoy.yaml
 	$(BIN)/envoy --mode validate -c envoy/envoy.yaml --log-level error
 
-bench: $(STAMPS)/dev ## Print how long the parts take that every request runs through
+bench: $(STAMPS)/dev $(LITELLM)/stamp wrk ## Compare with LiteLLM and bare Envoy, on a quiet machine: 12 minutes
+	PYTHONPATH=.:tests $(BIN)/python -m bench.compare $(ARGS)
+
+figures: $(STAMPS)/dev ## Write what make bench measured last into README.md and docs/performance.md
+	PYTHONPATH=.:tests $(BIN)/python -m bench.compare.publish
+
+parts: $(STAMPS)/dev ## Print how long the parts take that every request runs through
 	$(BIN)/python bench/sdp.py
 	$(BIN)/python bench/tokens.py
 	PYTHONPATH=.:tests $(BIN)/python bench/keys.py
 	PYTHONPATH=.:tests $(BIN)/python bench/gateway.py
+
+# What make bench compares with, in a virtual environment of its own.
+$(LITELLM)/stamp: bench/compare/litellm.txt | $(BIN)/python
+	@echo "Installing LiteLLM into $(LITELLM): about a minute, once"
+	@$(BIN)/python -m venv --clear $(LITELLM)
+	@$(LITELLM)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+# What makes the load.
+wrk:
+	@command -v wrk >/dev/null || sh bench/compare/install-wrk.sh
 
 # Chromium for the browser tests, where none is installed yet. CHROMIUM names another one.
 browser:
@@ -60,7 +80,7 @@ proto: $(STAMPS)/dev ## Regenerate the stubs from proto/
 	$(BIN)/python proto/generate.py
 
 clean: ## Remove .venv and all caches
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .bench build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(STAMPS)/up: requirements-up.txt pyproject.toml | $(BIN)/python
 	@echo "Installing what ringback up needs into $(VENV): about a minute, once"

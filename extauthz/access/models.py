@@ -103,7 +103,9 @@ def check_model(key: VirtualKey, wanted: Wanted) -> tuple[Deployment, ...]:
         if not is_exempt and not _admits(refuser, models, key, wanted):
             raise ModelDeniedError(refuser)
         open_to = _open_to(models, wanted.deployments)
-        remaining = tuple(deployment for deployment in remaining if deployment in open_to)
+        if open_to is not wanted.deployments:
+            ids = {deployment.id for deployment in open_to}
+            remaining = tuple(deployment for deployment in remaining if deployment.id in ids)
         if wanted.deployments and not remaining:
             raise ModelDeniedError(refuser)
     return remaining
@@ -141,7 +143,8 @@ def _admits(
         return True
     if refuser in {"key", "team"} and _ALL_TEAM_MODELS in models and wanted.group is not None:
         return True
-    if any(_carries(deployment, models) for deployment in wanted.deployments):
+    named = frozenset(models)
+    if any(_carries(deployment, named) for deployment in wanted.deployments):
         return True
     return any(_names(group.models, wanted) for group in _groups(refuser, key))
 
@@ -167,9 +170,10 @@ def _open_to(
     models: tuple[str, ...], deployments: tuple[Deployment, ...]
 ) -> tuple[Deployment, ...]:
     """Return those that a list leaves: if it names an access group of some, only these."""
-    carrying = tuple(deployment for deployment in deployments if _carries(deployment, models))
+    named = frozenset(models)
+    carrying = tuple(deployment for deployment in deployments if _carries(deployment, named))
     return carrying or deployments
 
 
-def _carries(deployment: Deployment, models: tuple[str, ...]) -> bool:
-    return not set(models).isdisjoint(deployment.access_groups)
+def _carries(deployment: Deployment, models: frozenset[str]) -> bool:
+    return not models.isdisjoint(deployment.access_groups)

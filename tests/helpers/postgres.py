@@ -116,6 +116,12 @@ class PostgresServer:
         shutil.rmtree(self.folder)
 
     @property
+    def pid(self) -> int:
+        """The process id of the server while it runs."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def log(self) -> str:
         """What the server has written so far."""
         return (self.folder / "log").read_text(errors="replace")
