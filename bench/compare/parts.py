@@ -79,12 +79,14 @@ def compare(rig: Rig, plan: Plan) -> Comparison:
                     sample = rig.measure(system, request, count, plan.seconds)
                     runs[operation][count][system.name].append(sample)
                     _say(f"{number + 1}/{plan.rounds} {operation:5}{count:3} {system.name}", sample)
+        memory = {system.name: pss_bytes(tree(system.program.pid)) for system in systems}
+        stub_per_s = rig.stub_per_s(Bare(rig.world).requests()[CALL], plan.seconds)
         return Comparison(
             **_about(rig),
             seconds=plan.seconds,
-            stub_per_s=rig.stub_per_s(Bare(rig.world).requests()[CALL], plan.seconds),
+            stub_per_s=stub_per_s,
             runs=runs,
-            memory_bytes={each.name: pss_bytes(tree(each.program.pid)) for each in systems},
+            memory_bytes=memory,
         )
 
 
