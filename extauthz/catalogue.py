@@ -57,6 +57,12 @@ class Catalogue:
         self._patterns = sorted(filter(is_wildcard, groups), key=_specificity, reverse=True)
         self._aliases = dict(config.aliases)
         self._by_id = {deployment.id: deployment for deployment in config.deployments}
+        # Groups that stand in for a model that is not named, by the team that they are open to.
+        self._realtime: dict[str | None, set[str]] = {}
+        for deployment in self._by_id.values():
+            name, team = deployment.model_name, deployment.team
+            if deployment.is_realtime and not is_wildcard(name) and _is_open_to(deployment, team):
+                self._realtime.setdefault(team, set()).add(name)
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -102,11 +108,7 @@ class Catalogue:
 
     def only_realtime_group(self, team: str | None = None) -> str | None:
         """Return the group for requests that name no model, or None if that would be a guess."""
-        realtime = {
-            d.model_name
-            for d in self._by_id.values()
-            if d.is_realtime and not is_wildcard(d.model_name) and _is_open_to(d, team)
-        }
+        realtime = self._realtime.get(None, set()) | self._realtime.get(team, set())
         return realtime.pop() if len(realtime) == 1 else None
 
     def origins(self) -> tuple[Origin, ...]:
