@@ -9,7 +9,9 @@ from typing import Any, Final
 _POLL_S: Final = 0.25
 _LEVELS: Final = frozenset({"warning", "error"})
 # Files that were taken up; everything else that is well is in the logs alone.
-_GOOD_NEWS: Final = frozenset({"config_changed", "keys_changed"})
+_GOOD_NEWS: Final = frozenset(
+    {"config_changed", "keys_changed", "jwk_set_changed", "revoked_changed"}
+)
 # Members of a line that say nothing to a reader, or belong to one request.
 _NOT_SHOWN: Final = frozenset({"event", "level", "time", "service", "logger"})
 _REQUEST: Final = "request_id"
