@@ -303,7 +303,7 @@ def test_page_of_the_file_is_there(bootstrap: Json) -> None:
     limit = manager(bootstrap)["route_config"]["max_direct_response_body_size_bytes"]
     assert file.stat().st_size <= limit
     (layer,) = bootstrap["layered_runtime"]["layers"]
-    assert layer["static_layer"] == {"ringback": {"playground": 0}}
+    assert layer["static_layer"]["ringback"] == {"playground": 0}
 
 
 def test_page_about_the_bootstrap_names_filters_and_metadata(bootstrap: Json) -> None:

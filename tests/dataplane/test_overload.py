@@ -58,7 +58,10 @@ async def test_what_is_too_much_is_refused_and_the_rest_served(
     """Of 60 calls at once, with a limit of 20, 40 get 503 while the 20 wait, and the 20 succeed."""
     overload = OverloadSettings(**limits)
     max_requests = 1024 if limits else LIMIT
-    async with open_door(tmp_path, overload=overload, max_requests=max_requests) as door:
+    # Nothing of it shall be a matter of time.
+    async with open_door(
+        tmp_path, timeout_s=60, overload=overload, max_requests=max_requests
+    ) as door:
         may_end = asyncio.Event()
         hold(door, place, may_end)
         calls = [asyncio.create_task(door.call()) for _ in range(OFFERED)]
