@@ -11,6 +11,7 @@ from envoyapi.service.ext_proc.v3.external_processor_pb2 import (
     ProcessingRequest,
     ProcessingResponse,
 )
+from ringback import tracing
 from ringback.jwkset import JwkSetKeeper
 from ringback.logs import describe, get_logger
 from ringback.sdppolicy import Policy
@@ -76,8 +77,9 @@ class SDPFilter(external_processor_pb2_grpc.ExternalProcessorServicer):
         """
         exchange = Exchange(self._sealer, time.time, self._policy_for)
         try:
-            while isinstance(message := await context.read(), ProcessingRequest):
-                await context.write(answer_message(message, exchange))
+            with tracing.served("sdpfilter.process", context.invocation_metadata):
+                while isinstance(message := await context.read(), ProcessingRequest):
+                    await context.write(answer_message(message, exchange))
         except UnexpectedMessageError as error:
             await self._abort(context, reason=str(error))
         except Exception as error:  # noqa: BLE001  whatever it is, the stream must not end cleanly

@@ -12,6 +12,7 @@ from typing import Any, Final
 import yaml
 
 from ringback.cli.passthrough import passthrough_routes
+from ringback.cli.tracing import add_tracing
 from ringback.contract import (
     ADMIN_CLUSTER,
     AUTHZ_CLUSTER,
@@ -21,7 +22,7 @@ from ringback.contract import (
     PROC_CLUSTER,
 )
 from ringback.errors import StartError
-from ringback.settings import WebSocketSettings
+from ringback.settings import TracingSettings, WebSocketSettings
 from ringback.settings.origins import origin_regex
 from ringback.settings.overload import OverloadSettings
 
@@ -84,6 +85,8 @@ class Changes:
             `ringback.cli.passthrough.passthrough_cluster`.
         passthrough_timeout_s: How long a request to it may take to arrive, and how long nothing
             may move in an answer.
+        tracing: Where traces go to, if anywhere.
+        tracing_ca_file: Authorities that may vouch for it.
     """
 
     ingress: Address | None = None
@@ -99,6 +102,8 @@ class Changes:
     overload: OverloadSettings | None = None
     passthrough: Json | None = None
     passthrough_timeout_s: float = 600
+    tracing: TracingSettings | None = None
+    tracing_ca_file: Path = Path()
 
 
 def read_bootstrap(path: Path) -> Json:
@@ -122,9 +127,6 @@ def adapt_bootstrap(bootstrap: Json, changes: Changes) -> Json:
     """
     adapted: Json = _copy(bootstrap)
     _move(adapted, changes)
-    if not changes.has_metrics:
-        _remove_static(adapted, "listeners", METRICS_LISTENER)
-        _remove_static(adapted, "clusters", ADMIN_CLUSTER)
     if changes.cors_origins is not None:
         _allow_origins(adapted, [origin_regex(origin) for origin in changes.cors_origins])
     _switch_playground(adapted, changes.playground)
@@ -134,6 +136,8 @@ def adapt_bootstrap(bootstrap: Json, changes: Changes) -> Json:
         _limit_load(adapted, changes.overload)
     if changes.passthrough is not None:
         _pass_through(adapted, changes.passthrough, changes.passthrough_timeout_s)
+    if changes.tracing is not None:
+        add_tracing(adapted, changes.tracing, changes.tracing_ca_file)
     if changes.upstreams is not None:
         adapted.pop("dynamic_resources", None)
         adapted["static_resources"]["clusters"] += changes.upstreams
@@ -155,6 +159,9 @@ def _move(bootstrap: Json, changes: Changes) -> None:
     for cluster, addresses in endpoints.items():
         assignment = _part(_static(bootstrap, "clusters", cluster), "load_assignment")
         assignment["endpoints"] = [{"lb_endpoints": [_endpoint(text) for text in addresses]}]
+    if not changes.has_metrics:
+        _remove_static(bootstrap, "listeners", METRICS_LISTENER)
+        _remove_static(bootstrap, "clusters", ADMIN_CLUSTER)
 
 
 def _limit_websockets(bootstrap: Json, settings: WebSocketSettings) -> None:

@@ -85,6 +85,8 @@ def render_bootstrap(config: Path | None, settings_file: Path | None) -> str:
         overload=settings.overload,
         passthrough=passthrough_cluster(settings, upstream),
         passthrough_timeout_s=settings.passthrough.timeout_s,
+        tracing=settings.tracing,
+        tracing_ca_file=upstream.ca_file,
         upstreams=_upstreams(config, settings, upstream) if config else None,
     )
     bootstrap = adapt_bootstrap(read_bootstrap(folder / "envoy.yaml"), changes)
