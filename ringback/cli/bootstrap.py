@@ -3,8 +3,7 @@
 Parts are found by name, never by position, and everything else stays as it was written.
 """
 
-import importlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -31,8 +30,6 @@ Json = dict[str, Any]
 
 PLAYGROUND_ROUTE: Final = "playground"
 _WEBSOCKET_ROUTE: Final = "upstream_websocket"
-# Fields of Envoy whose names betterproto2 does not find when it reads JSON.
-_UNREADABLE: Final = frozenset({"consecutive_5xx", "enforcing_consecutive_5xx"})
 _VIRTUAL_HOST: Final = "ringback"
 _RUNTIME_LAYER: Final = "ringback"
 _CONNECTION_LIMIT: Final = f"envoy.resource_limits.listener.{INGRESS_LISTENER}.connection_limit"
@@ -196,21 +193,6 @@ def _pass_through(bootstrap: Json, cluster: Json, timeout_s: float) -> None:
         manager["request_timeout"] = f"{timeout_s:g}s"
 
 
-def check_types(bootstrap: Json) -> None:
-    """Check every field of a bootstrap against Envoy's own message types.
-
-    Takes about two seconds, because it imports each type that the bootstrap names.
-
-    Raises:
-        TypeError: If there is no such type or field.
-        ValueError: If a value does not fit its field.
-    """
-    for name in sorted({url.rpartition("/")[2] for url in _type_urls(bootstrap)}):
-        importlib.import_module(f"envoy_data_plane.{name.rpartition('.')[0]}")
-    module = importlib.import_module("envoy_data_plane.envoy.config.bootstrap.v3")
-    module.Bootstrap.from_dict(_without(bootstrap, _UNREADABLE))
-
-
 def _allow_origins(bootstrap: Json, regexes: Sequence[str]) -> None:
     policy = _part(_virtual_host(bootstrap), "typed_per_filter_config", _CORS_FILTER)
     policy["allow_origin_string_match"] = [{"safe_regex": {"regex": regex}} for regex in regexes]
@@ -291,24 +273,6 @@ def _endpoint(text: str) -> Json:
 
 def _socket_address(address: Address) -> Json:
     return {"socket_address": {"address": address.host, "port_value": address.port}}
-
-
-def _type_urls(value: Any) -> Iterator[str]:
-    if isinstance(value, dict):
-        if "@type" in value:
-            yield value["@type"]
-        value = list(value.values())
-    if isinstance(value, list):
-        for item in value:
-            yield from _type_urls(item)
-
-
-def _without(value: Any, names: frozenset[str]) -> Any:
-    if isinstance(value, dict):
-        return {key: _without(item, names) for key, item in value.items() if key not in names}
-    if isinstance(value, list):
-        return [_without(item, names) for item in value]
-    return value
 
 
 def _copy(value: Any) -> Any:
