@@ -23,6 +23,8 @@ from sdpfilter.policies import NoSuchPolicyError, Policies
 from sdpfilter.policy import PolicyConflictError
 from sdpfilter.translate import answer_message
 
+# Envoy puts it into the metadata of each stream (initial_metadata in envoy.yaml).
+_REQUEST_ID = "x-request-id"
 Context = aio.ServicerContext[ProcessingRequest, ProcessingResponse]
 
 
@@ -96,5 +98,6 @@ class SDPFilter(external_processor_pb2_grpc.ExternalProcessorServicer):
 
     async def _abort(self, context: Context, **facts: str) -> None:
         ABORTED.inc()
-        self._log.error("stream_aborted", **facts)
+        sent = dict(context.invocation_metadata() or ())
+        self._log.error("stream_aborted", request_id=sent.get(_REQUEST_ID), **facts)
         await context.abort(grpc.StatusCode.INTERNAL, "the stream cannot be answered")
