@@ -71,9 +71,9 @@ browser:
 
 requirements: $(STAMPS)/dev ## Pin what pyproject.toml asks for; UPGRADE=--upgrade takes newer versions
 	$(PIP) install pip-tools dependency-groups
-	$(COMPILE) --extra azure --output-file requirements.txt pyproject.toml
-	$(COMPILE) --extra azure,envoy,emulator --constraint requirements.txt --output-file requirements-up.txt pyproject.toml
-	$(BIN)/python -m dependency_groups dev | $(COMPILE) --extra azure,envoy,emulator --constraint requirements-up.txt \
+	$(COMPILE) --extra azure,otel --output-file requirements.txt pyproject.toml
+	$(COMPILE) --extra azure,otel,envoy,emulator --constraint requirements.txt --output-file requirements-up.txt pyproject.toml
+	$(BIN)/python -m dependency_groups dev | $(COMPILE) --extra azure,otel,envoy,emulator --constraint requirements-up.txt \
 		--output-file requirements-dev.txt pyproject.toml -
 
 proto: $(STAMPS)/dev ## Regenerate the stubs from proto/

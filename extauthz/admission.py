@@ -26,6 +26,7 @@ from extauthz.errors import ModelRequiredError, UnknownModelError
 from extauthz.keys import KeyQuery, VirtualKey, hash_key
 from extauthz.limits.limiter import Limiter
 from extauthz.limits.memory import MemoryStore
+from ringback import tracing
 from ringback.contract import CALLS_PATHS, CLIENT_SECRETS_PATHS, TRANSCRIPTION_SESSIONS_PATHS
 from ringback.tokens.claims import CallClaims
 
@@ -192,7 +193,8 @@ class Admission:
         return await self._find(query)
 
     async def _find(self, query: KeyQuery) -> VirtualKey:
-        key = await self._configuration().keys.find(query)
+        with tracing.span("extauthz.find_key"):
+            key = await self._configuration().keys.find(query)
         check_key(key, self._time())
         assert key is not None  # noqa: S101  check_key refuses None
         return key

@@ -14,6 +14,7 @@ from httpx_aiohttp import AiohttpTransport
 from extauthz.deployments import Origin
 from extauthz.metrics import UPSTREAM_ERRORS
 from extauthz.providers.base import USER_AGENT, UpstreamRequest
+from ringback import tracing
 from ringback.contract import CLUSTER_HEADER, EGRESS_MARK_HEADER
 from ringback.errors import ApiError
 from ringback.secrets import Secret
@@ -156,7 +157,8 @@ class Egress:
                 "user-agent": USER_AGENT,
                 "accept-encoding": "identity",
                 CLUSTER_HEADER: origin.cluster,
-            },
+            }
+            | tracing.headers(),
             content=body or None,
         )
         try:

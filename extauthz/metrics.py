@@ -54,6 +54,10 @@ CDS_NACKS: Final = Counter("ringback_cds_nacks", "Sets of clusters that Envoy re
 RELOADS: Final = Counter(
     "ringback_config_reloads", "Changes of files, by what became of them", ["file", "result"]
 )
+# Alerts look for growth, which a counter that was not there before does not show.
+for _file in ("config", "keys"):
+    for _result in ("taken_up", "refused"):
+        RELOADS.labels(_file, _result)
 KEY_CACHE: Final = Counter(
     "ringback_key_cache_requests", "Keys asked for, by what became of it", ["source", "outcome"]
 )

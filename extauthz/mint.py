@@ -15,6 +15,7 @@ from extauthz.mintrequest import MintRequests, can_mint
 from extauthz.routing import Router
 from extauthz.routing.failover import Attempt
 from extauthz.routing.failures import is_failure, most_useful
+from ringback import tracing
 from ringback.errors import ApiError
 from ringback.secrets import Secret
 from ringback.settings import Settings
@@ -215,7 +216,10 @@ class Minter:
         timeout_s: float,
     ) -> Minted:
         deployment = attempt.deployment
-        with MINT_SECONDS.labels(deployment.id).time():
+        with (
+            tracing.span("extauthz.mint", deployment=deployment.id),
+            MINT_SECONDS.labels(deployment.id).time(),
+        ):
             minted = await self._requests.send(
                 deployment, request, admitted, identifier, timeout_s=timeout_s
             )

@@ -17,6 +17,7 @@ from extauthz.metrics import UNDECIDED
 from extauthz.revocationkeeper import RevocationKeeper
 from extauthz.translate import read_request, write_decision
 from extauthz.valkey import Valkey
+from ringback import tracing
 from ringback.jwkset import JwkSetKeeper
 from ringback.logs import describe, get_logger
 
@@ -100,7 +101,8 @@ class ExtAuthz(external_auth_pb2_grpc.AuthorizationServicer):
             grpc.aio.AbortError: If no decision can be made; Envoy then answers 503.
         """
         try:
-            return write_decision(await self._gate.decide(read_request(request)))
+            with tracing.served("extauthz.check", context.invocation_metadata):
+                return write_decision(await self._gate.decide(read_request(request)))
         except Exception as error:  # noqa: BLE001  whatever it is, the request must not pass
             UNDECIDED.inc()
             request_id = request.attributes.request.http.headers.get("x-request-id")

@@ -7,6 +7,9 @@ from prometheus_client import Counter
 JWK_SET_RELOADS: Final = Counter(
     "ringback_jwk_set_reloads", "Changes of the JWK set, by what became of them", ["result"]
 )
+# Alerts look for growth, which a counter that was not there before does not show.
+for _result in ("taken_up", "refused"):
+    JWK_SET_RELOADS.labels(_result)
 # Of all processes together a key may seal 2^32 times.
 SEALS: Final = Counter(
     "ringback_seals", "Tokens and handles that were sealed, by the id of the key", ["kind", "kid"]

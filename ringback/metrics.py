@@ -7,7 +7,7 @@ from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from prometheus_client import make_wsgi_app
+from prometheus_client import disable_created_metrics, make_wsgi_app
 
 from ringback.addresses import parse_host_port
 from ringback.errors import StartError
@@ -53,6 +53,8 @@ def serve_metrics(address: str, vitals: Vitals) -> WSGIServer:
         server = (_Server6 if ":" in host else _Server)((host, port), _Handler)
     except OSError as error:
         raise MetricsAddressError(address) from error
+    # When a counter began is of no use: Prometheus sees resets by itself.
+    disable_created_metrics()  # type: ignore[no-untyped-call]
     server.set_app(_app(vitals))
     threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
     return server

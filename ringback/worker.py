@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from ringback import tracing
 from ringback.errors import StartError
 from ringback.grpcserver import Service, serve
 from ringback.logs import configure, get_logger
@@ -45,12 +46,14 @@ def main(name: str, build: Callable[[Settings], Service]) -> None:
         configure(settings.log_level, name)
         if len(arguments.listen) > 1:
             sys.exit(_supervise(name, arguments, settings))
+        tracing.start(settings.tracing, name)
         vitals = Vitals()
         if settings.metrics_address is not None:
             serve_metrics(settings.metrics_address, vitals)
         max_waiting = settings.overload.max_waiting
         served = serve(build(settings), arguments.listen[0], vitals, max_waiting=max_waiting)
         asyncio.run(served)
+        tracing.stop()
     except StartError as error:
         print(error, file=sys.stderr)  # noqa: T201  for the person who starts it
         sys.exit(2)

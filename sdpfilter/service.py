@@ -11,6 +11,7 @@ from envoyapi.service.ext_proc.v3.external_processor_pb2 import (
     ProcessingRequest,
     ProcessingResponse,
 )
+from ringback import tracing
 from ringback.jwkset import JwkSetKeeper
 from ringback.logs import describe, get_logger
 from ringback.sdppolicy import Policy
@@ -22,6 +23,8 @@ from sdpfilter.policies import NoSuchPolicyError, Policies
 from sdpfilter.policy import PolicyConflictError
 from sdpfilter.translate import answer_message
 
+# Envoy puts it into the metadata of each stream (initial_metadata in envoy.yaml).
+_REQUEST_ID = "x-request-id"
 Context = aio.ServicerContext[ProcessingRequest, ProcessingResponse]
 
 
@@ -76,8 +79,9 @@ class SDPFilter(external_processor_pb2_grpc.ExternalProcessorServicer):
         """
         exchange = Exchange(self._sealer, time.time, self._policy_for)
         try:
-            while isinstance(message := await context.read(), ProcessingRequest):
-                await context.write(answer_message(message, exchange))
+            with tracing.served("sdpfilter.process", context.invocation_metadata):
+                while isinstance(message := await context.read(), ProcessingRequest):
+                    await context.write(answer_message(message, exchange))
         except UnexpectedMessageError as error:
             await self._abort(context, reason=str(error))
         except Exception as error:  # noqa: BLE001  whatever it is, the stream must not end cleanly
@@ -94,5 +98,6 @@ class SDPFilter(external_processor_pb2_grpc.ExternalProcessorServicer):
 
     async def _abort(self, context: Context, **facts: str) -> None:
         ABORTED.inc()
-        self._log.error("stream_aborted", **facts)
+        sent = dict(context.invocation_metadata() or ())
+        self._log.error("stream_aborted", request_id=sent.get(_REQUEST_ID), **facts)
         await context.abort(grpc.StatusCode.INTERNAL, "the stream cannot be answered")

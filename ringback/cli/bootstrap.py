@@ -3,8 +3,7 @@
 Parts are found by name, never by position, and everything else stays as it was written.
 """
 
-import importlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +11,7 @@ from typing import Any, Final
 import yaml
 
 from ringback.cli.passthrough import passthrough_routes
+from ringback.cli.tracing import add_tracing
 from ringback.contract import (
     ADMIN_CLUSTER,
     AUTHZ_CLUSTER,
@@ -21,7 +21,7 @@ from ringback.contract import (
     PROC_CLUSTER,
 )
 from ringback.errors import StartError
-from ringback.settings import WebSocketSettings
+from ringback.settings import TracingSettings, WebSocketSettings
 from ringback.settings.origins import origin_regex
 from ringback.settings.overload import OverloadSettings
 
@@ -30,8 +30,6 @@ Json = dict[str, Any]
 
 PLAYGROUND_ROUTE: Final = "playground"
 _WEBSOCKET_ROUTE: Final = "upstream_websocket"
-# Fields of Envoy whose names betterproto2 does not find when it reads JSON.
-_UNREADABLE: Final = frozenset({"consecutive_5xx", "enforcing_consecutive_5xx"})
 _VIRTUAL_HOST: Final = "ringback"
 _RUNTIME_LAYER: Final = "ringback"
 _CONNECTION_LIMIT: Final = f"envoy.resource_limits.listener.{INGRESS_LISTENER}.connection_limit"
@@ -84,6 +82,8 @@ class Changes:
             `ringback.cli.passthrough.passthrough_cluster`.
         passthrough_timeout_s: How long a request to it may take to arrive, and how long nothing
             may move in an answer.
+        tracing: Where traces go to, if anywhere.
+        tracing_ca_file: Authorities that may vouch for it.
     """
 
     ingress: Address | None = None
@@ -99,6 +99,8 @@ class Changes:
     overload: OverloadSettings | None = None
     passthrough: Json | None = None
     passthrough_timeout_s: float = 600
+    tracing: TracingSettings | None = None
+    tracing_ca_file: Path = Path()
 
 
 def read_bootstrap(path: Path) -> Json:
@@ -122,9 +124,6 @@ def adapt_bootstrap(bootstrap: Json, changes: Changes) -> Json:
     """
     adapted: Json = _copy(bootstrap)
     _move(adapted, changes)
-    if not changes.has_metrics:
-        _remove_static(adapted, "listeners", METRICS_LISTENER)
-        _remove_static(adapted, "clusters", ADMIN_CLUSTER)
     if changes.cors_origins is not None:
         _allow_origins(adapted, [origin_regex(origin) for origin in changes.cors_origins])
     _switch_playground(adapted, changes.playground)
@@ -134,6 +133,8 @@ def adapt_bootstrap(bootstrap: Json, changes: Changes) -> Json:
         _limit_load(adapted, changes.overload)
     if changes.passthrough is not None:
         _pass_through(adapted, changes.passthrough, changes.passthrough_timeout_s)
+    if changes.tracing is not None:
+        add_tracing(adapted, changes.tracing, changes.tracing_ca_file)
     if changes.upstreams is not None:
         adapted.pop("dynamic_resources", None)
         adapted["static_resources"]["clusters"] += changes.upstreams
@@ -155,6 +156,9 @@ def _move(bootstrap: Json, changes: Changes) -> None:
     for cluster, addresses in endpoints.items():
         assignment = _part(_static(bootstrap, "clusters", cluster), "load_assignment")
         assignment["endpoints"] = [{"lb_endpoints": [_endpoint(text) for text in addresses]}]
+    if not changes.has_metrics:
+        _remove_static(bootstrap, "listeners", METRICS_LISTENER)
+        _remove_static(bootstrap, "clusters", ADMIN_CLUSTER)
 
 
 def _limit_websockets(bootstrap: Json, settings: WebSocketSettings) -> None:
@@ -187,21 +191,6 @@ def _pass_through(bootstrap: Json, cluster: Json, timeout_s: float) -> None:
     # The listener's, for all routes: there is no other.
     for manager in _ingress_managers(bootstrap):
         manager["request_timeout"] = f"{timeout_s:g}s"
-
-
-def check_types(bootstrap: Json) -> None:
-    """Check every field of a bootstrap against Envoy's own message types.
-
-    Takes about two seconds, because it imports each type that the bootstrap names.
-
-    Raises:
-        TypeError: If there is no such type or field.
-        ValueError: If a value does not fit its field.
-    """
-    for name in sorted({url.rpartition("/")[2] for url in _type_urls(bootstrap)}):
-        importlib.import_module(f"envoy_data_plane.{name.rpartition('.')[0]}")
-    module = importlib.import_module("envoy_data_plane.envoy.config.bootstrap.v3")
-    module.Bootstrap.from_dict(_without(bootstrap, _UNREADABLE))
 
 
 def _allow_origins(bootstrap: Json, regexes: Sequence[str]) -> None:
@@ -284,24 +273,6 @@ def _endpoint(text: str) -> Json:
 
 def _socket_address(address: Address) -> Json:
     return {"socket_address": {"address": address.host, "port_value": address.port}}
-
-
-def _type_urls(value: Any) -> Iterator[str]:
-    if isinstance(value, dict):
-        if "@type" in value:
-            yield value["@type"]
-        value = list(value.values())
-    if isinstance(value, list):
-        for item in value:
-            yield from _type_urls(item)
-
-
-def _without(value: Any, names: frozenset[str]) -> Any:
-    if isinstance(value, dict):
-        return {key: _without(item, names) for key, item in value.items() if key not in names}
-    if isinstance(value, list):
-        return [_without(item, names) for item in value]
-    return value
 
 
 def _copy(value: Any) -> Any:

@@ -67,7 +67,8 @@ def render_bootstrap(config: Path | None, settings_file: Path | None) -> str:
     Raises:
         StartError: If a file cannot be used.
     """
-    from ringback.cli.bootstrap import Changes, adapt_bootstrap, check_types, read_bootstrap
+    from ringback.cli.bootstrap import Changes, adapt_bootstrap, read_bootstrap
+    from ringback.cli.envoytypes import check_types
     from ringback.cli.passthrough import passthrough_cluster
     from ringback.cli.plan import find_ca_file, metrics_listener
     from ringback.paths import envoy_dir
@@ -85,6 +86,8 @@ def render_bootstrap(config: Path | None, settings_file: Path | None) -> str:
         overload=settings.overload,
         passthrough=passthrough_cluster(settings, upstream),
         passthrough_timeout_s=settings.passthrough.timeout_s,
+        tracing=settings.tracing,
+        tracing_ca_file=upstream.ca_file,
         upstreams=_upstreams(config, settings, upstream) if config else None,
     )
     bootstrap = adapt_bootstrap(read_bootstrap(folder / "envoy.yaml"), changes)

@@ -264,6 +264,8 @@ class Stack:
             overload=settings.overload,
             passthrough=passthrough_cluster(settings, upstream),
             passthrough_timeout_s=settings.passthrough.timeout_s,
+            tracing=settings.tracing,
+            tracing_ca_file=upstream.ca_file,
             playground=folder / "playground.html" if self.inputs.has_playground else None,
         )
         return adapt_bootstrap(read_bootstrap(folder / "envoy.yaml"), changes)

@@ -16,6 +16,7 @@ from ringback.settings.sections import (
     TokenSettings,
     UpstreamSettings,
 )
+from ringback.settings.tracing import TracingSettings
 from ringback.settings.websocket import WebSocketSettings
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Settings",
     "SettingsError",
     "TokenSettings",
+    "TracingSettings",
     "UpstreamSettings",
     "WebSocketSettings",
     "check_origin_pattern",

@@ -31,6 +31,7 @@ from ringback.settings.passthrough import PassthroughSettings
 from ringback.settings.safety import SafetyIdentifier
 from ringback.settings.sections import ReloadSettings, TokenSettings, UpstreamSettings
 from ringback.settings.store import StoreSettings
+from ringback.settings.tracing import TracingSettings
 from ringback.settings.websocket import WebSocketSettings
 
 PREFIX = "RINGBACK_"
@@ -103,6 +104,7 @@ class Settings(BaseSettings):
     passthrough: PassthroughSettings = PassthroughSettings()
     limits: LimitSettings = LimitSettings()
     overload: OverloadSettings = OverloadSettings()
+    tracing: TracingSettings = TracingSettings()
 
     safety_identifier: SafetyIdentifier = "off"
     """What providers get as ``OpenAI-Safety-Identifier`` where the caller sends none: nothing, or a

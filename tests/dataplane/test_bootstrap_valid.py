@@ -3,6 +3,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import certifi
 import pytest
 import trustme
 
@@ -12,13 +13,14 @@ from helpers.envoyproc import BOOTSTRAP, EnvoyProcess, local_bootstrap, validate
 from ringback.cli.bootstrap import Changes, adapt_bootstrap, read_bootstrap
 from ringback.envoylint import lint
 from ringback.paths import ENVOY_VERSION, envoy_dir, find_envoy
-from ringback.settings import UpstreamSettings
+from ringback.settings import TracingSettings, UpstreamSettings
 
 pytestmark = pytest.mark.dataplane
 
 ROOT = BOOTSTRAP.parents[1]
 # Words of Envoy about fields that a later version will not know, or that it does not stand by.
 COMPLAINTS = ("deprecated", "work-in-progress", "unknown field", "[warning]", "[error]")
+TRACES = TracingSettings(endpoint="https://otlp.example:4317", trust_caller=True)
 SOCKETS = {
     "extauthz": ["unix:/nowhere/extauthz-0.sock", "unix:/nowhere/extauthz-1.sock"],
     "sdpfilter": ["127.0.0.1:9002", "[::1]:9012"],
@@ -57,7 +59,9 @@ def test_hand_written_bootstrap_is_valid() -> None:
             ),
             id="ringback-up",
         ),
+        pytest.param(Changes(tracing=TRACES, tracing_ca_file=Path(certifi.where())), id="traces"),
         # Synthetic
+        pytest.param(Changes(has_metrics=False), id="no-metrics"),
         pytest.param(Changes(cors_origins=[]), id="no-origins"),
         pytest.param(Changes(cors_origins=["http://[::1]:*"]), id="ipv6-origin"),
     ],

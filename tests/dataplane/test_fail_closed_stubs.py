@@ -371,6 +371,20 @@ async def test_answer_half_checked_does_not_leave(
     await flood_with(door, flood, stage, misstep, check)
 
 
+async def test_a_stream_says_which_request_it_is_of(door: Door) -> None:
+    """What sdpfilter logs of an aborted stream has the request id that the caller gets."""
+    seen: list[str] = []
+
+    async def process(context: RawContext) -> None:
+        sent = dict(context.invocation_metadata() or ())
+        seen.append(str(sent.get("x-request-id")))
+
+    door.service.process = process
+    answer = await door.call()
+    assert (answer.status, seen) == (503, [answer.header("x-request-id")])
+    assert door.upstream.received == []
+
+
 async def test_second_answer_to_the_last_message_changes_nothing(door: Door, flood: int) -> None:
     """Once the answer was let pass, another word of sdpfilter is not heard."""
 

@@ -11,9 +11,9 @@ from ringback.cli.bootstrap import (
     Changes,
     Json,
     adapt_bootstrap,
-    check_types,
     read_bootstrap,
 )
+from ringback.cli.envoytypes import check_types
 from ringback.paths import envoy_dir
 from ringback.settings import check_origin_pattern
 from ringback.settings.origins import origin_regex

@@ -1,7 +1,8 @@
 import pytest
 
 from helpers.envoyproc import BOOTSTRAP
-from ringback.cli.bootstrap import Changes, adapt_bootstrap, check_types, read_bootstrap
+from ringback.cli.bootstrap import Changes, adapt_bootstrap, read_bootstrap
+from ringback.cli.envoytypes import check_types
 from ringback.cli.passthrough import passthrough_cluster
 from ringback.envoylint import lint
 from ringback.envoylint.parts import named, routes

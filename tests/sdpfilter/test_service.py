@@ -40,6 +40,7 @@ Servicer = external_processor_pb2_grpc.ExternalProcessorServicer
 
 POLICIES = Policies(PolicySettings())
 CALL = [request_headers(), request_body(OFFER), response_headers(), response_body(ANSWER)]
+REQUEST_ID = "00000000-0000-4000-8000-000000000000"
 METHOD = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
 
 
@@ -72,7 +73,7 @@ async def converse(
     Returns:
         The answers and the status of the stream, which Envoy ends when all are answered.
     """
-    call = stub.Process()
+    call = stub.Process(metadata=[("x-request-id", REQUEST_ID)])
     answers: list[ProcessingResponse] = []
     try:
         for message in messages:
@@ -314,7 +315,7 @@ def lines(text: str) -> list[dict[str, Any]]:
 async def test_an_unexpected_message_is_logged_with_its_reason(
     capfd: pytest.CaptureFixture[str], stub: Stub
 ) -> None:
-    """Who configures Envoy reads what is wrong with it."""
+    """Who configures Envoy reads what is wrong with it, and of which request."""
     with worker_log(capfd) as read:
         await converse(stub, [request_headers(), response_headers()])
         await converse(stub, [response_headers(details=None)])
@@ -322,11 +323,13 @@ async def test_an_unexpected_message_is_logged_with_its_reason(
             {
                 "event": "stream_aborted",
                 "level": "error",
+                "request_id": REQUEST_ID,
                 "reason": "expected REQUEST_BODY, received RESPONSE_HEADERS",
             },
             {
                 "event": "stream_aborted",
                 "level": "error",
+                "request_id": REQUEST_ID,
                 "reason": "response.code_details is missing from response_attributes",
             },
         ]
