@@ -91,7 +91,9 @@ def check_model(key: VirtualKey, wanted: Wanted) -> tuple[Deployment, ...]:
         if not is_exempt and not _admits(refuser, models, key, wanted):
             raise ModelDeniedError(refuser)
         open_to = _open_to(models, wanted.deployments)
-        remaining = tuple(deployment for deployment in remaining if deployment in open_to)
+        if open_to is not wanted.deployments:
+            ids = {deployment.id for deployment in open_to}
+            remaining = tuple(deployment for deployment in remaining if deployment.id in ids)
         if wanted.deployments and not remaining:
             raise ModelDeniedError(refuser)
     return remaining
@@ -155,6 +157,8 @@ def _open_to(
     models: tuple[str, ...], deployments: tuple[Deployment, ...]
 ) -> tuple[Deployment, ...]:
     """Return those that a list leaves: if it names an access group of some, only these."""
+    if not models:
+        return deployments
     carrying = tuple(deployment for deployment in deployments if _carries(deployment, models))
     return carrying or deployments
 
