@@ -161,8 +161,10 @@ class Admission:
             # The alias means another model by now.
             wanted = resolve(key, claims.model, catalogue)
         deployments = check_model(key, wanted)
-        lost = {deployment.id for deployment in wanted.deployments}
-        lost -= {deployment.id for deployment in deployments}
+        lost: set[str] = set()
+        if deployments is not wanted.deployments:
+            lost = {deployment.id for deployment in wanted.deployments}
+            lost -= {deployment.id for deployment in deployments}
         pinned = catalogue.by_id(claims.deployment)
         is_of_others = pinned is not None and pinned.team not in {None, key.team}
         if is_of_others or claims.deployment in lost:

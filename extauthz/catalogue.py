@@ -54,6 +54,12 @@ class Catalogue:
         for deployment in config.deployments:
             groups.setdefault(deployment.model_name, []).append(deployment)
         self._groups = {name: tuple(members) for name, members in groups.items()}
+        # Groups whose members serve everybody, as most do, need no look at each of them.
+        self._open = {
+            name
+            for name, members in self._groups.items()
+            if all(member.team is None and not member.blocked for member in members)
+        }
         self._patterns = sorted(filter(is_wildcard, groups), key=_specificity, reverse=True)
         self._aliases = dict(config.aliases)
         self._by_id = {deployment.id: deployment for deployment in config.deployments}
@@ -84,6 +90,8 @@ class Catalogue:
         """
         name = self._aliases.get(model, model)
         if not is_wildcard(name):
+            if name in self._open:
+                return Group(name, self._groups[name])
             if members := _open_to(self._groups.get(name, ()), team):
                 return Group(name, members)
             if name in self._by_id:

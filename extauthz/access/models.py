@@ -170,6 +170,8 @@ def _open_to(
     models: tuple[str, ...], deployments: tuple[Deployment, ...]
 ) -> tuple[Deployment, ...]:
     """Return those that a list leaves: if it names an access group of some, only these."""
+    if not models:
+        return deployments
     named = frozenset(models)
     carrying = tuple(deployment for deployment in deployments if _carries(deployment, named))
     return carrying or deployments
