@@ -1,4 +1,4 @@
-"""No secret is shown: in no log, metric, error or dump, and on no command line.
+"""No secret is shown: in no log, metric, trace, error or dump, and on no command line.
 
 One run of requests, good and bad, by every endpoint; then everything that anybody can read of it.
 """
@@ -17,6 +17,7 @@ import pytest
 import pytest_asyncio
 
 from helpers.attacks import CALLS, ENDPOINTS, MINT, good
+from helpers.collector import Collector
 from helpers.gateway import OFFER, SDP_TYPE, Gateway, bearer, until
 from helpers.gatewayfiles import KEY, MASTER_KEY, TOKEN_SECRET, Files, openai_entry
 from helpers.http11 import Client, Message, read_message, request_bytes, send
@@ -137,9 +138,20 @@ async def send_everything(gateway: Gateway, token: str) -> list[Message]:
     return [answer for answer in answers if answer.status >= 400]
 
 
-async def collect(gateway: Gateway) -> dict[str, str]:
-    """Return all that can be read of a gateway from outside and inside, at its defaults."""
+async def collect(gateway: Gateway, collector: Collector, last: str) -> dict[str, str]:
+    """Return all that can be read of a gateway from outside and inside, at its defaults.
+
+    Args:
+        gateway: The gateway.
+        collector: Of its traces.
+        last: The id of the last request, whose trace has everything before it.
+    """
     shown = {f"log of {name}": text for name, text in gateway.logs().items()}
+    wanted = {"ingress_http", "extauthz.check", "sdpfilter.process"}
+    await until(
+        lambda: wanted <= {span.name for span in collector.spans()} and last in collector.text()
+    )
+    shown["traces"] = collector.text()
     for name in ("extauthz-0", "sdpfilter-0"):
         (port,) = ports_of(gateway.stack.pid_of(name))
         scraped = await send(port, request_bytes("GET", "/metrics"))
@@ -159,12 +171,19 @@ async def run(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Run]:
     files = Files(tmp_path_factory.mktemp("secrets"))
     provider_key = files.folder / "provider-key"
     provider_key.write_text(f"{PROVIDER_KEY}\n")
-    async with RecordingUpstream() as openai, RecordingUpstream() as unused:
+    async with (
+        Collector() as collector,
+        RecordingUpstream() as openai,
+        RecordingUpstream() as unused,
+    ):
         entry = openai_entry("voice", f"{openai.url()}/v1")
         entry["litellm_params"]["api_key"] = "os.environ/PROVIDER_KEY"
         files.write_config([entry])
         files.write_keys()
-        files.write_settings(metrics_address="127.0.0.1:0")
+        files.write_settings(
+            metrics_address="127.0.0.1:0",
+            tracing={"endpoint": collector.url, "sample_ratio": 1},
+        )
         environ = {"PROVIDER_KEY_FILE": str(provider_key)}
         async with Stack(replace(files.options(), environ=environ)) as stack:
             gateway = Gateway(stack, files, openai, unused)
@@ -176,7 +195,8 @@ async def run(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Run]:
             handle = str((await gateway.call(token)).header("location")).rpartition("/")[2]
             errors = await send_everything(gateway, token)
             last = await gateway.post(MINT, [], b"")
-            await gateway.logged(last.header("x-request-id") or "")
+            last_id = last.header("x-request-id") or ""
+            await gateway.logged(last_id)
             found = {
                 "virtual key": KEY,
                 "master key": MASTER_KEY,
@@ -197,7 +217,7 @@ async def run(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Run]:
                 "candidate": CANDIDATE,
                 "query": QUERY,
             }
-            yield Run(gateway, found, await collect(gateway), errors)
+            yield Run(gateway, found, await collect(gateway, collector, last_id), errors)
 
 
 def _of_answer(name: str) -> str:
@@ -218,7 +238,7 @@ def check(shown: Mapping[str, str], found: Mapping[str, str]) -> None:
 
 
 async def test_nothing_shows_a_secret(run: Run) -> None:
-    """No log, metric or dump of Envoy's admin interface holds a key, a token, SDP or an address."""
+    """No log, metric, trace or dump of Envoy's admin interface holds a key, SDP or an address."""
     check(run.shown, run.secrets)
     for place, text in run.shown.items():
         if place.startswith("log of"):
