@@ -10,7 +10,7 @@ from extauthz.revocations import KINDS, Revocation, Revocations, load_revocation
 from extauthz.valkey import StoreUnavailableError, Valkey, end
 from ringback.errors import ApiError
 from ringback.filewatch import MISSING_S, POLL_S, fingerprint, watch
-from ringback.logs import get_logger
+from ringback.logs import describe, get_logger
 from ringback.settings import TokenSettings
 from ringback.tokens.claims import CallClaims
 from ringback.tokens.jwe import Sealer
@@ -18,6 +18,9 @@ from ringback.tokens.jwe import Sealer
 # How often the store is asked; a revocation holds everywhere after this time.
 STORE_POLL_S: Final = 1.0
 _HASH: Final = "revoked"
+# A member that stays when the last entry goes: without it the list is not empty but lost.
+_MARK: Final = b"list"
+_MAX_DIGITS: Final = 12
 
 
 class RevocationsUnavailableError(ApiError):
@@ -114,16 +117,25 @@ class RevocationKeeper:
     async def _ask_store(self, valkey: Valkey) -> None:
         while True:
             try:
-                found = await read_store(valkey)
+                await self._ask_once(valkey)
             except StoreUnavailableError:
                 # The store tells of itself.
                 pass
-            else:
-                if found != self._from_store:
-                    self._from_store = found
-                    self._take_up()
-                    self._log.info("revoked_changed", entries=len(found))
+            except Exception as error:  # noqa: BLE001  whatever it is, ask again
+                self._log.error("revoked_unreadable", **describe(error))
             await asyncio.sleep(self._store_poll_s)
+
+    async def _ask_once(self, valkey: Valkey) -> None:
+        found = await read_store(valkey)
+        if found is None and self._from_store:
+            # A server that was restarted empty has not restored anything: it is told again.
+            self._log.error("revoked_lost_in_store", entries=len(self._from_store))
+            await write_store(valkey, self._from_store)
+            return
+        if (found or ()) != self._from_store:
+            self._from_store = found or ()
+            self._take_up()
+            self._log.info("revoked_changed", entries=len(self._from_store))
 
     def _take_up(self) -> None:
         self._revocations = Revocations.of((*self._from_file, *(self._from_store or ())))
@@ -131,19 +143,22 @@ class RevocationKeeper:
             sealer.revoked_kids = self._revocations.kids
 
 
-async def read_store(valkey: Valkey) -> tuple[Revocation, ...]:
-    """Return what the store lists, in a fixed order.
+async def read_store(valkey: Valkey) -> tuple[Revocation, ...] | None:
+    """Return what the store lists, in a fixed order; None if it knows of no list.
 
     Raises:
         StoreUnavailableError: If it does not answer.
     """
     async with valkey.guarded():
         answer = await valkey.client.hgetall(valkey.name(_HASH))
+    listed = cast("dict[bytes, bytes]", answer)
+    if _MARK not in listed:
+        return None
     entries = []
-    for field, at in cast("dict[bytes, bytes]", answer).items():
-        kind, _, name = field.decode().partition(":")
+    for field, at in listed.items():
+        kind, _, name = field.decode(errors="replace").partition(":")
         # What others have written there is none of ours.
-        if kind in KINDS and at.isdigit():
+        if kind in KINDS and at.isdigit() and len(at) <= _MAX_DIGITS:
             entries.append(Revocation(kind, name, int(at)))
     return tuple(sorted(entries, key=lambda entry: (entry.at, entry.kind, entry.name)))
 
@@ -158,6 +173,7 @@ async def write_store(
     """
     name = valkey.name(_HASH)
     async with valkey.guarded():
+        await valkey.client.hset(name, _MARK.decode(), "")
         for entry in added:
             await valkey.client.hset(name, f"{entry.kind}:{entry.name}", str(entry.at))
         for entry in removed:

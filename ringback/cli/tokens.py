@@ -118,7 +118,7 @@ class _InStore:
     def read(self) -> Sequence["Revocation"]:
         from extauthz.revocationkeeper import read_store
 
-        return self._run(read_store)
+        return self._run(read_store) or ()
 
     def change(self, edit: Callable[[Sequence["Revocation"]], Sequence["Revocation"]]) -> None:
         from extauthz.revocationkeeper import write_store

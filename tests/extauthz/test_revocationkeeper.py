@@ -116,9 +116,34 @@ async def test_the_store_tells_all_replicas(server: ValkeyProcess) -> None:
         await write_store(writer, [], [ONE])
         assert await read_store(writer) == (DAY,)
         await until(lambda: not first.is_revoked(CLAIMS))
-        await writer.client.hset("ringback:revoked", "nonsense", "x")
-        assert await read_store(writer) == (DAY,)
+        for field, at in (("nonsense", "x"), (b"kid:\xff", "1"), ("kid:x", "9" * 5000)):
+            await writer.client.hset("ringback:revoked", field, at)
+        found = await read_store(writer)
+        assert found is not None
+        assert DAY in found
         await writer.close()
+
+
+async def test_a_store_that_forgets_is_told_again(server: ValkeyProcess) -> None:
+    """A server that comes back empty has restored nothing: workers go on, and write it down."""
+    client, writer = Valkey(server.settings()), Valkey(server.settings())
+    await write_store(writer, [ONE])
+    async with kept(TokenSettings(revoked_in_store=True), valkey=client) as keeper:
+
+        def is_known() -> bool:
+            try:
+                return keeper.is_revoked(CLAIMS)
+            except RevocationsUnavailableError:
+                return False
+
+        await until(is_known)
+        with server.client() as raw:
+            raw.flushall()
+            await until(lambda: raw.hexists("ringback:revoked", f"token_id:{ONE.name}"))
+        assert keeper.is_revoked(CLAIMS)
+        await write_store(writer, [], [ONE])
+        await until(lambda: not keeper.is_revoked(CLAIMS))
+    await writer.close()
 
 
 async def test_nobody_is_let_in_before_the_store_has_spoken() -> None:
