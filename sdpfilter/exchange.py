@@ -135,6 +135,14 @@ class Exchange:
         self._status = 0
         self._error_headers: Mapping[str, str] = {}
 
+    @property
+    def is_over(self) -> bool:
+        """Envoy has the last answer that it may wait for: a refusal, or that to a checked answer.
+
+        Never of a stream without an offer, in which an upstream may have no say.
+        """
+        return self._stage is _Stage.DONE and self._consent.purpose is not Purpose.READY
+
     def request_headers(
         self, headers: Mapping[str, str], consent: Consent | None, *, end_of_stream: bool
     ) -> Action:

@@ -32,7 +32,8 @@ class SDPFilter(external_processor_pb2_grpc.ExternalProcessorServicer):
     """Answers each message of a stream exactly once, or aborts the stream.
 
     Envoy lets a request pass when a stream ends cleanly while a reply is owed. So there is no way
-    out of the loop but the end of Envoy's messages, when nothing is owed, or an abort.
+    out of the loop but after the last answer or Envoy's last message, when nothing is owed, or an
+    abort.
 
     Args:
         sealer: From `ringback.tokens.handle_sealer`.
@@ -82,6 +83,10 @@ class SDPFilter(external_processor_pb2_grpc.ExternalProcessorServicer):
             with tracing.served("sdpfilter.process", context.invocation_metadata):
                 while isinstance(message := await context.read(), ProcessingRequest):
                     await context.write(answer_message(message, exchange))
+                    if exchange.is_over:
+                        # Nothing is owed. Envoy would cancel the stream, and of each one that is
+                        # cancelled gRPC keeps 125 bytes for ever.
+                        return
         except UnexpectedMessageError as error:
             await self._abort(context, reason=str(error))
         except Exception as error:  # noqa: BLE001  whatever it is, the stream must not end cleanly

@@ -121,7 +121,8 @@ async def test_unproven_upstream_gets_nothing(gateway: Gateway, flood: int, mode
 
     The fixture looks at what these upstreams have received when all tests are over: nothing.
     """
-    token = gateway.seal(deployment=f"{model}-1", origin=gateway.origin_of(model), model=model)
+    origin, end = gateway.origin_of(model), int(time.time()) + 7200
+    token = gateway.seal(deployment=f"{model}-1", origin=origin, model=model, exp=end)
     statuses: Counter[int] = Counter()
     # Who does not answer TLS keeps each call waiting until the connection's time is over.
     at_once = SLOW_AT_ONCE if model == "plain" else AT_ONCE

@@ -8,6 +8,7 @@ from helpers.expect import check_refusal
 from helpers.gateway import Gateway, until
 from helpers.http11 import Message
 from helpers.load import Load
+from helpers.recording import CLIENT_SECRETS, minted_reply
 
 pytestmark = [pytest.mark.dataplane, pytest.mark.asyncio(loop_scope="session")]
 
@@ -29,6 +30,8 @@ async def end_one_after_the_other(
 
     They end once for each thousand of them, and at least once, and come back.
     """
+    # A long flood outlasts the usual 10 minutes.
+    pair.openai.script[CLIENT_SECRETS] = minted_reply("ek_upstream_0001", lifetime_s=7200)
     async with Load(await pair.mixed(), LINES) as load:
         await load.more(50)
         for index in (0, 1) * rounds(flood):
