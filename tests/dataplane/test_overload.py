@@ -65,16 +65,19 @@ async def test_what_is_too_much_is_refused_and_the_rest_served(
         may_end = asyncio.Event()
         hold(door, place, may_end)
         calls = [asyncio.create_task(door.call()) for _ in range(OFFERED)]
-        await until(lambda: sum(call.done() for call in calls) >= OFFERED - LIMIT)
+        # Beside what an upstream has in hand, as much may wait for a connection to it.
+        most = LIMIT if limits else 2 * LIMIT
+        await until(lambda: sum(call.done() for call in calls) >= OFFERED - most)
         refused = [call.result() for call in calls if call.done()]
-        assert len(refused) == OFFERED - LIMIT
+        assert OFFERED - most <= len(refused) <= OFFERED - LIMIT
         for answer in refused:
             check_refusal(answer, 503, "unavailable")
             assert answer.header("retry-after") == "1"
         may_end.set()
-        answers = await asyncio.gather(*calls)
-        assert Counter(answer.status for answer in answers) == {201: LIMIT, 503: OFFERED - LIMIT}
-        assert len(door.upstream.received) == LIMIT
+        statuses = Counter(answer.status for answer in await asyncio.gather(*calls))
+        assert statuses.keys() == {201, 503}
+        assert LIMIT <= statuses[201] <= most
+        assert len(door.upstream.received) == statuses[201]
         assert (await door.call()).status == 201
 
 
