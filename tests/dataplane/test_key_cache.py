@@ -22,6 +22,7 @@ from ringback.secrets import Secret
 pytestmark = [pytest.mark.dataplane, pytest.mark.asyncio(loop_scope="session")]
 
 WORKERS = 2
+CROWD = 200
 FORGET = "ringback:keys:forget"
 REVOCATION_S = 1.0
 # Enough for 200 requests at once on a busy machine: their one lookup shares the event loop.
@@ -49,6 +50,8 @@ async def shared_house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterato
                 litellm={"url": litellm.url, "admin_key": ADMIN_KEY, "timeout_s": TIMEOUT_S},
                 key_cache={"revocation_s": REVOCATION_S, "unknown_ttl_s": 60},
                 store={"url": valkey.url},
+                # A crowd is let in whole.
+                overload={"max_mints": CROWD, "max_decisions": CROWD},
             )
             async with Stack(files.options(workers=WORKERS)) as stack:
                 gateway = Gateway(stack, files, openai, openai)
@@ -90,11 +93,11 @@ async def test_many_requests_of_one_key_cost_one_lookup_for_each_worker(house: H
     house.litellm.add("sk-litellm-crowd-key")
     house.litellm.delay_s = 0.3
     answers = await asyncio.gather(
-        *(house.gateway.mint(key="sk-litellm-crowd-key") for _ in range(200))
+        *(house.gateway.mint(key="sk-litellm-crowd-key") for _ in range(CROWD))
     )
     assert {answer.status for answer in answers} == {200}
     assert 1 <= house.litellm.lookups <= WORKERS
-    assert len(house.gateway.openai.received) == 200
+    assert len(house.gateway.openai.received) == CROWD
 
 
 async def test_an_unknown_key_costs_one_lookup_for_each_worker(house: House) -> None:
