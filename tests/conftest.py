@@ -1,11 +1,16 @@
 """Fixtures that tests of several packages use."""
 
 from collections.abc import Iterator
+from typing import Final
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from helpers.postgres import Database, PostgresServer
+
+# Requests in each case, and how long a test may take that sends more, in seconds.
+FLOOD: Final = 200
+_LONG_FLOOD_S: Final = 1800
 
 # How long an example takes says more about the machine than about what is tested.
 settings.register_profile(
@@ -17,8 +22,15 @@ settings.load_profile("unhurried")
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let soaks send more than is worth the time in every run."""
     parser.addoption(
-        "--flood", type=int, default=200, help="requests in each case of tests that fail closed"
+        "--flood", type=int, default=FLOOD, help="requests in each case of tests that fail closed"
     )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give floods by hand the time that they take."""
+    if config.getoption("--flood") > FLOOD:
+        for item in items:
+            item.add_marker(pytest.mark.timeout(_LONG_FLOOD_S), append=False)
 
 
 @pytest.fixture
