@@ -55,7 +55,7 @@ RELOADS: Final = Counter(
     "ringback_config_reloads", "Changes of files, by what became of them", ["file", "result"]
 )
 # Alerts look for growth, which a counter that was not there before does not show.
-for _file in ("config", "keys"):
+for _file in ("config", "keys", "revoked"):
     for _result in ("taken_up", "refused"):
         RELOADS.labels(_file, _result)
 KEY_CACHE: Final = Counter(
