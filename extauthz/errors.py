@@ -108,6 +108,17 @@ class KeySourceUnavailableError(ApiError):
         return "The API key cannot be checked at the moment. Try again shortly."
 
 
+class TokenUncheckedError(ApiError):
+    """What is known of tokens beside themselves cannot be had, so this one is not judged: 503."""
+
+    http_status = 503
+    type = "service_unavailable"
+    headers: Mapping[str, str] = MappingProxyType({"retry-after": "1"})
+
+    def __str__(self) -> str:
+        return "The token cannot be checked at the moment. Try again shortly, with the same token."
+
+
 class OverloadedError(ApiError):
     """Too many requests of this kind are being decided, so this one is not begun: 503."""
 

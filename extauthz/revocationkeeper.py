@@ -4,11 +4,10 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Final, cast
 
-from extauthz.errors import ConfigError
+from extauthz.errors import ConfigError, TokenUncheckedError
 from extauthz.metrics import RELOADS
 from extauthz.revocations import KINDS, Revocation, Revocations, load_revocations
 from extauthz.valkey import StoreUnavailableError, Valkey, end
-from ringback.errors import ApiError
 from ringback.filewatch import MISSING_S, POLL_S, fingerprint, watch
 from ringback.logs import describe, get_logger
 from ringback.settings import TokenSettings
@@ -23,16 +22,10 @@ _MARK: Final = b"list"
 _MAX_DIGITS: Final = 12
 
 
-class RevocationsUnavailableError(ApiError):
+class RevocationsUnavailableError(TokenUncheckedError):
     """The store has not yet said what is revoked, so no token can be trusted: 503."""
 
-    http_status = 503
-    type = "service_unavailable"
     code = "revocations_unavailable"
-    headers = {"retry-after": "1"}  # noqa: RUF012  read-only, as in the base class
-
-    def __str__(self) -> str:
-        return "The token cannot be checked at the moment. Try again shortly, with the same token."
 
 
 class RevocationKeeper:

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from extauthz.errors import TokenUncheckedError
 from extauthz.valkey import Valkey
-from ringback.errors import ApiError
 from ringback.settings import TokenSettings
 from ringback.tokens.claims import CallClaims
 
@@ -20,16 +20,10 @@ return 1
 """
 
 
-class UsesUnavailableError(ApiError):
+class UsesUnavailableError(TokenUncheckedError):
     """Nobody can tell whether a token has been spent: 503."""
 
-    http_status = 503
-    type = "service_unavailable"
     code = "token_uses_unavailable"
-    headers = {"retry-after": "1"}  # noqa: RUF012  read-only, as in the base class
-
-    def __str__(self) -> str:
-        return "The token cannot be checked at the moment. Try again shortly, with the same token."
 
 
 class Uses(Protocol):
