@@ -178,9 +178,7 @@ def _limit_load(bootstrap: Json, settings: OverloadSettings) -> None:
         workers = sum(len(locality["lb_endpoints"]) for locality in localities)
         for limits in _part(cluster, "circuit_breakers")["thresholds"]:
             limits["max_requests"] = limits["max_pending_requests"] = of_one * workers
-    layers = _part(bootstrap, "layered_runtime").get("layers", [])
-    layer = _named(layers, _RUNTIME_LAYER, ("layered_runtime", "layers"))
-    _part(layer, "static_layer")[_CONNECTION_LIMIT] = settings.max_connections
+    _part(_runtime_layer(bootstrap), "static_layer")[_CONNECTION_LIMIT] = settings.max_connections
 
 
 def _pass_through(bootstrap: Json, cluster: Json, timeout_s: float) -> None:
@@ -204,9 +202,7 @@ def _allow_origins(bootstrap: Json, regexes: Sequence[str]) -> None:
 
 
 def _switch_playground(bootstrap: Json, page: Path | None) -> None:
-    layers = _part(bootstrap, "layered_runtime").get("layers", [])
-    layer = _named(layers, _RUNTIME_LAYER, ("layered_runtime", "layers"))
-    switches = _part(layer, "static_layer", _RUNTIME_LAYER)
+    switches = _part(_runtime_layer(bootstrap), "static_layer", _RUNTIME_LAYER)
     switches[PLAYGROUND_ROUTE] = 100 if page else 0
     routes = _virtual_host(bootstrap)["routes"]
     route = _named(routes, PLAYGROUND_ROUTE, (INGRESS_LISTENER, "routes"))
@@ -215,6 +211,11 @@ def _switch_playground(bootstrap: Json, page: Path | None) -> None:
     else:
         # Envoy reads the page also where the switch is off, and the page may not be there.
         routes.remove(route)
+
+
+def _runtime_layer(bootstrap: Json) -> Json:
+    layers = _part(bootstrap, "layered_runtime").get("layers", [])
+    return _named(layers, _RUNTIME_LAYER, ("layered_runtime", "layers"))
 
 
 def _virtual_host(bootstrap: Json) -> Json:
