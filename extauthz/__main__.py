@@ -9,6 +9,7 @@ from extauthz.configuration import ConfigurationKeeper, load_configuration
 from extauthz.cooldownkeeper import CooldownKeeper
 from extauthz.discovery import ClusterDiscovery
 from extauthz.egress import Egress
+from extauthz.egressway import way_of
 from extauthz.endpoints.callcontrol import CallControl
 from extauthz.endpoints.calls import Calls
 from extauthz.endpoints.clientsecrets import ClientSecrets
@@ -42,7 +43,7 @@ from ringback.worker import main
 
 def _build(settings: Settings) -> ExtAuthz:
     check_token_settings(settings)
-    egress = Egress(settings.upstream.egress_url)
+    egress = Egress(way_of(settings))
     valkey = Valkey(settings.store) if settings.store.url else None
     stores = KeyStores(settings, egress)
     configuration = load_configuration(settings, stores)

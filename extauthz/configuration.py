@@ -12,6 +12,7 @@ from extauthz.clusters import snapshot_of
 from extauthz.deployments import Origin
 from extauthz.discovery import ClusterDiscovery
 from extauthz.egress import Egress
+from extauthz.egressway import way_of
 from extauthz.errors import ConfigError
 from extauthz.generalsettings import NO_SETTINGS, GeneralSettings
 from extauthz.keys import KeySources
@@ -108,7 +109,7 @@ def _load(
     if settings.config_file is None:
         raise ConfigError(["There is no configuration. Name LiteLLM's file with --config FILE."])
     path = settings.config_file
-    stores = stores or KeyStores(settings, Egress(settings.upstream.egress_url))
+    stores = stores or KeyStores(settings, Egress(way_of(settings)))
     files = fingerprint(_files_of(path))
     config = load_config(path, os.environ)
     return Configuration(

@@ -1,17 +1,24 @@
-"""Requests to upstreams through Envoy's egress listener, which pools connections and does TLS."""
+"""Requests to upstreams over connections that are kept, by whichever way the settings name."""
 
 import asyncio
 from collections.abc import Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Final, Self
 
 import httpx
-from aiohttp import ClientError, ClientSession, DummyCookieJar, TCPConnector
+from aiohttp import (
+    ClientError,
+    ClientSession,
+    DummyCookieJar,
+    ServerTimeoutError,
+    TCPConnector,
+)
 from httpx_aiohttp import AiohttpTransport
 
 from extauthz.deployments import Origin
+from extauthz.egressway import Way, listener_way
 from extauthz.metrics import UPSTREAM_ERRORS
 from extauthz.providers.base import USER_AGENT, UpstreamRequest
 from ringback import tracing
@@ -24,8 +31,6 @@ from ringback.upstream import UpstreamFailedError, UpstreamTimeoutError, Upstrea
 MAX_ANSWER_BYTES: Final = 1024 * 1024
 _MAX_CONNECTIONS: Final = 1024
 _MAX_URLS: Final = 1024
-# Envoy's own idle timeout is an hour; we let go first.
-_KEEPALIVE_S: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,24 +47,29 @@ class UpstreamAnswer:
 
 
 class Egress:
-    """An HTTP client that knows one address: Envoy's egress listener.
+    """An HTTP client for upstreams.
 
-    Cookies are never kept: all upstreams share that address, and one provider's cookie is none of
+    Cookies are never kept: upstreams may share an address, and one provider's cookie is none of
     another's business.
 
     Args:
-        url: ``http://host:port`` of the listener.
+        way: How upstreams are reached.
     """
 
-    def __init__(self, url: str) -> None:
-        self._base = httpx.URL(url)
+    def __init__(self, way: Way) -> None:
+        self._way = way
         # Of providers, whose paths are few and hold no secret: to parse one takes as long as the
         # rest of a request.
         self._provider_url = lru_cache(maxsize=_MAX_URLS)(self._url)
         # The transport without httpx's client around it, which would look for redirects, cookies,
         # proxies and credentials that we do not want, and take longer for it than for the request.
-        # Plain HTTP on loopback: Envoy originates TLS. Without `verify` no CA file is read.
-        self._transport = AiohttpTransport(verify=False, client=_session)
+        # Its own TLS is not used, so without `verify` it reads no CA file: `_session` has ours.
+        self._transport = AiohttpTransport(verify=False, client=self._session)
+
+    @classmethod
+    def through(cls, url: str) -> Self:
+        """Return the client of Envoy's egress listener at ``http://host:port``."""
+        return cls(listener_way(url))
 
     async def post(
         self, request: UpstreamRequest, body: bytes, *, timeout_s: float, is_repeatable: bool = True
@@ -77,7 +87,7 @@ class Egress:
         """
         return await self._send(
             "POST",
-            self._provider_url(request.path),
+            self._provider_url(request.origin, request.path),
             request.origin,
             request.headers,
             body,
@@ -102,7 +112,7 @@ class Egress:
 
         Args:
             method: For example ``POST``.
-            origin: Where to; Envoy must have its cluster (`extauthz.services`).
+            origin: Where to; an egress listener must have its cluster (`extauthz.services`).
             path: With its query, if any.
             headers: Names in lower case.
             body: None is sent if it is empty.
@@ -118,7 +128,7 @@ class Egress:
         """
         return await self._send(
             method,
-            self._url(path),
+            self._url(origin, path),
             origin,
             headers,
             body,
@@ -131,8 +141,19 @@ class Egress:
         """Close all connections."""
         await self._transport.aclose()
 
-    def _url(self, path: str) -> httpx.URL:
-        return self._base.copy_with(raw_path=httpx.URL(path).raw_path)
+    def _url(self, origin: Origin, path: str) -> httpx.URL:
+        return self._way.base(origin).copy_with(raw_path=httpx.URL(path).raw_path)
+
+    def _session(self) -> ClientSession:
+        way = self._way
+        connector = TCPConnector(
+            # True: never used, and would check by what the machine trusts.
+            ssl=way.tls or True,
+            limit=_MAX_CONNECTIONS,
+            keepalive_timeout=way.keepalive_s,
+            use_dns_cache=not way.is_listener,
+        )
+        return ClientSession(connector=connector, cookie_jar=DummyCookieJar())
 
     async def _send(
         self,
@@ -156,16 +177,19 @@ class Egress:
                 "host": origin.authority,
                 "user-agent": USER_AGENT,
                 "accept-encoding": "identity",
-                CLUSTER_HEADER: origin.cluster,
             }
-            | tracing.headers(),
+            | ({CLUSTER_HEADER: origin.cluster} if self._way.is_listener else {})
+            | (tracing.headers() if self._way.sends_trace else {}),
             content=body or None,
+            extensions={"timeout": {"connect": self._way.connect_timeout_s}},
         )
         try:
             async with (
                 asyncio.timeout(timeout_s),
                 aclosing(await self._begin(message, is_repeatable=is_repeatable)) as answer,
             ):
+                if self._way.is_listener:
+                    _check_mark(answer)
                 read = await _read(answer, max_bytes)
         except TimeoutError as error:
             raise _counted(origin, UpstreamTimeoutError()) from error
@@ -180,14 +204,15 @@ class Egress:
     async def _begin(self, message: httpx.Request, *, is_repeatable: bool) -> httpx.Response:
         """Send a request and return the head of its answer.
 
-        It is sent again, once, if nothing at all comes back: then the listener closed a connection
-        that was kept open, at the very moment at which it was used again. Should both requests
-        arrive, the ephemeral key that nobody received costs nothing.
+        It is sent again, once, if nothing at all comes back: then the other side closed a
+        connection that was kept open, at the very moment at which it was used again. Should both
+        requests arrive, the ephemeral key that nobody received costs nothing.
         """
         try:
             return await self._transport.handle_async_request(message)
         except httpx.TransportError as error:
-            if not is_repeatable:
+            # Who takes no connection in time is not waited for twice.
+            if not is_repeatable or isinstance(error.__cause__, ServerTimeoutError):
                 raise UpstreamUnreachableError from error
         try:
             return await self._transport.handle_async_request(message)
@@ -201,21 +226,17 @@ def _counted(origin: Origin, error: ApiError) -> ApiError:
     return error
 
 
+def _check_mark(answer: httpx.Response) -> None:
+    """Raise what it means that Envoy itself speaks: it got no answer from the upstream."""
+    if EGRESS_MARK_HEADER in answer.headers:
+        raise UpstreamTimeoutError if answer.status_code == 504 else UpstreamUnreachableError
+
+
 async def _read(answer: httpx.Response, max_bytes: int) -> UpstreamAnswer:
     headers = {name.lower(): value for name, value in answer.headers.items()}
-    if EGRESS_MARK_HEADER in headers:
-        # Envoy itself speaks: it got no answer from the upstream.
-        raise UpstreamTimeoutError if answer.status_code == 504 else UpstreamUnreachableError
     body = bytearray()
     async for chunk in answer.aiter_raw():
         body += chunk
         if len(body) > max_bytes:
             raise UpstreamFailedError
     return UpstreamAnswer(answer.status_code, headers, bytes(body))
-
-
-def _session() -> ClientSession:
-    connector = TCPConnector(
-        limit=_MAX_CONNECTIONS, keepalive_timeout=_KEEPALIVE_S, use_dns_cache=False
-    )
-    return ClientSession(connector=connector, cookie_jar=DummyCookieJar())

@@ -1,6 +1,7 @@
 """The key sources that the settings name, and those of them that outlive a configuration."""
 
 from extauthz.egress import Egress
+from extauthz.egressway import way_of
 from extauthz.errors import ConfigError
 from extauthz.keys.cache import CachedSource
 from extauthz.keys.forgetchannel import ForgetChannel
@@ -152,5 +153,5 @@ def open_sources(settings: Settings, config: LiteLLMConfig) -> KeySources:
     Raises:
         StartError: If one of them cannot be made.
     """
-    egress = Egress(settings.upstream.egress_url)
+    egress = Egress(way_of(settings))
     return KeyStores(settings, egress).sources(config, None)

@@ -48,7 +48,8 @@ def check(
     if mistakes.lines or house is None:
         _refuse(mistakes.lines)
     typer.echo(_deployments(house.config))
-    for note in (*house.config.notes, *_key_notes(house), *_policy_notes(house)):
+    notes = (*house.config.notes, *_mesh_notes(house), *_key_notes(house), *_policy_notes(house))
+    for note in notes:
         typer.echo(f"note: {note}")
 
 
@@ -156,6 +157,21 @@ def _calls(deployment: "Deployment") -> str:
     provider = provider_of(deployment)
     origin, path = provider.calls_origin(deployment), provider.calls_path(deployment)
     return path if origin == deployment.origin else f"{origin}{path}"
+
+
+def _mesh_notes(house: _House) -> Iterator[str]:
+    """Give where a mesh is asked, since credentials go there in the clear."""
+    from extauthz.egressway import mesh_port
+    from extauthz.services import service_origins
+
+    if house.settings.upstream.egress != "mesh":
+        return
+    origins = set(service_origins(house.settings, house.config))
+    for deployment in house.config.deployments:
+        origins.update(deployment.origins)
+    for origin in sorted(origin for origin in origins if origin.scheme == "https"):
+        port = mesh_port(origin, house.settings.upstream)
+        yield f"{origin} is asked in plain HTTP at port {port}: the mesh has to do TLS"
 
 
 def _key_notes(house: _House) -> Iterator[str]:

@@ -89,9 +89,10 @@ async def _explain(
     from extauthz.access.explain import explain
     from extauthz.configuration import load_configuration
     from extauthz.egress import Egress
+    from extauthz.egressway import way_of
     from extauthz.keys.stores import KeyStores
 
-    egress = Egress(settings.upstream.egress_url)
+    egress = Egress(way_of(settings))
     try:
         stores = KeyStores(settings, egress)
         configuration = load_configuration(settings, stores)

@@ -1,7 +1,7 @@
 """Groups of settings, one class each; `ringback.settings.model` puts them together."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -59,14 +59,24 @@ class TokenSettings(Section):
 class UpstreamSettings(Section):
     """How OpenAI and Azure are reached."""
 
+    egress: Literal["listener", "mesh", "direct"] = "listener"
+    """How extauthz sends its own requests. ``listener``: to our Envoy's egress listener. ``mesh``:
+    to the origin's host in plain HTTP, which a sidecar or an egress gateway turns into TLS.
+    ``direct``: to the origin, with TLS of its own."""
+
     egress_url: str = "http://127.0.0.1:4001"
-    """Envoy's egress listener, through which the services call upstreams."""
+    """Envoy's egress listener, of ``egress: listener``."""
+
+    mesh_port: Annotated[int, Field(ge=1, le=65_535)] = 80
+    """Where the mesh takes plain HTTP for an ``https`` origin on port 443, of ``egress: mesh``.
+    All other origins are asked at their own port."""
 
     ca_file: Path = Path("/etc/ssl/certs/ca-certificates.crt")
-    """Certificate authorities that may vouch for an upstream, a PEM file that Envoy can read."""
+    """Certificate authorities that may vouch for an upstream, a PEM file that Envoy can read, and
+    extauthz with ``egress: direct``."""
 
     connect_timeout_s: Seconds = 3
-    """For Envoy's connection to an upstream."""
+    """For a connection to an upstream."""
 
     max_requests: Annotated[int, Field(ge=1, le=65_536)] = 192
     """Mints and calls that one upstream origin has in hand, of one Envoy: fewer than all calls that

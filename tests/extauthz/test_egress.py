@@ -51,7 +51,7 @@ async def listener() -> AsyncIterator[Listener]:
 @pytest.fixture
 async def egress(listener: Listener) -> AsyncIterator[Egress]:
     """Return the client of that listener."""
-    client = Egress(listener.url)
+    client = Egress.through(listener.url)
     yield client
     await client.close()
 
@@ -132,7 +132,7 @@ async def test_no_proxy_of_the_environment_is_used(
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     monkeypatch.setenv("SSL_CERT_FILE", "/does/not/exist")
-    egress = Egress(listener.url)
+    egress = Egress.through(listener.url)
     listener.reply(200, b"{}")
     await post(egress)
     await egress.close()
@@ -203,7 +203,7 @@ async def test_what_may_not_happen_twice_is_sent_once(
 async def test_nothing_listens(egress: Egress, listener: Listener) -> None:
     """Without a listener an upstream is unreachable, at once."""
     await egress.close()
-    unused = Egress("http://127.0.0.1:1")
+    unused = Egress.through("http://127.0.0.1:1")
     started = time.monotonic()
     with pytest.raises(UpstreamUnreachableError):
         await post(unused)

@@ -35,7 +35,7 @@ class Setup:
 
     def __init__(self, envoy: Listener) -> None:
         self.envoy = envoy
-        self.egress = Egress(envoy.url)
+        self.egress = Egress.through(envoy.url)
 
     async def log_in(self, login: EntraLogin, *replies: Reply) -> Grant:
         """Log in once, with these answers of the login service."""

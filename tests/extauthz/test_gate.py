@@ -89,7 +89,7 @@ class House:
 async def house(tmp_path: Path) -> AsyncIterator[House]:
     """Build the house; its provider listens on loopback."""
     async with listening() as listener:
-        egress = Egress(listener.url)
+        egress = Egress.through(listener.url)
         yield House(listener, egress, tmp_path)
         await egress.close()
 

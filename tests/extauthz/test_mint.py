@@ -56,7 +56,7 @@ class Setup:
 async def setup() -> AsyncIterator[Setup]:
     """Run the listener and a client for it."""
     async with listening() as listener:
-        egress = Egress(listener.url)
+        egress = Egress.through(listener.url)
         yield Setup(listener, egress, Clock())
         await egress.close()
 

@@ -39,7 +39,7 @@ async def test_a_key_that_no_token_can_name_is_nobodys_failure(
     """What is wrong with the caller's key is told at once, asks nobody else and cools nothing."""
     cooled: list[str] = []
     async with listening() as listener:
-        egress = Egress(listener.url)
+        egress = Egress.through(listener.url)
         router = Router(on_cooled=lambda name, *_: cooled.append(name))
         minting = minter(egress, sealer(), settings(), Clock(), router=router)
         for _ in range(6):

@@ -22,7 +22,7 @@ REVOKED.revoked_kids = frozenset({"2026-11-22"})
 async def test_nothing_is_minted_that_could_not_be_sealed(sealer: Sealer) -> None:
     """Without a key that may seal, the answer is 503 and the provider is not asked."""
     async with listening() as listener:
-        egress = Egress(listener.url)
+        egress = Egress.through(listener.url)
         admitted = Admitted(VirtualKey("a" * 64, alias="web"), "voice", (OPENAI,))
         with pytest.raises(SealingUnavailableError, match="another sealing key") as caught:
             await minter(egress, sealer, settings(), Clock()).mint(

@@ -58,7 +58,7 @@ class Service:
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[aio.Channel]:
         """Run the service as a worker does, and connect to it."""
-        egress, seal = Egress(self.listener.url), sealer()
+        egress, seal = Egress.through(self.listener.url), sealer()
         stores = KeyStores(self.settings, egress)
         configuration = load_configuration(self.settings, stores)
         discovery = ClusterDiscovery(snapshot_of(configuration.origins, self.settings.upstream))

@@ -39,7 +39,7 @@ async def join(deployment: Deployment, with_token: Collection[str]) -> Decision:
     current = configuration(MasterKeySource(MASTER), deployments=[deployment])
     tokens, admission = TokenGuard(TOKENS, Clock()), Admission(lambda: current, Clock())
     callers = Callers(lambda _: current, admission, tokens, HANDLES, Clock())
-    egress = Egress("http://127.0.0.1:9")
+    egress = Egress.through("http://127.0.0.1:9")
     logins = EntraTokens(log_in_through(egress), Clock())
     endpoint = Sideband(callers, logins.key_headers, [], with_token)
     token = TOKENS.seal(CLAIMS.to_claims(), NOW)

@@ -67,11 +67,13 @@ class RecordingUpstream:
         tls: Serve https with this context.
         received: All requests so far, in the order of their ends.
         script: By the last part of a path, what is answered instead of the default.
+        connections: How many were accepted.
     """
 
     tls: ssl.SSLContext | None = None
     received: list[Message] = field(default_factory=list)
     script: dict[str, Reply] = field(default_factory=dict)
+    connections: int = 0
     _numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
     _server: asyncio.Server | None = None
@@ -124,6 +126,7 @@ class RecordingUpstream:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
+        self.connections += 1
         try:
             with suppress(asyncio.IncompleteReadError, ConnectionError):
                 while True:

@@ -69,6 +69,29 @@ def test_files_may_come_from_the_settings(folder: Path) -> None:
     assert result.stdout == TABLE + "note: key web: its model gone is not served here\n"
 
 
+def test_what_a_mesh_gets_in_the_clear_is_noted(folder: Path) -> None:
+    """Whoever lets a mesh do TLS reads which hosts are asked without it, and at which port."""
+    upstream = "upstream: {egress: mesh, mesh_port: 8080}"
+    (folder / "ringback.yaml").write_text(
+        f"{upstream}\nlitellm: {{url: 'https://llm.example:8443', admin_key: sk-marker-admin}}"
+    )
+    result = run("--config", "config.yaml", "--settings", "ringback.yaml")
+    words = "is asked in plain HTTP at port"
+    assert [line for line in result.stdout.splitlines() if words in line] == [
+        f"note: https://api.openai.com {words} 8080: the mesh has to do TLS",
+        f"note: https://llm.example:8443 {words} 8443: the mesh has to do TLS",
+        f"note: https://r.openai.azure.com {words} 8080: the mesh has to do TLS",
+    ]
+
+
+def test_authorities_of_upstreams_are_checked(folder: Path) -> None:
+    """A file of authorities that extauthz could not read is a mistake."""
+    (folder / "ringback.yaml").write_text("upstream: {egress: direct, ca_file: none.pem}")
+    result = run("--config", "config.yaml", "--settings", "ringback.yaml")
+    assert result.exit_code == 2
+    assert "upstream.ca_file: none.pem: cannot be used: No such file" in result.stderr
+
+
 def test_a_key_of_an_unknown_policy_is_noted(folder: Path) -> None:
     """A key may name a policy of the settings; one that names another could never call."""
     save_keys(

@@ -248,7 +248,7 @@ async def loaded(
     keys = {case.rule: case.build(database.rows) for case in CASES}
     config = write_config(tmp_path_factory.mktemp("whoami"), database.url)
     settings = Settings(config_file=config)
-    egress = Egress("http://127.0.0.1:1")
+    egress = Egress.through("http://127.0.0.1:1")
     stores = KeyStores(settings, egress)
     configuration = load_configuration(settings, stores)
     await stores.start()

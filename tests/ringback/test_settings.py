@@ -111,7 +111,7 @@ def test_every_mistake_is_listed_at_once(load: Load) -> None:
         "RINGBACK_CORS_ORIGINS": "https://app.example.com",
         "RINGBACK_RELOAD": PASSWORD,
     }
-    text = "workers: many\nmod: x\n_env_prefix: X\nupstream:\n  ca_file: 3\n  egress: x\n"
+    text = "workers: many\nmod: x\n_env_prefix: X\nupstream:\n  ca_file: 3\n  egres: x\n"
     assert problems_of(load, text, variables) == [
         f"RINGBACK_TOKEN__SECRT: {NO_SETTING}",
         f"RINGBACK_WORKER: {NO_SETTING}",
@@ -121,7 +121,7 @@ def test_every_mistake_is_listed_at_once(load: Load) -> None:
         "workers: Input should be a valid integer, unable to parse string as an integer",
         "token.leeway_s: Input should be less than or equal to 60",
         "upstream.ca_file: expected a path",
-        f"upstream.egress: {NO_SETTING}",
+        f"upstream.egres: {NO_SETTING}",
         "reload: expected settings as `name: value` lines, or JSON in a variable",
         f"mod: {NO_SETTING}",
     ]

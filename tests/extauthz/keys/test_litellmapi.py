@@ -45,7 +45,7 @@ class House:
 async def house() -> AsyncIterator[House]:
     """Run a proxy; the client reaches it directly."""
     async with LiteLLMStandIn() as litellm:
-        egress = Egress(litellm.url)
+        egress = Egress.through(litellm.url)
         yield House(litellm, egress)
         await egress.close()
 

@@ -63,7 +63,7 @@ async def rig() -> AsyncIterator[Rig]:
     clock, scopes = Clock(), Scopes()
     async with RecordingUpstream() as provider:
         publish(provider, public_jwk())
-        egress = Egress(provider.url())
+        egress = Egress.through(provider.url())
         values: dict[str, Any] = {
             "min_refresh_s": MIN_REFRESH_S,
             "refresh_s": REFRESH_S,
@@ -252,4 +252,4 @@ async def test_other_keys_at_calls(rig: Rig) -> None:
 def test_unusable_url() -> None:
     """A URL that cannot be used is told at the start."""
     with pytest.raises(ValueError, match="https"):
-        JwksCache(oidc_settings("ftp://id.example"), Egress("http://127.0.0.1:1"))
+        JwksCache(oidc_settings("ftp://id.example"), Egress.through("http://127.0.0.1:1"))

@@ -58,7 +58,7 @@ async def opened(
     folder: Path, egress_url: str = "http://127.0.0.1:1", **given: Any
 ) -> AsyncIterator[tuple[KeyStores, KeySources]]:
     """Run the sources of some settings between the ends of a block."""
-    egress = Egress(egress_url)
+    egress = Egress.through(egress_url)
     stores = KeyStores(settings(**given), egress)
     sources = stores.sources(config(folder), None)
     await stores.start()
@@ -104,7 +104,7 @@ async def test_the_settings_say_which_source_decides(
     """The first source of the order that knows a key decides; what is not in it is not asked."""
     async with LiteLLMStandIn() as litellm:
         litellm.add("sk-both", key_alias="at-litellm")
-        egress = Egress(litellm.url)
+        egress = Egress.through(litellm.url)
         proxy = {"url": litellm.url, "admin_key": ADMIN_KEY}
         stores = KeyStores(settings(litellm=proxy, key_sources=order), egress)
         sources = stores.sources(config(tmp_path), OneKeySource("sk-both", "in-file"))
@@ -119,7 +119,7 @@ async def test_a_reload_keeps_what_is_remembered(tmp_path: Path) -> None:
     """A new configuration brings its master key and its time; keys are not asked for again."""
     async with LiteLLMStandIn() as litellm:
         litellm.add("sk-web")
-        egress = Egress(litellm.url)
+        egress = Egress.through(litellm.url)
         proxy = {"url": litellm.url, "admin_key": ADMIN_KEY}
         stores = KeyStores(settings(litellm=proxy), egress)
         before = stores.sources(config(tmp_path), None)
@@ -149,7 +149,7 @@ async def test_another_database_needs_a_new_start(
 ) -> None:
     """A reload that names another database is told to have no effect on it, without the URL."""
     with capture_logs() as logs:
-        egress = Egress("http://127.0.0.1:1")
+        egress = Egress.through("http://127.0.0.1:1")
         stores = KeyStores(settings(), egress)
         before = stores.sources(config(tmp_path, database_url=first), None)
         assert logs == []
@@ -172,7 +172,9 @@ def test_litellms_lifetime_holds_unless_ours_is_set(
 ) -> None:
     """``user_api_key_cache_ttl`` counts where ``key_cache.ttl_s`` is absent."""
     proxy = {"url": "http://127.0.0.1:1", "admin_key": ADMIN_KEY}
-    stores = KeyStores(settings(litellm=proxy, key_cache=given), Egress("http://127.0.0.1:1"))
+    stores = KeyStores(
+        settings(litellm=proxy, key_cache=given), Egress.through("http://127.0.0.1:1")
+    )
     stores.sources(config(tmp_path, **general), None)
     assert [cache.lifetimes.ttl_s for cache in stores._caches] == [ttl_s]
 
@@ -180,7 +182,7 @@ def test_litellms_lifetime_holds_unless_ours_is_set(
 def test_a_key_of_ones_own_needs_one_worker(tmp_path: Path) -> None:
     """Two workers that ask with callers' own keys would refuse every other call: exit code 2."""
     proxy = {"url": "http://127.0.0.1:1", "own_key": True}
-    egress = Egress("http://127.0.0.1:1")
+    egress = Egress.through("http://127.0.0.1:1")
     with pytest.raises(ConfigError, match=r"litellm\.own_key: needs workers: 1"):
         KeyStores(settings(litellm=proxy), egress).sources(config(tmp_path), None)
     KeyStores(settings(litellm=proxy, workers=1), egress).sources(config(tmp_path), None)
