@@ -15,7 +15,10 @@ XDIST := --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 # What make bench compares with.
 LITELLM := .bench/litellm
 
-.PHONY: help setup up test retest lint bench figures parts wrk browser requirements proto clean
+# What deploy/ has manifests of, made from deploy/examples.
+TARGETS := kubernetes
+
+.PHONY: help setup up test retest lint bench figures parts wrk browser manifests requirements proto clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +71,10 @@ wrk:
 # Chromium for the browser tests, where none is installed yet. CHROMIUM names another one.
 browser:
 	@command -v $${CHROMIUM:-chromium} >/dev/null || sh tests/install-chromium.sh
+
+manifests: $(STAMPS)/dev ## Write the manifests in deploy/ again
+	set -e; for target in $(TARGETS); do rm -rf deploy/$$target; $(BIN)/ringback render $$target \
+		--config deploy/examples/litellm.yaml --settings deploy/examples/ringback.yaml --output deploy/$$target; done
 
 requirements: $(STAMPS)/dev ## Pin what pyproject.toml asks for; UPGRADE=--upgrade takes newer versions
 	$(PIP) install pip-tools dependency-groups

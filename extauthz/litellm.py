@@ -28,6 +28,7 @@ _MASTER_KEY_VARIABLE: Final = "LITELLM_MASTER_KEY"
 # In LiteLLM's documentation, and so the first that strangers try.
 _KNOWN_MASTER_KEY: Final = "sk-1234"
 _PERMIT_KNOWN: Final = "dangerously_permit_weak_or_unset_master_key"
+_NO_VARIABLES: Final[Mapping[str, str]] = {}
 _SECTIONS: Final = frozenset(
     {"general_settings", "litellm_settings", "router_settings", "environment_variables"}
 )
@@ -70,21 +71,26 @@ class LiteLLMConfig:
         return self.router.aliases
 
 
-def load_config(path: Path, environ: Mapping[str, str]) -> LiteLLMConfig:
+def load_config(
+    path: Path, environ: Mapping[str, str], stand_ins: Mapping[str, str] = _NO_VARIABLES
+) -> LiteLLMConfig:
     """Read a configuration and the files that it includes.
 
     Args:
         path: ``config.yaml``.
         environ: The environment. Its variables beat ``environment_variables`` of the file, as in
             LiteLLM; their values may be in files (`ringback.secretfiles`).
+        stand_ins: Values for variables that neither of the two has.
 
     Raises:
         ConfigError: If anything that is needed is missing or wrong; lists all of it.
     """
     files = _Files(path)
     given = Variables(environ)
-    # Nobody writes to it.
-    variables = ChainMap(cast("MutableMapping[str, str]", given), files.variables(given))
+    # Nobody writes to them.
+    outside = cast("MutableMapping[str, str]", given)
+    last = cast("MutableMapping[str, str]", stand_ins)
+    variables = ChainMap(outside, files.variables(ChainMap(outside, last)), last)
     models = ModelList(NamedCredentials(files.credentials))
     for entry in files.entries:
         models.add(entry.value, entry.place, variables)

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from ringback.cli.bootstrap import Address
 from ringback.cli.folders import Folders
 from ringback.cli.plan import Inputs, StackOptions
 from ringback.contract import AUTHZ_CLUSTER, PROC_CLUSTER
+from ringback.render.bootstrap import Address
 from ringback.secrets import Secret
 from ringback.supervisor import Child
 

@@ -9,8 +9,8 @@ from typing import Final
 
 from extauthz.keys import VirtualKey, hash_key
 from extauthz.keys.keyfile import save_keys
-from ringback.cli.bootstrap import Address
 from ringback.errors import StartError
+from ringback.render.bootstrap import Address
 from ringback.secrets import Secret
 
 MODELS: Final = ("gpt-realtime", "azure-realtime")

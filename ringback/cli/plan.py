@@ -9,8 +9,8 @@ from pathlib import Path
 from extauthz.keys.keyfile import load_keys
 from extauthz.litellm import load_config
 from extauthz.tokensettings import check_token_settings
-from ringback.cli.bootstrap import Address
 from ringback.cli.demo import MODELS, check_emulator, random_key
+from ringback.render.bootstrap import Address
 from ringback.secretfiles import Variables
 from ringback.secrets import Secret
 from ringback.settings import Settings, TokenSettings, UpstreamSettings, load_settings

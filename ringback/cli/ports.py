@@ -6,8 +6,8 @@ import socket
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from ringback.cli.bootstrap import Address
 from ringback.errors import StartError
+from ringback.render.bootstrap import Address
 
 
 class LaunchError(Exception):

@@ -6,8 +6,8 @@ import json
 from contextlib import suppress
 from typing import Final
 
-from ringback.cli.bootstrap import Address
 from ringback.contract import INGRESS_LISTENER, READY_PATH
+from ringback.render.bootstrap import Address
 
 _ACTIVE_STAT: Final = f"http.{INGRESS_LISTENER}.downstream_rq_active"
 _TIMEOUT_S: Final = 2.0

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Final
 
 from ringback.cli import probe
-from ringback.cli.bootstrap import Address
 from ringback.cli.ports import LaunchError
+from ringback.render.bootstrap import Address
 
 IsReady = Callable[[], Awaitable[bool]]
 

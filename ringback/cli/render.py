@@ -1,4 +1,4 @@
-"""``ringback render``: what `ringback up` would give to Envoy, as a file."""
+"""``ringback render``: Envoy's bootstrap and the manifests of each target, as files."""
 
 # ruff: noqa: PLC0415  imported where it is needed, so that `ringback --help` is quick
 
@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ringback.render import TARGETS
+
 if TYPE_CHECKING:
-    from ringback.cli.bootstrap import Json
+    from ringback.render.bootstrap import Json
     from ringback.settings import Settings, UpstreamSettings
 
 app = typer.Typer(help="Write configuration out.", no_args_is_help=True)
@@ -50,10 +52,57 @@ def envoy(
     if output is None:
         typer.echo(text, nl=False)
         return
+    _write(output, text)
+
+
+def _add_target(name: str, summary: str) -> None:
+    """Add the command of a target whose manifests are made from templates."""
+
+    @app.command(name=name, help=summary)
+    def render(
+        *,
+        config: Annotated[Path, typer.Option(help="LiteLLM's config.yaml.")],
+        settings: Annotated[Path | None, typer.Option(help="ringback.yaml.")] = None,
+        values: Annotated[
+            list[str] | None,
+            typer.Option(
+                "--set",
+                metavar="NAME=VALUE",
+                help="May be given several times; a wrong one shows those that there are.",
+                show_default=False,
+            ),
+        ] = None,
+        output: Annotated[
+            Path | None, typer.Option(help="A folder. Default: the terminal.")
+        ] = None,
+    ) -> None:
+        from ringback.errors import StartError
+        from ringback.render.inputs import load_inputs
+        from ringback.render.targets import render_manifests
+
+        try:
+            inputs = load_inputs(config, settings, os.environ)
+            manifests = render_manifests(name, inputs, values or ())
+        except StartError as error:
+            typer.echo(str(error), err=True)
+            raise typer.Exit(2) from error
+        if output is None:
+            typer.echo(manifests.stream, nl=False)
+            return
+        for path, text in manifests.files.items():
+            (output / path).parent.mkdir(parents=True, exist_ok=True)
+            _write(output / path, text)
+
+
+for _name, _summary in TARGETS.items():
+    _add_target(_name, _summary)
+
+
+def _write(path: Path, text: str) -> None:
     try:
-        output.write_text(text, encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
     except OSError as error:
-        typer.echo(f"{output}: cannot be written: {error.strerror}", err=True)
+        typer.echo(f"{path}: cannot be written: {error.strerror}", err=True)
         raise typer.Exit(1) from error
 
 
@@ -67,11 +116,11 @@ def render_bootstrap(config: Path | None, settings_file: Path | None) -> str:
     Raises:
         StartError: If a file cannot be used.
     """
-    from ringback.cli.bootstrap import Changes, adapt_bootstrap, read_bootstrap
-    from ringback.cli.envoytypes import check_types
-    from ringback.cli.passthrough import passthrough_cluster
     from ringback.cli.plan import find_ca_file, metrics_listener
     from ringback.paths import envoy_dir
+    from ringback.render.bootstrap import Changes, adapt_bootstrap, read_bootstrap
+    from ringback.render.envoytypes import check_types
+    from ringback.render.passthrough import passthrough_cluster
     from ringback.settings import load_settings
 
     settings = load_settings(settings_file)

@@ -11,7 +11,6 @@ from types import TracebackType
 from typing import Final, Self
 
 from ringback.cli import probe
-from ringback.cli.bootstrap import Address, Changes, adapt_bootstrap, read_bootstrap
 from ringback.cli.children import (
     EMULATOR,
     ENVOY,
@@ -23,7 +22,6 @@ from ringback.cli.children import (
 )
 from ringback.cli.demo import write_demo
 from ringback.cli.folders import Folders
-from ringback.cli.passthrough import passthrough_cluster
 from ringback.cli.plan import StackOptions, metrics_listener, read_inputs
 from ringback.cli.ports import Wanted, take_ports
 from ringback.cli.readiness import (
@@ -36,6 +34,8 @@ from ringback.cli.readiness import (
 )
 from ringback.contract import AUTHZ_CLUSTER
 from ringback.paths import envoy_dir, find_envoy
+from ringback.render.bootstrap import Address, Changes, adapt_bootstrap, read_bootstrap
+from ringback.render.passthrough import passthrough_cluster
 from ringback.secrets import Secret
 from ringback.supervisor import STOP_GRACE_S, Supervisor
 

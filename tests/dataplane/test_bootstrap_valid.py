@@ -10,9 +10,9 @@ import trustme
 from extauthz.clusters import build_clusters
 from extauthz.deployments import Origin
 from helpers.envoyproc import BOOTSTRAP, EnvoyProcess, local_bootstrap, validate
-from ringback.cli.bootstrap import Changes, adapt_bootstrap, read_bootstrap
 from ringback.envoylint import lint
 from ringback.paths import ENVOY_VERSION, envoy_dir, find_envoy
+from ringback.render.bootstrap import Changes, adapt_bootstrap, read_bootstrap
 from ringback.settings import TracingSettings, UpstreamSettings
 
 pytestmark = pytest.mark.dataplane

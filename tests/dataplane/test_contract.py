@@ -7,9 +7,9 @@ from extauthz.callcontrol import NoSuchCallError, parse_control_path
 from extauthz.providers.base import Verb
 from helpers.envoyproc import BOOTSTRAP
 from ringback import contract
-from ringback.cli.bootstrap import read_bootstrap
 from ringback.envoylint.parts import Json, http_filter, manager, named, routes
 from ringback.paths import envoy_dir
+from ringback.render.bootstrap import read_bootstrap
 from ringback.settings import WebSocketSettings
 from ringback.upstream import UpstreamRefusedError, UpstreamTimeoutError
 

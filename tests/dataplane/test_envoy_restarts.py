@@ -16,10 +16,10 @@ from helpers.gatewayfiles import Files, openai_entry
 from helpers.http11 import Client, request_bytes, send
 from helpers.recording import CALLS, RecordingUpstream, Reply, call_reply
 from helpers.stubservices import RawContext, StubService, serving
-from ringback.cli.bootstrap import Address
 from ringback.cli.ports import Wanted, take_ports
 from ringback.cli.stack import Stack
 from ringback.paths import find_envoy
+from ringback.render.bootstrap import Address
 
 pytestmark = [pytest.mark.dataplane, pytest.mark.asyncio(loop_scope="session")]
 

@@ -9,8 +9,8 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from helpers.http11 import request_bytes, send
-from ringback.cli.bootstrap import Address, Changes, adapt_bootstrap, read_bootstrap
 from ringback.paths import envoy_dir, find_envoy
+from ringback.render.bootstrap import Address, Changes, adapt_bootstrap, read_bootstrap
 from ringback.supervisor import Child, Supervisor
 
 Json = dict[str, Any]
@@ -25,7 +25,7 @@ def local_bootstrap(**changes: Any) -> Json:
     """Return envoy.yaml with listeners on free ports of 127.0.0.1.
 
     Args:
-        changes: Further fields of `ringback.cli.bootstrap.Changes`.
+        changes: Further fields of `ringback.render.bootstrap.Changes`.
     """
     addresses = dict.fromkeys(("ingress", "egress", "admin", "metrics"), ANYWHERE)
     return adapt_bootstrap(read_bootstrap(BOOTSTRAP), Changes(**{**addresses, **changes}))

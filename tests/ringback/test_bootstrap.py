@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from ringback.cli.bootstrap import (
+from ringback.paths import envoy_dir
+from ringback.render.bootstrap import (
     Address,
     BootstrapError,
     Changes,
@@ -13,8 +14,7 @@ from ringback.cli.bootstrap import (
     adapt_bootstrap,
     read_bootstrap,
 )
-from ringback.cli.envoytypes import check_types
-from ringback.paths import envoy_dir
+from ringback.render.envoytypes import check_types
 from ringback.settings import check_origin_pattern
 from ringback.settings.origins import origin_regex
 from ringback.settings.overload import OverloadSettings

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from ringback.cli.bootstrap import Address
 from ringback.cli.children import Wiring, Worker, emulator_child, envoy_child, service_workers
 from ringback.cli.folders import Folders
 from ringback.cli.plan import Inputs, StackOptions
+from ringback.render.bootstrap import Address
 from ringback.secrets import Secret
 from ringback.settings import Settings
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from extauthz.catalogue import Catalogue
 from extauthz.litellm import load_config
-from ringback.cli.bootstrap import Address
 from ringback.cli.demo import MODELS, write_demo
+from ringback.render.bootstrap import Address
 
 COMPOSE = Path(__file__).parents[2] / "deploy/compose/litellm.yaml"
 

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from ringback.cli.bootstrap import Address
 from ringback.cli.ports import HostError, PortError, Wanted, take_ports
+from ringback.render.bootstrap import Address
 
 
 def test_a_free_port_is_taken_as_it_is() -> None:

@@ -5,8 +5,8 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 
 from ringback.cli import probe
-from ringback.cli.bootstrap import Address
 from ringback.cli.ports import Wanted, take_ports
+from ringback.render.bootstrap import Address
 
 
 @asynccontextmanager

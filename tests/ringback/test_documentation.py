@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from ringback.cli.bootstrap import read_bootstrap
+from ringback.render.bootstrap import read_bootstrap
 from ringback.settings import Settings
 
 ROOT = Path(__file__).parents[2]

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from ringback.cli.bootstrap import read_bootstrap
 from ringback.envoylint import lint, lint_text
 from ringback.envoylint.parts import Json, http_filter, manager, named, parts, routes, type_of
 from ringback.paths import envoy_dir
+from ringback.render.bootstrap import read_bootstrap
 
 BOOTSTRAP = envoy_dir() / "envoy.yaml"
 Change = Callable[[Json], object]

@@ -1,11 +1,11 @@
 import pytest
 
 from helpers.envoyproc import BOOTSTRAP
-from ringback.cli.bootstrap import Changes, adapt_bootstrap, read_bootstrap
-from ringback.cli.envoytypes import check_types
-from ringback.cli.passthrough import passthrough_cluster
 from ringback.envoylint import lint
 from ringback.envoylint.parts import named, routes
+from ringback.render.bootstrap import Changes, adapt_bootstrap, read_bootstrap
+from ringback.render.envoytypes import check_types
+from ringback.render.passthrough import passthrough_cluster
 from ringback.settings import PassthroughSettings, Settings, UpstreamSettings
 
 

@@ -7,9 +7,9 @@ import yaml
 from typer.testing import CliRunner
 
 from ringback.cli import app
-from ringback.cli.bootstrap import read_bootstrap
 from ringback.envoylint import lint_text
 from ringback.paths import envoy_dir, find_envoy
+from ringback.render.bootstrap import read_bootstrap
 from ringback.settings.origins import origin_regex
 
 CONFIG = """

@@ -10,8 +10,6 @@ from typing import Any, Final
 
 import yaml
 
-from ringback.cli.passthrough import passthrough_routes
-from ringback.cli.tracing import add_tracing
 from ringback.contract import (
     ADMIN_CLUSTER,
     AUTHZ_CLUSTER,
@@ -21,6 +19,8 @@ from ringback.contract import (
     PROC_CLUSTER,
 )
 from ringback.errors import StartError
+from ringback.render.passthrough import passthrough_routes
+from ringback.render.tracing import add_tracing
 from ringback.settings import TracingSettings, WebSocketSettings
 from ringback.settings.origins import origin_regex
 from ringback.settings.overload import OverloadSettings
@@ -79,7 +79,7 @@ class Changes:
         websocket: How long WebSockets may last.
         overload: How much is taken on at once.
         passthrough: The cluster that gets everything but realtime, from
-            `ringback.cli.passthrough.passthrough_cluster`.
+            `ringback.render.passthrough.passthrough_cluster`.
         passthrough_timeout_s: How long a request to it may take to arrive, and how long nothing
             may move in an answer.
         tracing: Where traces go to, if anywhere.

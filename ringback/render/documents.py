@@ -1,0 +1,101 @@
+"""Manifests: YAML with comments, read from templates, changed by name, written out again.
+
+A template is a manifest that is complete as it is, so that editors and people can read it.
+"""
+
+import io
+from collections.abc import Iterable
+from functools import cache
+from importlib.resources import files
+from typing import Any, Final
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
+
+from ringback.errors import StartError
+
+# Like a dict, and it keeps the comments in it.
+Document = CommentedMap
+_WIDTH: Final = 120
+
+
+class TemplateError(StartError):
+    """A template lacks a part that has to be changed.
+
+    Args:
+        path: Names that lead to the part.
+    """
+
+    def __init__(self, *path: str) -> None:
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"A template has no {' > '.join(self.path)}. Install Ringback again."
+
+
+def load_template(target: str, name: str) -> list[Document]:
+    """Return the documents of ``templates/TARGET/NAME``; each call gives new ones."""
+    text = files("ringback.render").joinpath("templates", target, name).read_text("utf-8")
+    return [document for document in _yaml().load_all(text) if document is not None]
+
+
+def load_text(text: str) -> Document:
+    """Return one document."""
+    document: Document = _yaml().load(text)
+    return document
+
+
+def dump(documents: Iterable[Any]) -> str:
+    """Return documents as YAML, with their comments and ``---`` between them."""
+    output = io.StringIO()
+    _yaml().dump_all(documents, output)
+    return output.getvalue()
+
+
+def named(parts: Iterable[Any], name: str) -> Any:
+    """Return the part with a name: a container, a volume, a port, a filter.
+
+    Raises:
+        TemplateError: If there is none.
+    """
+    for part in parts:
+        if part.get("name") == name:
+            return part
+    raise TemplateError(name)
+
+
+def resource(documents: Iterable[Document], kind: str, name: str | None = None) -> Document:
+    """Return the resource of a kind, by its name where there are several.
+
+    Raises:
+        TemplateError: If there is none.
+    """
+    for document in documents:
+        if document.get("kind") == kind and name in {None, document["metadata"]["name"]}:
+            return document
+    raise TemplateError(kind, *([name] if name else []))
+
+
+def part(parent: Any, *path: str | int) -> Any:
+    """Return what a path of names and places leads to.
+
+    Raises:
+        TemplateError: If it leads nowhere.
+    """
+    for step in path:
+        try:
+            parent = parent[step]
+        except (KeyError, IndexError, TypeError):
+            raise TemplateError(*map(str, path)) from None
+    return parent
+
+
+@cache
+def _yaml() -> YAML:
+    """Return a reader and writer in round-trip mode, in the style of envoy/envoy.yaml."""
+    yaml = YAML(typ="rt")
+    yaml.width = _WIDTH
+    yaml.preserve_quotes = True
+    # Lists are not indented below their names.
+    yaml.indent(mapping=2, sequence=2, offset=0)
+    return yaml
