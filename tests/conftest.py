@@ -6,6 +6,7 @@ from typing import Final
 import pytest
 from hypothesis import HealthCheck, settings
 
+from helpers.dataplanes import DATA_PLANES, OWN, DataPlane
 from helpers.postgres import Database, PostgresServer
 
 # Requests in each case, and how long a test may take that sends more, in seconds.
@@ -31,6 +32,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if config.getoption("--flood") > FLOOD:
         for item in items:
             item.add_marker(pytest.mark.timeout(_LONG_FLOOD_S), append=False)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what is marked so through other data planes, too."""
+    if mark := metafunc.definition.get_closest_marker("dataplanes"):
+        planes = [OWN, *(DATA_PLANES[name] for name in mark.args)]
+        metafunc.parametrize("dataplane", planes, ids=str)
+
+
+@pytest.fixture
+def dataplane() -> DataPlane:
+    """What makes Envoy's configuration: our own, but for tests marked ``dataplanes(...)``."""
+    return OWN
 
 
 @pytest.fixture

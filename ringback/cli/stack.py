@@ -34,7 +34,7 @@ from ringback.cli.readiness import (
 )
 from ringback.contract import AUTHZ_CLUSTER
 from ringback.paths import envoy_dir, find_envoy
-from ringback.render.bootstrap import Address, Changes, adapt_bootstrap, read_bootstrap
+from ringback.render.bootstrap import Address, Changes, MakeBootstrap, own_bootstrap
 from ringback.render.passthrough import passthrough_cluster
 from ringback.secrets import Secret
 from ringback.supervisor import STOP_GRACE_S, Supervisor
@@ -60,6 +60,7 @@ class Stack:
     Args:
         options: What to start.
         report: Gets one line for each child that ends by itself.
+        make_bootstrap: Makes what Envoy starts with.
 
     Raises:
         StartError: If something that was given cannot be used.
@@ -67,7 +68,11 @@ class Stack:
     """
 
     def __init__(
-        self, options: StackOptions, report: Callable[[str], None] = lambda _line: None
+        self,
+        options: StackOptions,
+        report: Callable[[str], None] = lambda _line: None,
+        *,
+        make_bootstrap: MakeBootstrap = own_bootstrap,
     ) -> None:
         self.inputs: Final = read_inputs(options)
         """What options, settings and configuration say."""
@@ -76,6 +81,7 @@ class Stack:
         self.demo_key: Secret | None = None
         """A key for all models, if there was neither a configuration nor a key file."""
         self._options = options
+        self._make_bootstrap = make_bootstrap
         self._envoy = find_envoy()
         metrics = metrics_listener(self.inputs.settings)
         self._ingress, self._egress, self._admin, emulator, *self._metrics = take_ports(
@@ -245,7 +251,6 @@ class Stack:
         return service_workers(self.inputs, self._options, wiring, folders)
 
     def _bootstrap(self) -> dict[str, object]:
-        folder = envoy_dir()
         endpoints: dict[str, list[str]] = {}
         for worker in self._workers:
             endpoints.setdefault(worker.service, []).append(worker.address)
@@ -266,9 +271,9 @@ class Stack:
             passthrough_timeout_s=settings.passthrough.timeout_s,
             tracing=settings.tracing,
             tracing_ca_file=upstream.ca_file,
-            playground=folder / "playground.html" if self.inputs.has_playground else None,
+            playground=envoy_dir() / "playground.html" if self.inputs.has_playground else None,
         )
-        return adapt_bootstrap(read_bootstrap(folder / "envoy.yaml"), changes)
+        return self._make_bootstrap(changes)
 
     async def _wait_for(self, workers: Iterable[Worker], *, envoy: bool = False) -> None:
         self._waiting = {worker.child.name: worker_is_ready(worker.address) for worker in workers}

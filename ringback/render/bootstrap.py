@@ -3,7 +3,7 @@
 Parts are found by name, never by position, and everything else stays as it was written.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +19,7 @@ from ringback.contract import (
     PROC_CLUSTER,
 )
 from ringback.errors import StartError
+from ringback.paths import envoy_dir
 from ringback.render.passthrough import passthrough_routes
 from ringback.render.tracing import add_tracing
 from ringback.settings import TracingSettings, WebSocketSettings
@@ -101,6 +102,19 @@ class Changes:
     passthrough_timeout_s: float = 600
     tracing: TracingSettings | None = None
     tracing_ca_file: Path = Path()
+
+
+# Makes what Envoy starts with from where the parts of a gateway listen.
+MakeBootstrap = Callable[[Changes], Json]
+
+
+def own_bootstrap(changes: Changes) -> Json:
+    """Return envoy/envoy.yaml with changes.
+
+    Raises:
+        BootstrapError: If it lacks a part that is to be changed.
+    """
+    return adapt_bootstrap(read_bootstrap(envoy_dir() / "envoy.yaml"), changes)
 
 
 def read_bootstrap(path: Path) -> Json:

@@ -4,6 +4,8 @@ import json
 import re
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -11,6 +13,7 @@ import pytest_asyncio
 
 from extauthz.revocations import Revocation, save_revocations
 from helpers.attacks import REVOKED_ID, check_unharmed
+from helpers.dataplanes import DataPlane, Shared
 from helpers.gateway import Gateway
 from helpers.gatewayfiles import AZURE_KEY, KEYS, MASTER_KEY, TOKEN_SECRET, Files, openai_entry
 from helpers.recording import RecordingUpstream
@@ -45,10 +48,10 @@ def check_logs(gateway: Gateway) -> None:
                 assert _OF_ENVOY.fullmatch(line), line
 
 
-@pytest_asyncio.fixture(loop_scope="session", scope="session")
-async def attacked(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gateway]:
-    """Give the one gateway; use `gateway`, which also looks after it."""
-    files = Files(tmp_path_factory.mktemp("attacked"))
+@asynccontextmanager
+async def open_gateway(dataplane: DataPlane, folder: Path) -> AsyncIterator[Gateway]:
+    """Give a gateway whose processes live until the end, and log what they should."""
+    files = Files(folder)
     async with RecordingUpstream() as openai, RecordingUpstream() as evil:
         files.write_config(
             [
@@ -64,7 +67,7 @@ async def attacked(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ga
             token={"secret": TOKEN_SECRET, "revoked_file": str(revoked)},
             upstream={"mint_timeout_s": 2},
         )
-        async with Stack(files.options()) as stack:
+        async with Stack(files.options(), make_bootstrap=dataplane.with_(files)) as stack:
             gateway = Gateway(stack, files, openai, evil)
             before = pids(gateway)
             yield gateway
@@ -72,11 +75,20 @@ async def attacked(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ga
             check_logs(gateway)
 
 
+@pytest_asyncio.fixture(loop_scope="session", scope="session")
+async def attacked(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shared[Gateway]]:
+    """Give the one gateway of each data plane; use `gateway`, which also looks after it."""
+    folder = tmp_path_factory.mktemp
+    async with Shared(lambda plane: open_gateway(plane, folder(f"attacked-{plane}"))) as gateways:
+        yield gateways
+
+
 @pytest_asyncio.fixture(loop_scope="session")
-async def gateway(attacked: Gateway) -> AsyncIterator[Gateway]:
-    """A gateway whose processes live through the test, and which serves when it is over."""
-    attacked.reset()
-    before = pids(attacked)
-    yield attacked
-    await check_unharmed(attacked)
-    assert pids(attacked) == before
+async def gateway(attacked: Shared[Gateway], dataplane: DataPlane) -> AsyncIterator[Gateway]:
+    """Give a gateway whose processes live through the test, and which serves when it is over."""
+    gateway = await attacked.of(dataplane)
+    gateway.reset()
+    before = pids(gateway)
+    yield gateway
+    await check_unharmed(gateway)
+    assert pids(gateway) == before

@@ -3,6 +3,7 @@
 import shutil
 import ssl
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import pytest_asyncio
 import trustme
 
+from helpers.dataplanes import DataPlane, Shared
 from helpers.gateway import Gateway
 from helpers.gatewayfiles import (
     AZURE_KEY,
@@ -55,12 +57,12 @@ def check_logs(gateway: Gateway) -> None:
         assert find_secrets(text, *KEYS, MASTER_KEY, AZURE_KEY, TOKEN_SECRET) == set(), name
 
 
-@pytest_asyncio.fixture(loop_scope="session", scope="session")
-async def shared_gateway(
-    authority: trustme.CA, ca_file: Path, tmp_path_factory: pytest.TempPathFactory
+@asynccontextmanager
+async def open_gateway(
+    dataplane: DataPlane, folder: Path, authority: trustme.CA, ca_file: Path
 ) -> AsyncIterator[Gateway]:
-    """Give the one gateway; use `gateway`, which also cleans up."""
-    files = Files(tmp_path_factory.mktemp("gateway"))
+    """Give a gateway with one worker of each service, and upstreams good and bad."""
+    files = Files(folder)
     strangers = trustme.CA()
     async with (
         RecordingUpstream() as openai,
@@ -88,7 +90,7 @@ async def shared_gateway(
         files.write_settings(
             upstream={"ca_file": str(ca_file), "mint_timeout_s": 2}, metrics_address=ports.address
         )
-        async with Stack(files.options()) as stack:
+        async with Stack(files.options(), make_bootstrap=dataplane.with_(files)) as stack:
             gateway = Gateway(stack, files, openai, azure, metrics=ports)
             yield gateway
             check_logs(gateway)
@@ -96,19 +98,34 @@ async def shared_gateway(
             assert upstream.received == []
 
 
-@pytest.fixture
-def gateway(shared_gateway: Gateway) -> Gateway:
-    """A gateway whose upstreams have received nothing yet and have no script."""
-    shared_gateway.reset()
-    return shared_gateway
-
-
 @pytest_asyncio.fixture(loop_scope="session", scope="session")
-async def shared_pair(
+async def shared_gateways(
     authority: trustme.CA, ca_file: Path, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Shared[Gateway]]:
+    """Give the one gateway of each data plane; use `gateway`, which also cleans up."""
+
+    def start(dataplane: DataPlane) -> AbstractAsyncContextManager[Gateway]:
+        folder = tmp_path_factory.mktemp(f"gateway-{dataplane}")
+        return open_gateway(dataplane, folder, authority, ca_file)
+
+    async with Shared(start) as gateways:
+        yield gateways
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def gateway(shared_gateways: Shared[Gateway], dataplane: DataPlane) -> Gateway:
+    """Give a gateway whose upstreams have received nothing yet and have no script."""
+    gateway = await shared_gateways.of(dataplane)
+    gateway.reset()
+    return gateway
+
+
+@asynccontextmanager
+async def open_pair(
+    dataplane: DataPlane, folder: Path, authority: trustme.CA, ca_file: Path
 ) -> AsyncIterator[Gateway]:
-    """Give the gateway with two workers of each service; use `pair`, which also cleans up."""
-    files = Files(tmp_path_factory.mktemp("pair"))
+    """Give a gateway with two workers of each service."""
+    files = Files(folder)
     own_ca_file = files.folder / "ca.pem"
     shutil.copy(ca_file, own_ca_file)
     async with (
@@ -120,20 +137,36 @@ async def shared_pair(
         files.write_settings(
             upstream={"ca_file": str(own_ca_file)}, reload={"settle_s": 1, "drain_s": 2}
         )
-        async with Stack(files.options(workers=2)) as stack:
+        options = files.options(workers=2)
+        async with Stack(options, make_bootstrap=dataplane.with_(files)) as stack:
             gateway = Gateway(stack, files, openai, azure)
             yield gateway
             check_logs(gateway)
 
 
+@pytest_asyncio.fixture(loop_scope="session", scope="session")
+async def pair_gateways(
+    authority: trustme.CA, ca_file: Path, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Shared[Gateway]]:
+    """Give the gateway with two workers of each data plane; use `pair`, which also cleans up."""
+
+    def start(dataplane: DataPlane) -> AbstractAsyncContextManager[Gateway]:
+        folder = tmp_path_factory.mktemp(f"pair-{dataplane}")
+        return open_pair(dataplane, folder, authority, ca_file)
+
+    async with Shared(start) as pairs:
+        yield pairs
+
+
 @pytest_asyncio.fixture(loop_scope="session")
-async def pair(shared_pair: Gateway) -> AsyncIterator[Gateway]:
+async def pair(pair_gateways: Shared[Gateway], dataplane: DataPlane) -> AsyncIterator[Gateway]:
     """Give a gateway with two workers of each service, whose parts a test may end."""
-    shared_pair.reset()
-    yield shared_pair
-    shared_pair.reset()
-    await shared_pair.wait_for("extauthz-0", "extauthz-1", "sdpfilter-0", "sdpfilter-1")
-    assert (await shared_pair.call(await shared_pair.token())).status == 201
+    pair = await pair_gateways.of(dataplane)
+    pair.reset()
+    yield pair
+    pair.reset()
+    await pair.wait_for("extauthz-0", "extauthz-1", "sdpfilter-0", "sdpfilter-1")
+    assert (await pair.call(await pair.token())).status == 201
 
 
 def entries_of_pair(openai: RecordingUpstream, azure: RecordingUpstream) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Final, Self
 import pytest
 
 from envoyapi.service.auth.v3.external_auth_pb2 import CheckResponse
-from helpers.door import CALL, consent_to, door_bootstrap, origin_of, process_honestly
+from helpers.door import CALL, consent_to, door_changes, origin_of, process_honestly
 from helpers.envoyproc import EnvoyProcess, Json
 from helpers.gateway import Gateway, until
 from helpers.gatewayfiles import Files, openai_entry
@@ -19,7 +19,7 @@ from helpers.stubservices import RawContext, StubService, serving
 from ringback.cli.ports import Wanted, take_ports
 from ringback.cli.stack import Stack
 from ringback.paths import find_envoy
-from ringback.render.bootstrap import Address
+from ringback.render.bootstrap import Address, own_bootstrap
 
 pytestmark = [pytest.mark.dataplane, pytest.mark.asyncio(loop_scope="session")]
 
@@ -108,10 +108,8 @@ async def behind(folder: Path) -> AsyncIterator[tuple[Json, dict[str, Address]]]
         places = {"extauthz": address, "sdpfilter": address}
         folder.mkdir()  # noqa: ASYNC240  at once
         ingress, egress, admin = free
-        yield (
-            door_bootstrap(places, upstream.port, ingress=ingress, egress=egress, admin=admin),
-            ports,
-        )
+        changes = door_changes(places, upstream.port, ingress=ingress, egress=egress, admin=admin)
+        yield own_bootstrap(changes), ports
 
 
 async def test_envoy_in_a_container_drains_before_it_ends(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -22,6 +22,7 @@ from envoyapi.service.ext_proc.v3.external_processor_pb2 import (
     ProcessingResponse,
 )
 from envoyapi.type.v3.http_status_pb2 import HttpStatus, StatusCode
+from helpers.dataplanes import DataPlane, Shared
 from helpers.door import CALL, CALL_BY_FORM, SEALER, Door, open_door
 from helpers.expect import check_readable, check_refusal
 from helpers.http11 import Message
@@ -47,23 +48,28 @@ Misstep = Callable[[RawContext, ProcessingRequest, Exchange], Awaitable[bool]]
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def only_door(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Door]:
-    """Give one Envoy with shortened timeouts for the whole module."""
+async def doors(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shared[Door]]:
+    """Give one Envoy of each data plane, with shortened timeouts, for the whole module."""
     many = OverloadSettings(max_decisions=4096, max_calls=4096)
-    folder = tmp_path_factory.mktemp("envoy")
-    async with open_door(folder, timeout_s=TIMEOUT_S, overload=many) as door:
-        yield door
+
+    def start(plane: DataPlane) -> AbstractAsyncContextManager[Door]:
+        folder = tmp_path_factory.mktemp(f"door-{plane}")
+        return open_door(folder, dataplane=plane, timeout_s=TIMEOUT_S, overload=many)
+
+    async with Shared(start) as doors:
+        yield doors
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def door(only_door: Door) -> AsyncIterator[Door]:
+async def door(doors: Shared[Door], dataplane: DataPlane) -> AsyncIterator[Door]:
     """Give it with services that do what they should; see afterwards that it works again."""
-    only_door.reset()
-    yield only_door
-    only_door.reset()
+    door = await doors.of(dataplane)
+    door.reset()
+    yield door
+    door.reset()
     async with asyncio.timeout(20):
         # Envoy may have given up a connection to services that had so much to do.
-        while (await only_door.call()).status != 201:  # noqa: ASYNC110  nothing tells
+        while (await door.call()).status != 201:  # noqa: ASYNC110  nothing tells
             await asyncio.sleep(0.1)
 
 

@@ -14,13 +14,17 @@ from extauthz.decision import Allow, Labels
 from extauthz.deployments import Origin
 from extauthz.translate import write_decision
 from helpers.callforms import CONTENT_TYPE, form, part
+from helpers.dataplanes import OWN, DataPlane
 from helpers.descriptions import OFFERS
-from helpers.envoyproc import EnvoyProcess, Json, local_bootstrap
+from helpers.envoyproc import EnvoyProcess, Json, local_changes
 from helpers.expect import ORIGIN
+from helpers.gatewayfiles import Files, openai_entry
 from helpers.http11 import Message, request_bytes, send
 from helpers.recording import RecordingUpstream
 from helpers.stubservices import RawContext, StubService, serving
-from ringback.envoylint.parts import http_filter
+from ringback.contract import INGRESS_LISTENER
+from ringback.envoylint.parts import parts, type_of
+from ringback.render.bootstrap import Changes
 from ringback.secrets import Secret
 from ringback.settings import TokenSettings, UpstreamSettings
 from ringback.settings.overload import OverloadSettings
@@ -49,11 +53,12 @@ class Door:
     upstream: RecordingUpstream
     service: StubService
     consent: CheckResponse
+    listener: str = INGRESS_LISTENER
 
     @property
     def port(self) -> int:
         """Where downstreams connect."""
-        return self.envoy.port("ingress_http")
+        return self.envoy.port(self.listener)
 
     def reset(self) -> None:
         """Let the services do what they should, and forget what the upstream received."""
@@ -74,6 +79,7 @@ class Door:
 async def open_door(
     folder: Path,
     *,
+    dataplane: DataPlane = OWN,
     timeout_s: float | None = None,
     overload: OverloadSettings | None = None,
     max_requests: int = 4096,
@@ -83,6 +89,7 @@ async def open_door(
 
     Args:
         folder: An empty one for files.
+        dataplane: What makes Envoy's configuration.
         timeout_s: Of a decision, and of one message of ext_proc; Envoy's own when None.
         overload: How much is taken on at once.
         max_requests: How much the upstream takes on at once.
@@ -91,11 +98,16 @@ async def open_door(
     service = StubService()
     async with RecordingUpstream() as upstream, serving(service) as address:
         places = {"extauthz": address, "sdpfilter": address} | dict(endpoints or {})
-        bootstrap = door_bootstrap(places, upstream.port, overload, max_requests=max_requests)
+        changes = door_changes(places, upstream.port, overload, max_requests=max_requests)
+        files = Files(folder)
+        files.write_config([openai_entry("voice", f"{upstream.url()}/v1")])
+        files.write_settings(upstream={"max_requests": max_requests})
+        bootstrap = dataplane.make(files, changes)
         if timeout_s is not None:
             _shorten(bootstrap, timeout_s)
         async with EnvoyProcess(bootstrap, folder) as envoy:
-            door = Door(envoy, upstream, service, consent_to(origin_of(upstream.port)))
+            consent = consent_to(origin_of(upstream.port))
+            door = Door(envoy, upstream, service, consent, dataplane.listener)
             door.reset()
             yield door
 
@@ -105,26 +117,26 @@ def origin_of(port: int) -> Origin:
     return Origin("http", "127.0.0.1", port)
 
 
-def door_bootstrap(
+def door_changes(
     places: Mapping[str, str],
     upstream_port: int,
     overload: OverloadSettings | None = None,
     *,
     max_requests: int = 4096,
     **changes: Any,
-) -> Json:
-    """Return the bootstrap of a door.
+) -> Changes:
+    """Return what makes the bootstrap of a door.
 
     Args:
         places: Where Envoy looks for the services, by cluster.
         upstream_port: Of 127.0.0.1.
         overload: How much is taken on at once.
         max_requests: How much the upstream takes on at once.
-        changes: As in `local_bootstrap`.
+        changes: As in `local_changes`.
     """
     settings = UpstreamSettings(max_requests=max_requests)
     clusters = build_clusters([origin_of(upstream_port)], settings)
-    return local_bootstrap(
+    return local_changes(
         endpoints={name: [place] for name, place in places.items()},
         upstreams=[cluster.to_dict() for cluster in clusters],
         overload=overload,
@@ -133,10 +145,12 @@ def door_bootstrap(
 
 
 def _shorten(bootstrap: Json, timeout_s: float) -> None:
-    authz = http_filter(bootstrap, "envoy.filters.http.ext_authz")
-    authz["grpc_service"]["timeout"] = f"{timeout_s}s"
-    proc = http_filter(bootstrap, "envoy.filters.http.ext_proc")
-    proc["message_timeout"] = f"{timeout_s}s"
+    for _path, _keys, value in parts(bootstrap):
+        match type_of(value):
+            case "ExtAuthz":
+                value["grpc_service"]["timeout"] = f"{timeout_s}s"
+            case "ExternalProcessor":
+                value["message_timeout"] = f"{timeout_s}s"
 
 
 def consent_to(origin: Origin) -> CheckResponse:

@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 
 from helpers.http11 import request_bytes, send
 from ringback.paths import envoy_dir, find_envoy
-from ringback.render.bootstrap import Address, Changes, adapt_bootstrap, read_bootstrap
+from ringback.render.bootstrap import Address, Changes, own_bootstrap
 from ringback.supervisor import Child, Supervisor
 
 Json = dict[str, Any]
@@ -27,8 +27,17 @@ def local_bootstrap(**changes: Any) -> Json:
     Args:
         changes: Further fields of `ringback.render.bootstrap.Changes`.
     """
+    return own_bootstrap(local_changes(**changes))
+
+
+def local_changes(**changes: Any) -> Changes:
+    """Return what puts all listeners on free ports of 127.0.0.1.
+
+    Args:
+        changes: Further fields.
+    """
     addresses = dict.fromkeys(("ingress", "egress", "admin", "metrics"), ANYWHERE)
-    return adapt_bootstrap(read_bootstrap(BOOTSTRAP), Changes(**{**addresses, **changes}))
+    return Changes(**{**addresses, **changes})
 
 
 def validate(file: Path) -> subprocess.CompletedProcess[str]:

@@ -1,0 +1,78 @@
+"""Through which data planes tests run: Ringback's own Envoy, and those that meshes make.
+
+A test marked ``dataplanes("istio")`` runs through our own and through Istio's; without a mark
+through our own alone. Whatever fixture starts an Envoy asks for `dataplane` and lets it make the
+bootstrap.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from types import TracebackType
+from typing import Final, Generic, Self, TypeVar
+
+from helpers.gatewayfiles import Files
+from ringback.contract import INGRESS_LISTENER
+from ringback.render.bootstrap import Changes, Json, MakeBootstrap, own_bootstrap
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class DataPlane:
+    """What makes an Envoy's configuration.
+
+    Attributes:
+        name: As `ringback render` calls it.
+        make: Makes a bootstrap from a gateway's files and from where its parts listen.
+        listener: The name of the listener for downstreams.
+        differences: What it does otherwise than our own Envoy, and why; the page of the data plane
+            in docs/mesh lists the same.
+    """
+
+    name: str
+    make: Callable[[Files, Changes], Json]
+    listener: str = INGRESS_LISTENER
+    differences: Mapping[str, str] = field(default_factory=dict)
+
+    def with_(self, files: Files) -> MakeBootstrap:
+        """Return what makes the bootstrap of a gateway with these files."""
+        return partial(self.make, files)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+OWN: Final = DataPlane("envoy", lambda _files, changes: own_bootstrap(changes))
+DATA_PLANES: Final = {plane.name: plane for plane in (OWN,)}
+
+
+class Shared(Generic[T]):
+    """What many tests use: for each data plane one, started when a test first asks for it.
+
+    Args:
+        start: Gives the one of a data plane between the ends of an ``async with`` block.
+    """
+
+    def __init__(self, start: Callable[[DataPlane], AbstractAsyncContextManager[T]]) -> None:
+        self._start = start
+        self._started: dict[str, T] = {}
+        self._running = AsyncExitStack()
+
+    async def of(self, plane: DataPlane) -> T:
+        """Return that of a data plane."""
+        if plane.name not in self._started:
+            self._started[plane.name] = await self._running.enter_async_context(self._start(plane))
+        return self._started[plane.name]
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        await self._running.aclose()
