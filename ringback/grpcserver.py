@@ -1,9 +1,10 @@
 """The gRPC server of one worker: one address, health, graceful end."""
 
 import asyncio
+import ipaddress
 import socket
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -12,6 +13,9 @@ from grpc_health.v1.health import aio as health
 from ringback.addresses import parse_host_port
 from ringback.errors import StartError
 from ringback.logs import get_logger
+from ringback.peercheck import PeerCheck
+from ringback.servertls import ServerTls
+from ringback.settings import ServiceSettings
 from ringback.supervisor import stop_signals
 from ringback.vitals import Vitals
 
@@ -19,6 +23,8 @@ from ringback.vitals import Vitals
 GRACE_S = 15.0
 # What a worker gets through in well under half a second.
 MAX_WAITING = 256
+_UNIX: Final = "unix:"
+_SETTINGS: Final = ServiceSettings()
 _OPTIONS: Sequence[tuple[str, int]] = (
     # Each worker has an address of its own, so that Envoy spreads the load and not the kernel.
     ("grpc.so_reuseport", 0),
@@ -63,12 +69,27 @@ class BindError(StartError):
         )
 
 
+class PlaintextError(StartError):
+    """An address that others can reach, without TLS."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+
+    def __str__(self) -> str:
+        return (
+            f"{self.address} can be reached by others, and a service believes whoever connects. "
+            "Listen on a Unix socket or on 127.0.0.1, or set services.tls in ringback.yaml. Where "
+            "a mesh's sidecar does mTLS in front of it, set services.plaintext: true."
+        )
+
+
 async def serve(
     service: Service,
     address: str,
     vitals: Vitals | None = None,
     *,
     max_waiting: int = MAX_WAITING,
+    settings: ServiceSettings = _SETTINGS,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then let requests in flight end.
 
@@ -81,21 +102,30 @@ async def serve(
         max_waiting: How many requests may wait for this process to look at them. gRPC refuses
             further ones with RESOURCE_EXHAUSTED without asking Python, at random from half of
             this number on, all above it; Envoy answers those with 503.
+        settings: Whether TCP is served with TLS, and to whom.
 
     Raises:
         BindError: If the address cannot be bound.
+        PlaintextError: If others can reach it, and there is no TLS.
+        CertificateError: If the files of TLS cannot be used.
     """
     log, vitals = get_logger(), vitals or Vitals()
+    tls = _tls_of(address, settings)
     pulse = asyncio.create_task(vitals.watch())
-    server = aio.server(options=[*_OPTIONS, *_queue_options(max_waiting)])
+    server = aio.server(
+        options=[*_OPTIONS, *_queue_options(max_waiting), *_age_options(settings, tls)],
+        interceptors=[PeerCheck(settings.tls.allowed_peers)] if tls else None,
+    )
     service.register(server)
     status = health.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
     await _set_health(status, service, health_pb2.HealthCheckResponse.NOT_SERVING)
     try:
-        _bind(server, address)
+        _bind(server, address, tls)
         with stop_signals() as signals:
             await server.start()
+            if tls is not None:
+                tls.start()
             await service.start()
             await _set_health(status, service, health_pb2.HealthCheckResponse.SERVING)
             vitals.is_ready = True
@@ -109,6 +139,8 @@ async def serve(
             await service.stop()
     finally:
         pulse.cancel()
+        if tls is not None:
+            await tls.stop()
         # For every other way out; a server that is stopped already stays so.
         await server.stop(None)
 
@@ -121,10 +153,41 @@ def _queue_options(max_waiting: int) -> Sequence[tuple[str, int]]:
     )
 
 
-def _bind(server: aio.Server, address: str) -> None:
-    kind, _, path = address.partition(":")
-    if kind == "unix" and path:
-        _check_unused(path, address)
+def _age_options(settings: ServiceSettings, tls: ServerTls | None) -> Sequence[tuple[str, int]]:
+    if tls is None:
+        return ()
+    return (
+        ("grpc.max_connection_age_ms", round(settings.tls.max_connection_age_s * 1000)),
+        # More than any request takes. The stream of the clusters ends, and Envoy asks again.
+        ("grpc.max_connection_age_grace_ms", 60_000),
+    )
+
+
+def _tls_of(address: str, settings: ServiceSettings) -> ServerTls | None:
+    """Return the certificates for an address; None for sockets, and where nobody else can be."""
+    if address.startswith(_UNIX):
+        return None
+    if settings.tls.is_on:
+        return ServerTls(settings.tls)
+    if not settings.plaintext and not _is_loopback(address):
+        raise PlaintextError(address)
+    return None
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        host, _ = parse_host_port(address)
+    except ValueError as error:
+        raise BindError(address) from error
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _bind(server: aio.Server, address: str, tls: ServerTls | None) -> None:
+    if address.startswith(_UNIX) and address != _UNIX:
+        _check_unused(address.removeprefix(_UNIX), address)
     else:
         # gRPC would take a port modulo 65536.
         try:
@@ -132,7 +195,10 @@ def _bind(server: aio.Server, address: str) -> None:
         except ValueError as error:
             raise BindError(address) from error
     try:
-        server.add_insecure_port(address)
+        if tls is None:
+            server.add_insecure_port(address)
+        else:
+            server.add_secure_port(address, tls.credentials)
     except RuntimeError as error:
         raise BindError(address) from error
 

@@ -50,8 +50,13 @@ def main(name: str, build: Callable[[Settings], Service]) -> None:
         vitals = Vitals()
         if settings.metrics_address is not None:
             serve_metrics(settings.metrics_address, vitals)
-        max_waiting = settings.overload.max_waiting
-        served = serve(build(settings), arguments.listen[0], vitals, max_waiting=max_waiting)
+        served = serve(
+            build(settings),
+            arguments.listen[0],
+            vitals,
+            max_waiting=settings.overload.max_waiting,
+            settings=settings.services,
+        )
         asyncio.run(served)
         tracing.stop()
     except StartError as error:

@@ -106,6 +106,7 @@ def _load(
     from extauthz.keys.stores import open_sources
     from extauthz.litellm import load_config
     from extauthz.tokensettings import check_token_settings
+    from ringback.servertls import read_certificates
     from ringback.settings import load_settings
     from ringback.tokens import token_sealer
     from sdpfilter.policies import Policies
@@ -114,6 +115,8 @@ def _load(
     policies = mistakes.collect(lambda: Policies(found.sdp)) if found else None
     if found:
         mistakes.collect(lambda: check_token_settings(found))
+        if found.services.tls.is_on:
+            mistakes.collect(lambda: read_certificates(found.services.tls))
     config_path = config or (found.config_file if found else None)
     keys_path = keys or (found.keys_file if found else None)
     virtual_keys = mistakes.collect(lambda: load_keys(keys_path)) if keys_path else None

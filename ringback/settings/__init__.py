@@ -16,6 +16,7 @@ from ringback.settings.sections import (
     TokenSettings,
     UpstreamSettings,
 )
+from ringback.settings.services import ServiceSettings
 from ringback.settings.tracing import TracingSettings
 from ringback.settings.websocket import WebSocketSettings
 
@@ -25,6 +26,7 @@ __all__ = [
     "PassthroughSettings",
     "ReloadSettings",
     "Section",
+    "ServiceSettings",
     "Settings",
     "SettingsError",
     "TokenSettings",

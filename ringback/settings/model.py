@@ -30,6 +30,7 @@ from ringback.settings.overload import OverloadSettings
 from ringback.settings.passthrough import PassthroughSettings
 from ringback.settings.safety import SafetyIdentifier
 from ringback.settings.sections import ReloadSettings, TokenSettings, UpstreamSettings
+from ringback.settings.services import ServiceSettings
 from ringback.settings.store import StoreSettings
 from ringback.settings.tracing import TracingSettings
 from ringback.settings.websocket import WebSocketSettings
@@ -96,6 +97,7 @@ class Settings(BaseSettings):
     metrics_address: str | None = None
     """``host:port`` of the Prometheus endpoint of a service; none when absent."""
 
+    services: ServiceSettings = ServiceSettings()
     token: TokenSettings = TokenSettings()
     upstream: UpstreamSettings = UpstreamSettings()
     reload: ReloadSettings = ReloadSettings()

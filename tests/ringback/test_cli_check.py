@@ -92,6 +92,21 @@ def test_authorities_of_upstreams_are_checked(folder: Path) -> None:
     assert "upstream.ca_file: none.pem: cannot be used: No such file" in result.stderr
 
 
+def test_certificates_of_the_services_are_checked(folder: Path) -> None:
+    """Files that a service could not start with are mistakes, and half of the settings is one."""
+    tls = "certificate_file: a.pem, key_file: b.pem, client_ca_file: c.pem"
+    peers = "allowed_peers: ['spiffe://mesh.test/*']"
+    (folder / "ringback.yaml").write_text(f"services: {{tls: {{{tls}, {peers}}}}}")
+    result = run("--config", "config.yaml", "--settings", "ringback.yaml")
+    assert result.exit_code == 2
+    for name, file in (("certificate_file", "a"), ("key_file", "b"), ("client_ca_file", "c")):
+        assert f"services.tls.{name}: {file}.pem: cannot be read: No such file" in result.stderr
+    (folder / "ringback.yaml").write_text(f"services: {{tls: {{{tls}}}}}")
+    result = run("--config", "config.yaml", "--settings", "ringback.yaml")
+    assert result.exit_code == 2
+    assert "services.tls: expected certificate_file" in result.stderr
+
+
 def test_a_key_of_an_unknown_policy_is_noted(folder: Path) -> None:
     """A key may name a policy of the settings; one that names another could never call."""
     save_keys(

@@ -16,6 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from ringback import grpcserver
 from ringback.grpcserver import BindError, serve
+from ringback.settings import ServiceSettings
 
 NAME = "test.Waiting"
 Status = health_pb2.HealthCheckResponse
@@ -279,7 +280,7 @@ async def test_a_failed_start_ends_the_server(address: str) -> None:
 async def test_an_address_of_no_use_is_refused(address: str) -> None:
     """The start ends with one line that says what an address is."""
     with pytest.raises(BindError) as caught:
-        await serve(Waiting(), address)
+        await serve(Waiting(), address, settings=ServiceSettings(plaintext=True))
     assert str(caught.value) == (
         f"{address} cannot be bound: expected unix:/path in a folder that exists, or "
         "host:port with an address of this machine, that nobody else listens on."
@@ -292,7 +293,7 @@ async def test_an_address_in_use_is_refused(address: str) -> None:
     service.may_start.set()
     async with running(service, address):
         with pytest.raises(BindError):
-            await serve(Waiting(), address)
+            await serve(Waiting(), address, settings=ServiceSettings(plaintext=True))
         await until(lambda: asks(address, Status.SERVING))
 
 
