@@ -103,7 +103,8 @@ def _build(settings: Settings) -> ExtAuthz:
             *checks.over(Calls(keeper.knowing, admission, tokens, safety)),
             *mints.over(client_secrets, TranscriptionSessions(client_secrets)),
             Ready(),
-        ]
+        ],
+        settings.cors_origins,
     )
     return ExtAuthz(
         gate,

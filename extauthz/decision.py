@@ -48,6 +48,7 @@ class Labels:
     token_id: str | None = None
     sdp_policy: str | None = None
     subprotocol: str | None = None
+    allowed_origin: str | None = None
 
 
 def labels_of(caller: VirtualKey | CallClaims, outcome: str) -> Labels:

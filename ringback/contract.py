@@ -8,13 +8,15 @@ import re
 from typing import Final
 
 # --- Dynamic metadata
-# Envoy puts the metadata of a CheckResponse and of a ProcessingResponse into the namespace of the
-# filter. Both services set CHECKED on success; the RBAC filter behind each one lets nothing else
-# pass, because an empty reply or a stream that ends cleanly would otherwise count as consent.
+# Envoy puts the metadata of a CheckResponse into the namespace of the filter; that of a
+# ProcessingResponse names its own, which is not a filter's: Envoy Gateway lets nobody write there.
+# Both services set CHECKED on success; the RBAC filter behind each one lets nothing else pass,
+# because an empty reply or a stream that ends cleanly would otherwise count as consent.
 # sdpfilter sets ANSWER_CHECKED when the upstream's answer may pass too; a Lua filter insists on it.
 AUTHZ_NAMESPACE: Final = "envoy.filters.http.ext_authz"
-PROC_NAMESPACE: Final = "envoy.filters.http.ext_proc"
-# The Origin of a request, if the CORS policy allows it, is kept under this name.
+PROC_NAMESPACE: Final = "ringback.sdpfilter"
+# The Origin of a request, if the CORS policy allows it, is kept under this name: by Envoy, and by
+# extauthz in its own namespace, for Envoys that others configure.
 CORS_NAMESPACE: Final = "ringback"
 ALLOWED_ORIGIN: Final = "allowed_origin"
 # Beside it, for Envoy's own use: the upgrade that a request asks for.

@@ -275,12 +275,17 @@ class Exchange:
             # Envoy's own answer: an upstream's follows an offer.
             return Continue({"content-length": str(len(body))}, checked=not self._status)
         try:
-            return _pass(body, apply_to_answer(check_answer(body, offer), offer, self._policy))
+            rewritten = apply_to_answer(check_answer(body, offer), offer, self._policy)
         except SDPError as error:
             return self._refuse(AnswerRefusedError(error))
+        passed = _pass(body, rewritten)
+        # Not before: where Envoy's interlock of the way back sees headers alone, an answer is known
+        # by its type to be unchecked until now (docs/mesh/envoy-gateway.md).
+        headers = {**passed.set_headers, "content-type": SDP_CONTENT_TYPE}
+        return replace(passed, set_headers=headers)
 
     def _accept(self, headers: Mapping[str, str]) -> Action:
-        changed = {"content-type": SDP_CONTENT_TYPE}
+        changed = {}
         removed = [
             name
             for name in headers

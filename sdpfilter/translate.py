@@ -46,6 +46,8 @@ from sdpfilter.exchange import (
 )
 from sdpfilter.metrics import count
 
+# Where Envoy puts attributes.
+_ATTRIBUTES: Final = "envoy.filters.http.ext_proc"
 # The attribute that comes with a request's body if its headers did not come.
 _CONTENT_TYPE: Final = "request.headers['content-type']"
 # The attribute that tells who answers, and its value if the upstream does.
@@ -145,7 +147,7 @@ def _request_body(message: ProcessingRequest, exchange: Exchange) -> Action:
 
 
 def _attribute(message: ProcessingRequest, name: str) -> str:
-    attributes = message.attributes.get(PROC_NAMESPACE)
+    attributes = message.attributes.get(_ATTRIBUTES)
     return attributes.fields[name].string_value if attributes is not None else ""
 
 

@@ -91,9 +91,9 @@ def test_interlock_of_the_way_back_reads_what_sdpfilter_sets(bootstrap: Json) ->
     assert f'metadata:set("{contract.PROC_NAMESPACE}", "{contract.OUTCOME}"' in script
 
 
-def test_metadata_travels_under_the_names_of_the_filters(bootstrap: Json) -> None:
+def test_metadata_travels_under_the_names_of_the_services(bootstrap: Json) -> None:
     """Extauthz's metadata reaches sdpfilter, and sdpfilter's is taken over."""
-    assert (contract.AUTHZ_NAMESPACE, contract.PROC_NAMESPACE) == (AUTHZ, PROC)
+    assert contract.AUTHZ_NAMESPACE == AUTHZ
     assert http_filter(bootstrap, PROC)["metadata_options"] == {
         "forwarding_namespaces": {"untyped": [contract.AUTHZ_NAMESPACE]},
         "receiving_namespaces": {"untyped": [contract.PROC_NAMESPACE]},
@@ -108,7 +108,9 @@ def test_answers_of_the_services_keep_their_bodies(bootstrap: Json) -> None:
             for part in mapper["filter"]["and_filter"]["filters"]
             if "metadata_filter" in part
         ]
-        for guard, namespace in zip(guards, (AUTHZ, PROC), strict=False):
+        for guard, namespace in zip(
+            guards, (contract.AUTHZ_NAMESPACE, contract.PROC_NAMESPACE), strict=False
+        ):
             assert guard == {
                 "matcher": {
                     "filter": namespace,
@@ -123,7 +125,7 @@ def test_access_log_shows_the_labels(bootstrap: Json) -> None:
     """Access logs name the metadata that the services set, all of it but the hash of the key."""
     found = re.findall(r"%DYNAMIC_METADATA\(([^:]+):(\w+)\)%", logged(bootstrap))
     assert {key for namespace, key in found if namespace == AUTHZ} == LOGGED_OF_AUTHZ
-    assert {key for namespace, key in found if namespace == PROC} == {
+    assert {key for namespace, key in found if namespace == contract.PROC_NAMESPACE} == {
         contract.OUTCOME,
         contract.OFFER_EDITS,
         contract.ANSWER_EDITS,

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
-from extauthz.decision import Allow, Answer, Decision, Labels
+from extauthz.decision import Allow, Answer, Decision, Labels, RequestFacts
 from extauthz.deployments import Deployment, Origin
 from extauthz.egress import Egress
+from extauthz.endpoints.ready import Ready
 from extauthz.errors import KeySourceUnavailableError
+from extauthz.gate import Gate
 from extauthz.keys import KeyQuery, MasterKeySource, VirtualKey, hash_key
 from extauthz.keys.keyfile import KeyFileSource, save_keys
 from helpers.authz import (
@@ -484,3 +486,25 @@ async def test_decisions_are_counted(house: House) -> None:
         before = REGISTRY.get_sample_value(name, labels) or 0
         await decide()
         assert REGISTRY.get_sample_value(name, labels) == before + 1
+
+
+@pytest.mark.parametrize(
+    ("origin", "named"),
+    [
+        # Realistic
+        pytest.param("https://app.example.com", "https://app.example.com", id="exact"),
+        pytest.param("http://localhost:3000", "http://localhost:3000", id="any-port"),
+        pytest.param(None, None, id="no-page"),
+        # Synthetic
+        pytest.param("https://app.example.com:8443", None, id="another-port"),
+        # Pathological
+        pytest.param("https://app.example.com.evil.example", None, id="longer"),
+        pytest.param("https://app.example.com,https://app.example.com", None, id="repeated"),
+    ],
+)
+async def test_consent_names_the_page_that_may_read(origin: str | None, named: str | None) -> None:
+    """A request that goes on takes its Origin along, if CORS allows it."""
+    gate = Gate([Ready()], ["https://app.example.com", "http://localhost:*"])
+    headers = {} if origin is None else {"origin": origin}
+    decision = await gate.decide(RequestFacts("GET", "/readyz", headers))
+    assert decision == Allow(Labels("ready", allowed_origin=named))

@@ -8,7 +8,7 @@ from envoyapi.service.ext_proc.v3.external_processor_pb2 import (
     HttpHeaders,
     ProcessingRequest,
 )
-from ringback.contract import AUTHZ_NAMESPACE, PROC_NAMESPACE
+from ringback.contract import AUTHZ_NAMESPACE
 
 Metadata = dict[str, bool | str | float]
 
@@ -63,7 +63,7 @@ def response_headers(
     """Return an answer's headers with Envoy's word on who answers; None if it said nothing."""
     message = ProcessingRequest(response_headers=http_headers(headers, end=end))
     if details is not None:
-        message.attributes[PROC_NAMESPACE].update({"response.code_details": details})
+        message.attributes["envoy.filters.http.ext_proc"].update({"response.code_details": details})
     return message
 
 

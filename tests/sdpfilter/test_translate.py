@@ -31,7 +31,9 @@ from ringback.errors import ApiError
 from sdpfilter.exchange import Continue, Exchange, Refuse, UnexpectedMessageError
 from sdpfilter.translate import answer_message, read_consent, read_headers
 
-NAMESPACE = "envoy.filters.http.ext_proc"
+NAMESPACE = "ringback.sdpfilter"
+# Where Envoy puts them.
+ATTRIBUTES = "envoy.filters.http.ext_proc"
 OVERWRITE = HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
 
 
@@ -73,14 +75,15 @@ def test_a_call_is_answered_message_by_message() -> None:
     )
     assert third.WhichOneof("response") == "response_headers"
     mutation = third.response_headers.response.header_mutation
-    assert headers_set(mutation).keys() == {"content-type", "location"}
+    assert headers_set(mutation).keys() == {"location"}
     assert list(mutation.remove_headers) == ["set-cookie", "server"]
     assert metadata(third) == {}
 
     fourth = answer_message(response_body(ANSWER), exchange)
     assert fourth.WhichOneof("response") == "response_body"
     assert headers_set(fourth.response_body.response.header_mutation) == {
-        "content-length": str(len(ANSWER))
+        "content-length": str(len(ANSWER)),
+        "content-type": "application/sdp",
     }
     assert metadata(fourth) == {"answer_checked": True}
 
@@ -299,7 +302,7 @@ def test_who_answers_must_be_known(details: str | None) -> None:
 def test_code_details_of_the_wrong_type_do_not_count() -> None:
     """Only text tells who answers."""
     message = response_headers(details=None)
-    message.attributes[NAMESPACE].update({"response.code_details": True})
+    message.attributes[ATTRIBUTES].update({"response.code_details": True})
     with pytest.raises(UnexpectedMessageError, match=r"response\.code_details is missing"):
         answer_message(message, offered())
 
@@ -323,7 +326,7 @@ def test_every_header_change_is_written() -> None:
 def whole_request(content_type: str, consent: Metadata | None = CONSENT) -> ProcessingRequest:
     """Return a request's body with the attribute that comes where its headers do not."""
     message = request_body(OFFER)
-    message.attributes[NAMESPACE].update({"request.headers['content-type']": content_type})
+    message.attributes[ATTRIBUTES].update({"request.headers['content-type']": content_type})
     if consent is not None:
         message.metadata_context.filter_metadata[AUTHZ_NAMESPACE].update(consent)
     return message
