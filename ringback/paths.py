@@ -47,14 +47,23 @@ def envoy_dir() -> Path:
     Raises:
         MissingFileError: If it is neither in the checkout nor among the installed data files.
     """
-    places = (
-        _CHECKOUT / "envoy",
-        *(Path(data, "share/ringback/envoy") for data in _data_folders()),
-    )
+    return shared_file("envoy/envoy.yaml").parent
+
+
+def shared_file(name: str) -> Path:
+    """Return a file of the checkout that an installation has among its data files.
+
+    Args:
+        name: Relative to the checkout: ``deploy/envoy/run-and-drain.sh``.
+
+    Raises:
+        MissingFileError: If it is in neither place.
+    """
+    places = (_CHECKOUT, *(Path(data, "share/ringback") for data in _data_folders()))
     for place in places:
-        if (place / "envoy.yaml").is_file():
-            return place
-    raise MissingFileError("envoy.yaml", places)
+        if (place / name).is_file():
+            return place / name
+    raise MissingFileError(name, places)
 
 
 def find_envoy() -> Path:

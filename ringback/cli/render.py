@@ -119,6 +119,7 @@ def render_bootstrap(config: Path | None, settings_file: Path | None) -> str:
     from ringback.cli.plan import find_ca_file, metrics_listener
     from ringback.paths import envoy_dir
     from ringback.render.bootstrap import Changes, adapt_bootstrap, read_bootstrap
+    from ringback.render.bootstraptext import bootstrap_text
     from ringback.render.envoytypes import check_types
     from ringback.render.passthrough import passthrough_cluster
     from ringback.settings import load_settings
@@ -141,7 +142,7 @@ def render_bootstrap(config: Path | None, settings_file: Path | None) -> str:
     )
     bootstrap = adapt_bootstrap(read_bootstrap(folder / "envoy.yaml"), changes)
     check_types(bootstrap)
-    return _header(is_static=config is not None) + _to_yaml(bootstrap)
+    return bootstrap_text(bootstrap, "ringback render envoy", is_static=config is not None)
 
 
 def _upstreams(config: Path, settings: "Settings", upstream: "UpstreamSettings") -> "list[Json]":
@@ -155,26 +156,3 @@ def _upstreams(config: Path, settings: "Settings", upstream: "UpstreamSettings")
     origins = {origin for deployment in loaded.deployments for origin in deployment.origins}
     clusters = build_clusters(origins | service_origins(settings, loaded), upstream)
     return [cluster.to_dict(casing=Casing.SNAKE) for cluster in clusters]
-
-
-def _header(*, is_static: bool) -> str:
-    from ringback.paths import ENVOY_VERSION
-
-    clusters = (
-        "The upstreams are those of the LiteLLM configuration at that time: after a change of\n"
-        "# its upstreams, write it again."
-        if is_static
-        else "The upstreams come from extauthz (CDS)."
-    )
-    return (
-        f"# Written by `ringback render envoy`, for Envoy {ENVOY_VERSION}. Do not edit: change\n"
-        "# ringback.yaml and write it again. envoy/envoy.yaml has the comments.\n"
-        f"# {clusters}\n"
-    )
-
-
-def _to_yaml(bootstrap: "Json") -> str:
-    import yaml
-
-    text: str = yaml.safe_dump(bootstrap, sort_keys=False, allow_unicode=True, width=100)
-    return text

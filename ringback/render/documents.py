@@ -16,7 +16,8 @@ from ringback.errors import StartError
 
 # Like a dict, and it keeps the comments in it.
 Document = CommentedMap
-_WIDTH: Final = 120
+# Lines stay as long as they were written.
+_WIDTH: Final = 4096
 
 
 class TemplateError(StartError):
@@ -71,7 +72,8 @@ def resource(documents: Iterable[Document], kind: str, name: str | None = None) 
         TemplateError: If there is none.
     """
     for document in documents:
-        if document.get("kind") == kind and name in {None, document["metadata"]["name"]}:
+        is_named_so = name is None or name == document.get("metadata", {}).get("name")
+        if document.get("kind") == kind and is_named_so:
             return document
     raise TemplateError(kind, *([name] if name else []))
 

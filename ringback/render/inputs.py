@@ -3,7 +3,7 @@
 import hashlib
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,6 +19,8 @@ from ringback.settings import Settings, load_settings
 # Of a name in Kubernetes that is a DNS label (RFC 1123 section 2.1).
 _MAX_NAME_CHARS: Final = 63
 _HASH_CHARS: Final = 8
+_SALT: Final = "LITELLM_SALT_KEY"
+_ADMIN_KEY: Final = "RINGBACK_LITELLM__ADMIN_KEY"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ class Inputs:
         settings_file: That file, if there is one.
         config_files: LiteLLM's ``config.yaml`` first, then the files that it includes.
         upstreams: Providers and services that are reached through Envoy, sorted by name.
-        variables: Names of the environment variables that the configuration needs, sorted.
+        variables: Names of the variables with secrets that extauthz needs, sorted.
     """
 
     settings: Settings
@@ -70,6 +72,11 @@ class Inputs:
     config_files: tuple[Path, ...]
     upstreams: tuple[Upstream, ...]
     variables: tuple[str, ...]
+
+    @property
+    def sealing_variables(self) -> tuple[str, ...]:
+        """Those of them that tokens are sealed with: all that sdpfilter needs."""
+        return tuple(name for name in self.variables if name == _SALT)
 
 
 def load_inputs(config: Path, settings_file: Path | None, environ: Mapping[str, str]) -> Inputs:
@@ -83,7 +90,7 @@ def load_inputs(config: Path, settings_file: Path | None, environ: Mapping[str, 
     Raises:
         StartError: If a file cannot be used, or an address is in a variable that is not set.
     """
-    settings = load_settings(settings_file)
+    settings = load_settings(settings_file, without_secrets=True)
     documents = [read_yaml(file) for file in config_files(config) if file.exists()]
     if problems := undecided(documents, environ):
         raise ConfigError([f"{config}: {problem}" for problem in problems])
@@ -99,8 +106,15 @@ def load_inputs(config: Path, settings_file: Path | None, environ: Mapping[str, 
         settings_file=settings_file,
         config_files=loaded.files,
         upstreams=tuple(sorted(upstreams, key=lambda upstream: upstream.name)),
-        variables=stand_ins.needed(documents),
+        variables=tuple(sorted({*stand_ins.needed(documents), *_of_settings(settings)})),
     )
+
+
+def _of_settings(settings: Settings) -> Iterator[str]:
+    if settings.token.jwk_set_file is None:
+        yield _SALT
+    if settings.litellm.url is not None and not settings.litellm.own_key:
+        yield _ADMIN_KEY
 
 
 def resource_name(origin: Origin) -> str:

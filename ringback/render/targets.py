@@ -3,12 +3,14 @@
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
 from ringback import __version__
 from ringback.render.documents import Document, dump
 from ringback.render.inputs import Inputs
 from ringback.render.values import Values, parse_values
+
+_FOR_KUSTOMIZE: Final = ("components/", "overlays/")
 
 
 class _Module(Protocol):
@@ -26,7 +28,7 @@ class Manifests:
 
     Attributes:
         files: Text by path, relative to a folder of the target's own.
-        stream: All of it that is applied, as one text.
+        stream: What a cluster is to have, as one text: without what is there for kustomize.
     """
 
     files: Mapping[str, str]
@@ -52,9 +54,16 @@ def render_manifests(target: str, inputs: Inputs, pairs: Sequence[str]) -> Manif
     module = _module(target)
     files = module.render(inputs, parse_values(module.VALUES, pairs))
     header = _header(target, pairs)
+    stream = [
+        document
+        for path, documents in files.items()
+        if not path.startswith(_FOR_KUSTOMIZE)
+        for document in documents
+        if document.get("kind") != "Kustomization"
+    ]
     return Manifests(
         files={path: header + dump(documents) for path, documents in files.items()},
-        stream=header + dump([document for documents in files.values() for document in documents]),
+        stream=header + dump(stream),
     )
 
 

@@ -19,6 +19,9 @@ def _split(value: Any) -> Any:
 Words = Annotated[tuple[str, ...], BeforeValidator(_split)]
 """Several texts, with commas between them."""
 
+Ports = Annotated[tuple[Annotated[int, Field(ge=1, le=65_535)], ...], BeforeValidator(_split)]
+"""Several TCP ports, with commas between them."""
+
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 """A name in Kubernetes that is a DNS label (RFC 1123 section 2.1)."""
 
@@ -96,4 +99,4 @@ def _describe_problem(detail: Any) -> str:
 
 
 def _shown(default: Any) -> str:
-    return ",".join(default) if isinstance(default, tuple) else str(default)
+    return ",".join(map(str, default)) if isinstance(default, tuple) else str(default)

@@ -1,6 +1,7 @@
 """Reads ``ringback.yaml`` and the ``RINGBACK_*`` variables."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from ringback.errors import StartError, why_unusable
 from ringback.secretfiles import SecretFileError
 from ringback.settings.model import PREFIX, Settings, is_setting, secret_variables
 
+_STAND_IN = "1"
 _NO_SETTING = "there is no such setting; docs/configuration.md lists them"
 
 
@@ -28,11 +30,13 @@ class SettingsError(StartError):
         return "These settings cannot be used:\n" + "\n".join(f"  {line}" for line in self.problems)
 
 
-def load_settings(path: Path | None = None) -> Settings:
+def load_settings(path: Path | None = None, *, without_secrets: bool = False) -> Settings:
     """Read the settings file, if any, and the ``RINGBACK_*`` variables.
 
     Args:
         path: A YAML file; its keys are the field names of `Settings`.
+        without_secrets: Whether variables with secrets may be missing, because the settings are
+            for another machine.
 
     Raises:
         SettingsError: If anything is unknown or wrong; lists all of it.
@@ -45,6 +49,8 @@ def load_settings(path: Path | None = None) -> Settings:
     problems = [f"{name}: {_NO_SETTING}" for name in sorted(unknown)]
     try:
         known = {name: value for name, value in from_file.items() if name not in unknown}
+        if without_secrets and _needs_admin_key(known):
+            known["litellm"] = {"admin_key": _STAND_IN, **known["litellm"]}
         settings = Settings(**known)
     except SecretFileError as error:
         problems.append(str(error))
@@ -57,6 +63,14 @@ def load_settings(path: Path | None = None) -> Settings:
     if problems:
         raise SettingsError(problems)
     return settings
+
+
+def _needs_admin_key(content: Mapping[str, Any]) -> bool:
+    """Tell whether a variable has to say what a settings file does not."""
+    litellm = content.get("litellm")
+    if not isinstance(litellm, dict) or litellm.get("own_key"):
+        return False
+    return bool(litellm.get("url")) and "admin_key" not in litellm
 
 
 def _read_file(path: Path) -> dict[str, Any]:

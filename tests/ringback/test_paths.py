@@ -58,8 +58,8 @@ def test_missing_files_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         envoy_dir()
 
     assert str(caught.value) == (
-        f"envoy.yaml is neither in {tmp_path}/here/envoy nor in "
-        f"{tmp_path}/data/share/ringback/envoy. Install Ringback again."
+        f"envoy/envoy.yaml is neither in {tmp_path}/here nor in "
+        f"{tmp_path}/data/share/ringback. Install Ringback again."
     )
 
 
