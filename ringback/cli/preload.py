@@ -2,17 +2,12 @@
 
 import importlib
 
-from extauthz.clusters import snapshot_of
-from extauthz.deployments import Origin
 from ringback.contract import AUTHZ_CLUSTER, PROC_CLUSTER
 from ringback.forks import keep_shared
-from ringback.settings import UpstreamSettings
 
 
 def preload() -> None:
-    """Bring this process to where a worker starts to differ from others."""
+    """Import what the workers of both services need."""
     for service in (AUTHZ_CLUSTER, PROC_CLUSTER):
         importlib.import_module(f"{service}.__main__")
-    # The first message of each type costs most of what a worker needs to start.
-    snapshot_of([Origin("https", "upstream.example", 443)], UpstreamSettings())
     keep_shared()
