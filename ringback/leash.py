@@ -9,19 +9,30 @@ import ctypes
 import os
 import signal
 import sys
+from typing import NoReturn
 
 _PR_SET_PDEATHSIG = 1
 
 
-def main() -> None:
-    """Replace this process with the command.
+def tie(parent: int) -> None:
+    """Let this process end with its parent.
+
+    Args:
+        parent: Its process id.
+
+    Raises:
+        SystemExit: If it has ended already.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    if os.getppid() != parent:
+        sys.exit(f"{sys.argv[0]}: the parent has ended already")
+
+
+def become(command: list[str]) -> NoReturn:
+    """Replace this process with a command.
 
     Exits with 127 if the command cannot be run, as shells do.
     """
-    parent, *command = sys.argv[1:]
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-    if os.getppid() != int(parent):
-        sys.exit(f"{command[0]}: the parent has ended already")
     try:
         os.execvp(command[0], command)  # noqa: S606  no shell wanted
     except OSError as error:
@@ -30,4 +41,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    parent, *command = sys.argv[1:]
+    tie(int(parent))
+    become(command)

@@ -4,10 +4,12 @@ import socket
 import threading
 from collections.abc import Iterable
 from socketserver import ThreadingMixIn
+from types import ModuleType
 from typing import TYPE_CHECKING, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from prometheus_client import disable_created_metrics, make_wsgi_app
+from prometheus_client import REGISTRY, disable_created_metrics, make_wsgi_app
+from prometheus_client.metrics import MetricWrapperBase
 
 from ringback.addresses import parse_host_port
 from ringback.errors import StartError
@@ -58,6 +60,13 @@ def serve_metrics(address: str, vitals: Vitals) -> WSGIServer:
     server.set_app(_app(vitals))
     threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
     return server
+
+
+def forget(module: ModuleType) -> None:
+    """Serve none of the metrics that a module has defined: this process does not count them."""
+    for value in vars(module).values():
+        if isinstance(value, MetricWrapperBase):
+            REGISTRY.unregister(value)
 
 
 def resolve(address: str) -> tuple[str, int]:

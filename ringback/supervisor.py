@@ -1,15 +1,14 @@
 """Child processes that are watched: restarted when they die, ended in order, none outlives us."""
 
 import asyncio
-import os
 import signal
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import chain, repeat
-from pathlib import Path
 from typing import Final
+
+from ringback.processes import Child, Process, kill, spawn, terminate
 
 # The exit code of a program whose settings cannot be used (StartError): another start is no help.
 START_ERROR_CODE: Final = 2
@@ -20,31 +19,11 @@ STABLE_S: Final = 30.0
 # What a child may take to end after SIGTERM, a little more than the grace of our gRPC servers.
 STOP_GRACE_S: Final = 20.0
 
-_LEASH: Final = Path(__file__).with_name("leash.py")
-_APPEND: Final = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-
-
-@dataclass(frozen=True, slots=True)
-class Child:
-    """A program to run.
-
-    Attributes:
-        name: What log lines call it.
-        command: Program and arguments. Anybody on the machine can read them: no secrets.
-        env: Its whole environment; ours when None.
-        log: File that its output is appended to; when None it goes to ours.
-    """
-
-    name: str
-    command: Sequence[str]
-    env: Mapping[str, str] | None = field(default=None, repr=False)
-    log: Path | None = None
-
 
 @dataclass(slots=True)
 class _Running:
     child: Child
-    process: asyncio.subprocess.Process
+    process: Process
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -57,6 +36,8 @@ class Supervisor:
         report: Gets one line for each child that ended by itself.
         restart_delays_s: Waits before the first restart, the second one and so on.
         stable_s: After so many seconds of life the waits begin anew.
+        forks: Fork children rather than start them anew, as long as this process has one thread:
+            they share what it has imported, and need not import it themselves.
     """
 
     def __init__(
@@ -65,6 +46,7 @@ class Supervisor:
         *,
         restart_delays_s: Sequence[float] = RESTART_DELAYS_S,
         stable_s: float = STABLE_S,
+        forks: bool = False,
     ) -> None:
         self.restarts = True
         """Set to False while starting: whatever ends stays down, without a line."""
@@ -75,6 +57,7 @@ class Supervisor:
         self._report = report
         self._restart_delays_s = restart_delays_s
         self._stable_s = stable_s
+        self._forks = forks
         self._running: dict[str, _Running] = {}
         self._watches: dict[str, asyncio.Task[None]] = {}
 
@@ -84,7 +67,7 @@ class Supervisor:
         Raises:
             OSError: If no process can be made.
         """
-        running = _Running(child, await _spawn(child))
+        running = _Running(child, await spawn(child, forks=self._forks))
         self._running[child.name] = running
         self._watches[child.name] = asyncio.create_task(self._watch(running))
 
@@ -109,16 +92,16 @@ class Supervisor:
         """Send SIGKILL to every child and whatever it has started; `stop` still has to follow."""
         for running in self._running.values():
             running.stopping.set()
-            _kill(running.process)
+            kill(running.process)
 
     async def _stop(self, name: str, grace_s: float) -> None:
         running, watch = self._running[name], self._watches[name]
         running.stopping.set()
-        _terminate(running.process)
+        terminate(running.process)
         try:
             await asyncio.wait_for(asyncio.shield(watch), grace_s)
         except TimeoutError:
-            _kill(running.process)
+            kill(running.process)
             await watch
 
     async def _watch(self, running: _Running) -> None:
@@ -157,7 +140,7 @@ class Supervisor:
     async def _respawn(self, running: _Running, delays: Iterator[float]) -> None:
         while not running.stopping.is_set():
             try:
-                running.process = await _spawn(running.child)
+                running.process = await spawn(running.child, forks=self._forks)
             except OSError as error:
                 self._tell(f"{running.child.name} cannot be started: {error.strerror}")
                 await _wait(running.stopping, next(delays))
@@ -165,7 +148,7 @@ class Supervisor:
                 break
         if running.stopping.is_set():
             # The order to stop came while there was no process to tell.
-            _terminate(running.process)
+            terminate(running.process)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +195,7 @@ def supervise(
 async def _supervise(
     children: Sequence[Child], report: Callable[[str], None], grace_s: float
 ) -> int:
-    supervisor = Supervisor(report)
+    supervisor = Supervisor(report, forks=True)
     with stop_signals() as signals:
         try:
             for child in children:
@@ -246,38 +229,6 @@ async def kill_on_second(
         supervisor.kill()
     second.cancel()
     await stop
-
-
-async def _spawn(child: Child) -> asyncio.subprocess.Process:
-    command = list(child.command)
-    if sys.platform == "linux":
-        command = [sys.executable, "-I", "-S", str(_LEASH), str(os.getpid()), *command]
-    output = None if child.log is None else os.open(child.log, _APPEND, 0o600)
-    try:
-        return await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            env=child.env,
-            # A Ctrl-C in the terminal is ours to pass on.
-            start_new_session=True,
-        )
-    finally:
-        if output is not None:
-            os.close(output)
-
-
-def _terminate(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is None:
-        with suppress(ProcessLookupError):
-            process.terminate()
-
-
-def _kill(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is None:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
 
 
 async def _wait(event: asyncio.Event, timeout_s: float) -> bool:

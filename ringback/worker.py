@@ -5,15 +5,18 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from ringback import tracing
 from ringback.errors import StartError
+from ringback.forks import keep_shared, run_module
 from ringback.grpcserver import Service, serve
 from ringback.logs import configure, get_logger
 from ringback.metrics import serve_metrics, shift_port
+from ringback.processes import Child
 from ringback.settings import Settings, load_settings
-from ringback.supervisor import Child, supervise
+from ringback.supervisor import supervise
 from ringback.vitals import Vitals
 
 # A second worker of a service exports its metrics this many ports above the first one's.
@@ -87,10 +90,19 @@ def _supervise(name: str, arguments: argparse.Namespace, settings: Settings) -> 
     log = get_logger()
     # For settings that only workers which share something may have.
     env = {**os.environ, "RINGBACK_WORKERS": str(len(arguments.listen))}
-    children = [
-        Child(f"{name}-{index}", _worker_command(name, arguments, settings, index), env)
-        for index in range(len(arguments.listen))
+    commands = [
+        _worker_command(name, arguments, settings, index) for index in range(len(arguments.listen))
     ]
+    children = [
+        Child(
+            f"{name}-{index}",
+            command,
+            env,
+            program=partial(run_module, name, command[command.index(name) + 1 :]),
+        )
+        for index, command in enumerate(commands)
+    ]
+    keep_shared()
     return supervise(children, lambda line: log.warning("worker", message=line))
 
 

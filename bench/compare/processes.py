@@ -110,7 +110,8 @@ def kind_of(pid: int) -> str:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
     except OSError:
         return "other"
-    names = {Path(word.rstrip(":")).name for word in words[0].split()[:1] + words[1:4]}
+    # The command of a fork is one word, with spaces in it.
+    names = {Path(word.rstrip(":")).name for word in [*words[0].split(), *words[1:]][:4]}
     return next((kind for kind in _KINDS if kind in names), "other")
 
 

@@ -2,17 +2,19 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from ringback.cli.folders import Folders
 from ringback.cli.plan import Inputs, StackOptions
 from ringback.contract import AUTHZ_CLUSTER, PROC_CLUSTER
+from ringback.forks import run_module
+from ringback.processes import Child
 from ringback.render.bootstrap import Address
 from ringback.secrets import Secret
-from ringback.supervisor import Child
 
 ENVOY: Final = "envoy"
 EMULATOR: Final = "emulator"
@@ -136,8 +138,18 @@ def _worker(service: _Service, index: int, metrics: str | None, folders: Folders
 
         ports = service.metrics_offset + index * METRICS_PORT_STEP
         command += ["--metrics", shift_port(metrics, ports)]
-    child = Child(name, command, service.environ, folders.rotate(name))
+    program = partial(_serve, service.name, command[len(_PYTHON) + 1 :])
+    child = Child(name, command, service.environ, folders.rotate(name), program)
     return Worker(service.name, address, child, is_first=index == 0)
+
+
+def _serve(service: str, arguments: Sequence[str]) -> None:
+    """Be a worker, in a fork of a process that has imported both services."""
+    from ringback.metrics import forget  # noqa: PLC0415  imports a client library
+
+    for other in {AUTHZ_CLUSTER, PROC_CLUSTER} - {service}:
+        forget(sys.modules[f"{other}.metrics"])
+    run_module(service, arguments)
 
 
 def _settings_environ(inputs: Inputs, egress: Address) -> dict[str, str]:

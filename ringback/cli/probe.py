@@ -2,9 +2,12 @@
 
 import asyncio
 import http.client
+import io
 import json
-from contextlib import suppress
-from typing import Final
+import socket
+from collections.abc import Awaitable
+from contextlib import closing, suppress
+from typing import Final, cast
 
 from ringback.contract import INGRESS_LISTENER, READY_PATH
 from ringback.render.bootstrap import Address
@@ -21,8 +24,17 @@ async def is_ready(ingress: Address) -> bool:
 
 async def is_listening(address: Address) -> bool:
     """Tell whether something accepts connections at an address."""
+    return await _connects(asyncio.open_connection(address.host, address.port))
+
+
+async def is_accepting(path: str) -> bool:
+    """Tell whether something accepts connections at a Unix socket."""
+    return await _connects(asyncio.open_unix_connection(path))
+
+
+async def _connects(opening: Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]) -> bool:
     try:
-        _, writer = await asyncio.open_connection(address.host, address.port)
+        _, writer = await opening
     except OSError:
         return False
     writer.close()
@@ -60,17 +72,32 @@ async def envoy_version(admin: Address) -> str:
 
 
 async def _ask(address: Address, method: str, path: str) -> tuple[int, bytes] | None:
-    """Return status and body, or None if there is no answer in time."""
-    return await asyncio.to_thread(_ask_and_wait, address, method, path)
+    """Return status and body, or None if there is no answer in time.
 
-
-def _ask_and_wait(address: Address, method: str, path: str) -> tuple[int, bytes] | None:
-    connection = http.client.HTTPConnection(address.host, address.port, timeout=_TIMEOUT_S)
+    NOTE: no thread may come of this, or the process could not be forked any more.
+    """
+    request = f"{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n"
     try:
-        connection.request(method, path)
-        answer = connection.getresponse()
-        return answer.status, answer.read()
-    except (OSError, http.client.HTTPException):
+        async with asyncio.timeout(_TIMEOUT_S):
+            reader, writer = await asyncio.open_connection(address.host, address.port)
+            with closing(writer):
+                writer.write(request.encode("ascii"))
+                return _parse(await reader.read())
+    except (OSError, TimeoutError, http.client.HTTPException):
         return None
-    finally:
-        connection.close()
+
+
+class _Received:
+    """What http.client takes for a socket."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def makefile(self, _mode: str) -> io.BytesIO:
+        return io.BytesIO(self._data)
+
+
+def _parse(data: bytes) -> tuple[int, bytes]:
+    answer = http.client.HTTPResponse(cast("socket.socket", _Received(data)))
+    answer.begin()
+    return answer.status, answer.read()

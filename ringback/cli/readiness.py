@@ -64,6 +64,14 @@ def worker_is_ready(address: str) -> IsReady:
     return is_ready
 
 
+def worker_is_listening(address: str) -> IsReady:
+    """Return the condition that somebody accepts connections at ``unix:/path``.
+
+    Unlike `worker_is_ready` it leaves this process without threads, so that it may be forked.
+    """
+    return lambda: probe.is_accepting(address.removeprefix("unix:"))
+
+
 def _check_health(address: str) -> bool:
     # By then the children have been started, and the import delays none of them.
     from ringback import health  # noqa: PLC0415

@@ -146,13 +146,11 @@ def render_bootstrap(config: Path | None, settings_file: Path | None) -> str:
 
 
 def _upstreams(config: Path, settings: "Settings", upstream: "UpstreamSettings") -> "list[Json]":
-    from betterproto2 import Casing
-
-    from extauthz.clusters import build_clusters
+    from extauthz.clusters import as_json, build_clusters
     from extauthz.litellm import load_config
     from extauthz.services import service_origins
 
     loaded = load_config(config, os.environ)
     origins = {origin for deployment in loaded.deployments for origin in deployment.origins}
     clusters = build_clusters(origins | service_origins(settings, loaded), upstream)
-    return [cluster.to_dict(casing=Casing.SNAKE) for cluster in clusters]
+    return [as_json(cluster) for cluster in clusters]

@@ -30,6 +30,7 @@ from ringback.cli.readiness import (
     emulator_is_ready,
     envoy_is_ready,
     wait_until_ready,
+    worker_is_listening,
     worker_is_ready,
 )
 from ringback.contract import AUTHZ_CLUSTER
@@ -61,6 +62,7 @@ class Stack:
         options: What to start.
         report: Gets one line for each child that ends by itself.
         make_bootstrap: Makes what Envoy starts with.
+        forks: Fork the workers from this process, as `ringback.cli.preload` makes worth while.
 
     Raises:
         StartError: If something that was given cannot be used.
@@ -73,10 +75,11 @@ class Stack:
         report: Callable[[str], None] = lambda _line: None,
         *,
         make_bootstrap: MakeBootstrap = own_bootstrap,
+        forks: bool = False,
     ) -> None:
         self.inputs: Final = read_inputs(options)
         """What options, settings and configuration say."""
-        self.supervisor: Final = Supervisor(report)
+        self.supervisor: Final = Supervisor(report, forks=forks)
         """Watches the children, by name: ``envoy``, ``extauthz-0``, ``sdpfilter-1``, ..."""
         self.demo_key: Secret | None = None
         """A key for all models, if there was neither a configuration nor a key file."""
@@ -153,7 +156,7 @@ class Stack:
         Raises:
             NotReadyError: If one cannot start or is not ready in time.
         """
-        await self._or_stop(self._wait_for(self._workers))
+        await self._or_stop(self._wait_for(self._workers, worker_is_ready))
 
     async def envoy_version(self) -> str:
         """Return what Envoy calls its version, for example ``1.40.0``; empty if it does not say."""
@@ -226,9 +229,11 @@ class Stack:
             await self.supervisor.start(emulator_child(self._emulator, folders))
         bootstrap = folders.root / "envoy.json"
         bootstrap.write_text(json.dumps(self._bootstrap(), indent=1), encoding="utf-8")
-        await self._wait_for(worker for worker in first if worker.service == AUTHZ_CLUSTER)
+        authz = [worker for worker in first if worker.service == AUTHZ_CLUSTER]
+        await self._wait_for(authz, worker_is_listening)
         await self.supervisor.start(envoy_child(self._envoy, bootstrap, self._options, folders))
-        await self._wait_for(first, envoy=True)
+        # Envoy says that it is ready when both services are.
+        await self._wait_for(first, worker_is_listening, envoy=True)
         self.supervisor.restarts = True
         for worker in self._workers:
             if not worker.is_first:
@@ -275,8 +280,14 @@ class Stack:
         )
         return self._make_bootstrap(changes)
 
-    async def _wait_for(self, workers: Iterable[Worker], *, envoy: bool = False) -> None:
-        self._waiting = {worker.child.name: worker_is_ready(worker.address) for worker in workers}
+    async def _wait_for(
+        self,
+        workers: Iterable[Worker],
+        condition: Callable[[str], IsReady],
+        *,
+        envoy: bool = False,
+    ) -> None:
+        self._waiting = {worker.child.name: condition(worker.address) for worker in workers}
         if envoy:
             self._waiting[ENVOY] = envoy_is_ready(self._ingress_target)
             if self._emulator:

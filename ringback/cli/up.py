@@ -111,9 +111,14 @@ def _say(line: str) -> None:
 async def _run(options: "StackOptions") -> int:
     from ringback.cli.news import follow
     from ringback.cli.stack import Stack
+    from ringback.forks import can_fork
     from ringback.supervisor import kill_on_second, stop_signals, wait_for_any
 
-    stack = Stack(options, _say)
+    stack = Stack(options, _say, forks=can_fork())
+    if can_fork():
+        from ringback.cli.preload import preload
+
+        preload()
     with stop_signals() as signals:
         if not await _start(stack, signals):
             return 130

@@ -61,25 +61,18 @@ def passthrough_routes(timeout_s: float, not_found: Json) -> list[Json]:
 def passthrough_cluster(settings: Settings, upstream: UpstreamSettings) -> Json | None:
     """Return the cluster of the proxy, None if there is none.
 
-    Takes a second, because it imports Envoy's message types.
-
     Args:
         settings: With ``passthrough.url``.
         upstream: Who may vouch for the proxy, and how long a connection to it may take.
     """
     if settings.passthrough.url is None:
         return None
-    from betterproto2 import Casing  # noqa: PLC0415  rarely needed
-
-    from extauthz.clusters import build_clusters  # noqa: PLC0415  imports Envoy's types
+    from extauthz.clusters import as_json, build_clusters  # noqa: PLC0415  imports Envoy's types
     from extauthz.deployments import DEFAULT_PORTS, Origin  # noqa: PLC0415  as above
 
     url = urlsplit(settings.passthrough.url)
     origin = Origin(url.scheme, url.hostname or "", url.port or DEFAULT_PORTS[url.scheme])
     limits = {"max_requests": _MAX_REQUESTS}
     (cluster,) = build_clusters([origin], upstream.model_copy(update=limits))
-    cluster.name = PASSTHROUGH
-    if cluster.load_assignment is not None:
-        cluster.load_assignment.cluster_name = PASSTHROUGH
-    written: Json = cluster.to_dict(casing=Casing.SNAKE)
-    return written
+    cluster.name = cluster.load_assignment.cluster_name = PASSTHROUGH
+    return as_json(cluster)

@@ -7,7 +7,7 @@ import certifi
 import pytest
 import trustme
 
-from extauthz.clusters import build_clusters
+from extauthz.clusters import as_json, build_clusters
 from extauthz.deployments import Origin
 from helpers.envoyproc import BOOTSTRAP, EnvoyProcess, local_bootstrap, validate
 from ringback.envoylint import lint
@@ -31,7 +31,7 @@ def upstreams(ca_file: Path) -> list[dict[str, Any]]:
     """Return clusters for a plain and for a TLS origin."""
     origins = (Origin("http", "127.0.0.1", 8080), Origin("https", "127.0.0.1", 8443))
     settings = UpstreamSettings(ca_file=ca_file)
-    return [cluster.to_dict() for cluster in build_clusters(origins, settings)]
+    return [as_json(cluster) for cluster in build_clusters(origins, settings)]
 
 
 def complaints(text: str) -> list[str]:

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import pytest
 
-from extauthz.clusters import build_clusters
+from extauthz.clusters import as_json, build_clusters
 from extauthz.deployments import Origin
 from helpers.door import Door, open_door, process_honestly
 from helpers.envoyproc import EnvoyProcess, local_bootstrap
@@ -113,7 +113,7 @@ def bare_bootstrap(**settings: Any) -> Any:
     """Return a bootstrap whose services are nowhere, for paths that need none."""
     origin = Origin("http", "127.0.0.1", 9)
     return local_bootstrap(
-        upstreams=[c.to_dict() for c in build_clusters([origin], UpstreamSettings())],
+        upstreams=[as_json(c) for c in build_clusters([origin], UpstreamSettings())],
         overload=OverloadSettings(**settings),
     )
 

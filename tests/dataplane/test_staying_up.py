@@ -9,7 +9,7 @@ from helpers.gateway import Gateway
 from helpers.http11 import request_bytes, send
 from helpers.load import flood
 from helpers.recording import CLIENT_SECRETS, Reply
-from ringback.supervisor import Child
+from ringback.processes import Child
 
 pytestmark = [pytest.mark.dataplane, pytest.mark.asyncio(loop_scope="session")]
 

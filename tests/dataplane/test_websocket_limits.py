@@ -11,7 +11,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from envoyapi.service.auth.v3.external_auth_pb2 import CheckResponse
-from extauthz.clusters import build_clusters
+from extauthz.clusters import as_json, build_clusters
 from extauthz.decision import Allow, Labels, RequestFacts
 from extauthz.deployments import Origin
 from extauthz.translate import write_decision
@@ -82,7 +82,7 @@ async def only_door(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[D
         origin = Origin("http", "127.0.0.1", upstream.port)
         bootstrap = local_bootstrap(
             endpoints={"extauthz": [address], "sdpfilter": [address]},
-            upstreams=[c.to_dict() for c in build_clusters([origin], UpstreamSettings())],
+            upstreams=[as_json(c) for c in build_clusters([origin], UpstreamSettings())],
             websocket=WebSocketSettings(idle_timeout_s=IDLE_S, max_duration_s=LONGEST_S),
         )
         manager(bootstrap)["request_timeout"] = f"{REQUEST_S}s"

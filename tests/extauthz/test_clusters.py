@@ -5,12 +5,15 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import envoy_data_plane.envoy.extensions.transport_sockets.tls.v3
+import envoy_data_plane.envoy.extensions.upstreams.http.v3  # noqa: F401  what an Any may hold
 import pytest
 import trustme
 from envoy_data_plane.envoy.config.bootstrap.v3 import Bootstrap, BootstrapStaticResources
-from envoy_data_plane.envoy.config.cluster.v3 import Cluster
+from envoy_data_plane.envoy.config.cluster.v3 import Cluster as Upstream
 
-from extauthz.clusters import build_clusters, snapshot_of
+from envoyapi.config.cluster.v3.cluster_pb2 import Cluster
+from extauthz.clusters import as_json, build_clusters, snapshot_of
 from extauthz.deployments import Origin
 from helpers.envoyproc import EnvoyProcess, local_bootstrap
 from helpers.http11 import Message, request_bytes, send
@@ -29,8 +32,8 @@ EMULATOR = Origin("http", "127.0.0.1", 8080)
 def cluster_of(origin: Origin) -> Json:
     """Return the cluster of an origin, read again from the bytes that CDS sends."""
     (resource,) = snapshot_of([origin], SETTINGS).resources
-    cluster = Cluster.parse(resource)
-    assert bytes(cluster) == resource
+    cluster = Upstream.parse(resource)
+    assert Cluster.FromString(bytes(cluster)) == Cluster.FromString(resource)
     return cluster.to_dict()
 
 
@@ -196,7 +199,8 @@ def test_envoy_accepts_them(tmp_path: Path) -> None:
 
 def validate(clusters: list[Cluster], folder: Path) -> "subprocess.CompletedProcess[str]":
     """Let the real Envoy check a bootstrap with these clusters."""
-    bootstrap = Bootstrap(static_resources=BootstrapStaticResources(clusters=clusters))
+    parsed = [Upstream.parse(cluster.SerializeToString()) for cluster in clusters]
+    bootstrap = Bootstrap(static_resources=BootstrapStaticResources(clusters=parsed))
     file = folder / "envoy.json"
     file.write_text(json.dumps(bootstrap.to_dict()))
     return subprocess.run(
@@ -250,10 +254,10 @@ async def test_certificates_are_checked(tmp_path: Path) -> None:
 
 def on_loopback(cluster: Cluster) -> Json:
     """Return a cluster whose name needs no resolver."""
-    content = cluster.to_dict()
-    endpoint = content["loadAssignment"]["endpoints"][0]["lbEndpoints"][0]["endpoint"]
-    endpoint["address"]["socketAddress"]["address"] = "127.0.0.1"
-    return content | {"type": "STATIC"}
+    (locality,) = cluster.load_assignment.endpoints
+    locality.lb_endpoints[0].endpoint.address.socket_address.address = "127.0.0.1"
+    cluster.type = Cluster.STATIC
+    return as_json(cluster)
 
 
 async def ask(envoy: EnvoyProcess, origin: Origin) -> Message:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from envoyapi.service.auth.v3.external_auth_pb2 import CheckResponse
 from envoyapi.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest
-from extauthz.clusters import build_clusters
+from extauthz.clusters import as_json, build_clusters
 from extauthz.decision import Allow, Labels
 from extauthz.deployments import Origin
 from extauthz.translate import write_decision
@@ -138,7 +138,7 @@ def door_changes(
     clusters = build_clusters([origin_of(upstream_port)], settings)
     return local_changes(
         endpoints={name: [place] for name, place in places.items()},
-        upstreams=[cluster.to_dict() for cluster in clusters],
+        upstreams=[as_json(cluster) for cluster in clusters],
         overload=overload,
         **changes,
     )

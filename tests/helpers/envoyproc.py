@@ -10,8 +10,9 @@ from typing import Any, Final, Self
 
 from helpers.http11 import request_bytes, send
 from ringback.paths import envoy_dir, find_envoy
+from ringback.processes import Child
 from ringback.render.bootstrap import Address, Changes, own_bootstrap
-from ringback.supervisor import Child, Supervisor
+from ringback.supervisor import Supervisor
 
 Json = dict[str, Any]
 

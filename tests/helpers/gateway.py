@@ -20,9 +20,9 @@ from helpers.recording import RecordingUpstream
 from helpers.scraping import MetricsPorts
 from ringback import health
 from ringback.cli.stack import Stack
+from ringback.processes import Child
 from ringback.secrets import Secret
 from ringback.settings import TokenSettings
-from ringback.supervisor import Child
 from ringback.tokens import token_sealer
 from ringback.tokens.claims import CallClaims
 

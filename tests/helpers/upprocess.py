@@ -97,7 +97,8 @@ class UpProcess:
         for folder in Path("/proc").glob("[0-9]*"):
             try:
                 parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-                command = (folder / "cmdline").read_bytes().decode().split("\0")[:-1]
+                # That of a fork is one word, with spaces in it.
+                command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode().split()
             except OSError:
                 continue
             if parent == self.process.pid:

@@ -7,6 +7,7 @@ from typing import Any
 import betterproto2
 import envoy_data_plane.envoy.config.cluster.v3 as upstream_cluster
 import envoy_data_plane.envoy.config.core.v3 as upstream_core
+import envoy_data_plane.envoy.extensions.upstreams.http.v3  # noqa: F401  is looked up by name
 import envoy_data_plane.envoy.service.auth.v3 as upstream_auth
 import envoy_data_plane.envoy.service.cluster.v3 as upstream_cds
 import envoy_data_plane.envoy.service.discovery.v3 as upstream_discovery
@@ -28,12 +29,17 @@ from google.protobuf.internal import api_implementation
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from envoyapi.config.core.v3 import address_pb2, base_pb2
+from envoyapi.config.cluster.v3 import circuit_breaker_pb2, cluster_pb2
+from envoyapi.config.core.v3 import address_pb2, base_pb2, protocol_pb2
+from envoyapi.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 from envoyapi.extensions.filters.http.ext_proc.v3 import processing_mode_pb2
+from envoyapi.extensions.transport_sockets.tls.v3 import common_pb2, tls_pb2
+from envoyapi.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from envoyapi.service.auth.v3 import attribute_context_pb2, external_auth_pb2
 from envoyapi.service.cluster.v3 import cds_pb2
 from envoyapi.service.discovery.v3 import discovery_pb2
 from envoyapi.service.ext_proc.v3 import external_processor_pb2
+from envoyapi.type.matcher.v3 import string_pb2
 from envoyapi.type.v3 import http_status_pb2, semantic_version_pb2
 
 FILES: tuple[FileDescriptor, ...] = (
@@ -41,12 +47,21 @@ FILES: tuple[FileDescriptor, ...] = (
     attribute_context_pb2.DESCRIPTOR,
     base_pb2.DESCRIPTOR,
     cds_pb2.DESCRIPTOR,
+    circuit_breaker_pb2.DESCRIPTOR,
+    cluster_pb2.DESCRIPTOR,
+    common_pb2.DESCRIPTOR,
     discovery_pb2.DESCRIPTOR,
+    endpoint_components_pb2.DESCRIPTOR,
+    endpoint_pb2.DESCRIPTOR,
     external_auth_pb2.DESCRIPTOR,
     external_processor_pb2.DESCRIPTOR,
+    http_protocol_options_pb2.DESCRIPTOR,
     http_status_pb2.DESCRIPTOR,
     processing_mode_pb2.DESCRIPTOR,
+    protocol_pb2.DESCRIPTOR,
     semantic_version_pb2.DESCRIPTOR,
+    string_pb2.DESCRIPTOR,
+    tls_pb2.DESCRIPTOR,
 )
 # What envoy-data-plane would serve for each of our services: path -> cardinality and messages.
 UPSTREAM_SERVICES: dict[str, Any] = {
@@ -58,6 +73,7 @@ UPSTREAM_SERVICES: dict[str, Any] = {
 UNWRAPPED = {
     "google.protobuf.Duration": "datetime.timedelta",
     "google.protobuf.Timestamp": "datetime.datetime",
+    "google.protobuf.UInt32Value": "builtins.int",
 }
 # What fills a field whose type is not ours, in the JSON form of protobuf.
 FOREIGN_SAMPLES: dict[str, Any] = {
@@ -74,6 +90,7 @@ FOREIGN_SAMPLES: dict[str, Any] = {
         "list": ["y", {"deep": "z"}],
     },
     "google.protobuf.Timestamp": "2026-01-02T03:04:05.678Z",
+    "google.protobuf.UInt32Value": 4096,
     "google.rpc.Status": {"code": 7, "message": "denied"},
 }
 PROTO_TYPES = {

@@ -4,11 +4,13 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from types import ModuleType
 from wsgiref.simple_server import WSGIServer
 
 import pytest
+from prometheus_client import Counter
 
-from ringback.metrics import MetricsAddressError, serve_metrics, shift_port
+from ringback.metrics import MetricsAddressError, forget, serve_metrics, shift_port
 from ringback.vitals import LAG_SECONDS, Vitals
 
 REFUSAL = (
@@ -150,3 +152,17 @@ def test_a_port_that_cannot_be_shifted_is_refused(address: str) -> None:
     with pytest.raises(MetricsAddressError) as caught:
         shift_port(address, 10)
     assert str(caught.value) == REFUSAL.format(address)
+
+
+def test_metrics_of_another_service_are_not_served(start: Start) -> None:
+    """A fork of a process that knows both services shows what it counts itself alone."""
+    other = ModuleType("other")
+    vars(other).update(COUNTED=Counter("other_counted", "By somebody else"), name="other", limit=3)
+    port = start("127.0.0.1:0", Vitals())
+    url = f"http://127.0.0.1:{port}/metrics"
+    assert b"other_counted" in get(url)[1]
+
+    forget(other)
+
+    assert b"other_counted" not in get(url)[1]
+    assert b"ringback_event_loop_tasks" in get(url)[1]

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ringback.supervisor import Child, Supervisor
+from ringback.processes import Child
+from ringback.supervisor import Supervisor
 
 # Says its process id in one write, then does what the test needs.
 HEAD = "import os, signal, sys, time; os.write(1, b'%d\\n' % os.getpid()); "
@@ -24,7 +25,8 @@ DEAF = HEAD + (
 
 GROUP = """
 import sys
-from ringback.supervisor import Child, supervise
+from ringback.processes import Child
+from ringback.supervisor import supervise
 
 python = [sys.executable, "-c"]
 children = [Child(f"child-{n}", [*python, code]) for n, code in enumerate(sys.argv[1:])]

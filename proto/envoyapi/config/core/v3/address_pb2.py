@@ -22,21 +22,24 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import wrappers_pb2 as google_dot_protobuf_dot_wrappers__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%envoyapi/config/core/v3/address.proto\x12\x14\x65nvoy.config.core.v3\"\xa6\x01\n\rSocketAddress\x12>\n\x08protocol\x18\x01 \x01(\x0e\x32,.envoy.config.core.v3.SocketAddress.Protocol\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x14\n\nport_value\x18\x03 \x01(\rH\x00\"\x1c\n\x08Protocol\x12\x07\n\x03TCP\x10\x00\x12\x07\n\x03UDP\x10\x01\x42\x10\n\x0eport_specifier\"\x14\n\x04Pipe\x12\x0c\n\x04path\x18\x01 \x01(\t\"\x7f\n\x07\x41\x64\x64ress\x12=\n\x0esocket_address\x18\x01 \x01(\x0b\x32#.envoy.config.core.v3.SocketAddressH\x00\x12*\n\x04pipe\x18\x02 \x01(\x0b\x32\x1a.envoy.config.core.v3.PipeH\x00\x42\t\n\x07\x61\x64\x64ressb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%envoyapi/config/core/v3/address.proto\x12\x14\x65nvoy.config.core.v3\x1a\x1egoogle/protobuf/wrappers.proto\"\xa6\x01\n\rSocketAddress\x12>\n\x08protocol\x18\x01 \x01(\x0e\x32,.envoy.config.core.v3.SocketAddress.Protocol\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x14\n\nport_value\x18\x03 \x01(\rH\x00\"\x1c\n\x08Protocol\x12\x07\n\x03TCP\x10\x00\x12\x07\n\x03UDP\x10\x01\x42\x10\n\x0eport_specifier\"\x14\n\x04Pipe\x12\x0c\n\x04path\x18\x01 \x01(\t\"\x7f\n\x07\x41\x64\x64ress\x12=\n\x0esocket_address\x18\x01 \x01(\x0b\x32#.envoy.config.core.v3.SocketAddressH\x00\x12*\n\x04pipe\x18\x02 \x01(\x0b\x32\x1a.envoy.config.core.v3.PipeH\x00\x42\t\n\x07\x61\x64\x64ress\"~\n\x0cTcpKeepalive\x12\x34\n\x0ekeepalive_time\x18\x02 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x38\n\x12keepalive_interval\x18\x03 \x01(\x0b\x32\x1c.google.protobuf.UInt32Valueb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'envoyapi.config.core.v3.address_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SOCKETADDRESS']._serialized_start=64
-  _globals['_SOCKETADDRESS']._serialized_end=230
-  _globals['_SOCKETADDRESS_PROTOCOL']._serialized_start=184
-  _globals['_SOCKETADDRESS_PROTOCOL']._serialized_end=212
-  _globals['_PIPE']._serialized_start=232
-  _globals['_PIPE']._serialized_end=252
-  _globals['_ADDRESS']._serialized_start=254
-  _globals['_ADDRESS']._serialized_end=381
+  _globals['_SOCKETADDRESS']._serialized_start=96
+  _globals['_SOCKETADDRESS']._serialized_end=262
+  _globals['_SOCKETADDRESS_PROTOCOL']._serialized_start=216
+  _globals['_SOCKETADDRESS_PROTOCOL']._serialized_end=244
+  _globals['_PIPE']._serialized_start=264
+  _globals['_PIPE']._serialized_end=284
+  _globals['_ADDRESS']._serialized_start=286
+  _globals['_ADDRESS']._serialized_end=413
+  _globals['_TCPKEEPALIVE']._serialized_start=415
+  _globals['_TCPKEEPALIVE']._serialized_end=541
 # @@protoc_insertion_point(module_scope)

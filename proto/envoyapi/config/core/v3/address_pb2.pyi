@@ -5,6 +5,7 @@ isort:skip_file
 
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import wrappers_pb2 as _wrappers_pb2
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
@@ -108,3 +109,29 @@ class Address(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_address) -> _WhichOneofReturnType_address | None: ...
 
 Global___Address: _TypeAlias = Address  # noqa: Y015
+
+@_typing.final
+class TcpKeepalive(_message.Message):
+    """Probes of a connection on which nothing moves, in seconds. What is not set is the kernel's."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEEPALIVE_TIME_FIELD_NUMBER: _builtins.int
+    KEEPALIVE_INTERVAL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def keepalive_time(self) -> _wrappers_pb2.UInt32Value: ...
+    @_builtins.property
+    def keepalive_interval(self) -> _wrappers_pb2.UInt32Value: ...
+    def __init__(
+        self,
+        *,
+        keepalive_time: _wrappers_pb2.UInt32Value | None = ...,
+        keepalive_interval: _wrappers_pb2.UInt32Value | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["keepalive_interval", b"keepalive_interval", "keepalive_time", b"keepalive_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keepalive_interval", b"keepalive_interval", "keepalive_time", b"keepalive_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TcpKeepalive: _TypeAlias = TcpKeepalive  # noqa: Y015

@@ -23,10 +23,11 @@ _sym_db = _symbol_database.Default()
 
 
 from envoyapi.type.v3 import semantic_version_pb2 as envoyapi_dot_type_dot_v3_dot_semantic__version__pb2
+from google.protobuf import any_pb2 as google_dot_protobuf_dot_any__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"envoyapi/config/core/v3/base.proto\x12\x14\x65nvoy.config.core.v3\x1a\'envoyapi/type/v3/semantic_version.proto\x1a\x1cgoogle/protobuf/struct.proto\":\n\x08Locality\x12\x0e\n\x06region\x18\x01 \x01(\t\x12\x0c\n\x04zone\x18\x02 \x01(\t\x12\x10\n\x08sub_zone\x18\x03 \x01(\t\"?\n\x0c\x42uildVersion\x12/\n\x07version\x18\x01 \x01(\x0b\x32\x1e.envoy.type.v3.SemanticVersion\"\x9a\x02\n\x04Node\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x63luster\x18\x02 \x01(\t\x12)\n\x08metadata\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x30\n\x08locality\x18\x04 \x01(\x0b\x32\x1e.envoy.config.core.v3.Locality\x12\x17\n\x0fuser_agent_name\x18\x06 \x01(\t\x12\x1c\n\x12user_agent_version\x18\x07 \x01(\tH\x00\x12\x46\n\x18user_agent_build_version\x18\x08 \x01(\x0b\x32\".envoy.config.core.v3.BuildVersionH\x00\x42\x19\n\x17user_agent_version_type\"\"\n\x0c\x43ontrolPlane\x12\x12\n\nidentifier\x18\x01 \x01(\t\"\xa7\x01\n\x08Metadata\x12K\n\x0f\x66ilter_metadata\x18\x01 \x03(\x0b\x32\x32.envoy.config.core.v3.Metadata.FilterMetadataEntry\x1aN\n\x13\x46ilterMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct:\x02\x38\x01\",\n\x0eQueryParameter\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"<\n\x0bHeaderValue\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x11\n\traw_value\x18\x03 \x01(\x0c\"\x98\x02\n\x11HeaderValueOption\x12\x31\n\x06header\x18\x01 \x01(\x0b\x32!.envoy.config.core.v3.HeaderValue\x12Q\n\rappend_action\x18\x03 \x01(\x0e\x32:.envoy.config.core.v3.HeaderValueOption.HeaderAppendAction\"}\n\x12HeaderAppendAction\x12\x1b\n\x17\x41PPEND_IF_EXISTS_OR_ADD\x10\x00\x12\x11\n\rADD_IF_ABSENT\x10\x01\x12\x1e\n\x1aOVERWRITE_IF_EXISTS_OR_ADD\x10\x02\x12\x17\n\x13OVERWRITE_IF_EXISTS\x10\x03\"?\n\tHeaderMap\x12\x32\n\x07headers\x18\x01 \x03(\x0b\x32!.envoy.config.core.v3.HeaderValueb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"envoyapi/config/core/v3/base.proto\x12\x14\x65nvoy.config.core.v3\x1a\'envoyapi/type/v3/semantic_version.proto\x1a\x19google/protobuf/any.proto\x1a\x1cgoogle/protobuf/struct.proto\":\n\x08Locality\x12\x0e\n\x06region\x18\x01 \x01(\t\x12\x0c\n\x04zone\x18\x02 \x01(\t\x12\x10\n\x08sub_zone\x18\x03 \x01(\t\"?\n\x0c\x42uildVersion\x12/\n\x07version\x18\x01 \x01(\x0b\x32\x1e.envoy.type.v3.SemanticVersion\"\x9a\x02\n\x04Node\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x63luster\x18\x02 \x01(\t\x12)\n\x08metadata\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x30\n\x08locality\x18\x04 \x01(\x0b\x32\x1e.envoy.config.core.v3.Locality\x12\x17\n\x0fuser_agent_name\x18\x06 \x01(\t\x12\x1c\n\x12user_agent_version\x18\x07 \x01(\tH\x00\x12\x46\n\x18user_agent_build_version\x18\x08 \x01(\x0b\x32\".envoy.config.core.v3.BuildVersionH\x00\x42\x19\n\x17user_agent_version_type\"\"\n\x0c\x43ontrolPlane\x12\x12\n\nidentifier\x18\x01 \x01(\t\"\xa7\x01\n\x08Metadata\x12K\n\x0f\x66ilter_metadata\x18\x01 \x03(\x0b\x32\x32.envoy.config.core.v3.Metadata.FilterMetadataEntry\x1aN\n\x13\x46ilterMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct:\x02\x38\x01\",\n\x0eQueryParameter\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"<\n\x0bHeaderValue\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x11\n\traw_value\x18\x03 \x01(\x0c\"\x98\x02\n\x11HeaderValueOption\x12\x31\n\x06header\x18\x01 \x01(\x0b\x32!.envoy.config.core.v3.HeaderValue\x12Q\n\rappend_action\x18\x03 \x01(\x0e\x32:.envoy.config.core.v3.HeaderValueOption.HeaderAppendAction\"}\n\x12HeaderAppendAction\x12\x1b\n\x17\x41PPEND_IF_EXISTS_OR_ADD\x10\x00\x12\x11\n\rADD_IF_ABSENT\x10\x01\x12\x1e\n\x1aOVERWRITE_IF_EXISTS_OR_ADD\x10\x02\x12\x17\n\x13OVERWRITE_IF_EXISTS\x10\x03\"?\n\tHeaderMap\x12\x32\n\x07headers\x18\x01 \x03(\x0b\x32!.envoy.config.core.v3.HeaderValue\"-\n\nDataSource\x12\x12\n\x08\x66ilename\x18\x01 \x01(\tH\x00\x42\x0b\n\tspecifier\"\\\n\x0fTransportSocket\x12\x0c\n\x04name\x18\x01 \x01(\t\x12,\n\x0ctyped_config\x18\x03 \x01(\x0b\x32\x14.google.protobuf.AnyH\x00\x42\r\n\x0b\x63onfig_type*(\n\x0fRoutingPriority\x12\x0b\n\x07\x44\x45\x46\x41ULT\x10\x00\x12\x08\n\x04HIGH\x10\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,26 +36,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_METADATA_FILTERMETADATAENTRY']._loaded_options = None
   _globals['_METADATA_FILTERMETADATAENTRY']._serialized_options = b'8\001'
-  _globals['_LOCALITY']._serialized_start=131
-  _globals['_LOCALITY']._serialized_end=189
-  _globals['_BUILDVERSION']._serialized_start=191
-  _globals['_BUILDVERSION']._serialized_end=254
-  _globals['_NODE']._serialized_start=257
-  _globals['_NODE']._serialized_end=539
-  _globals['_CONTROLPLANE']._serialized_start=541
-  _globals['_CONTROLPLANE']._serialized_end=575
-  _globals['_METADATA']._serialized_start=578
-  _globals['_METADATA']._serialized_end=745
-  _globals['_METADATA_FILTERMETADATAENTRY']._serialized_start=667
-  _globals['_METADATA_FILTERMETADATAENTRY']._serialized_end=745
-  _globals['_QUERYPARAMETER']._serialized_start=747
-  _globals['_QUERYPARAMETER']._serialized_end=791
-  _globals['_HEADERVALUE']._serialized_start=793
-  _globals['_HEADERVALUE']._serialized_end=853
-  _globals['_HEADERVALUEOPTION']._serialized_start=856
-  _globals['_HEADERVALUEOPTION']._serialized_end=1136
-  _globals['_HEADERVALUEOPTION_HEADERAPPENDACTION']._serialized_start=1011
-  _globals['_HEADERVALUEOPTION_HEADERAPPENDACTION']._serialized_end=1136
-  _globals['_HEADERMAP']._serialized_start=1138
-  _globals['_HEADERMAP']._serialized_end=1201
+  _globals['_ROUTINGPRIORITY']._serialized_start=1371
+  _globals['_ROUTINGPRIORITY']._serialized_end=1411
+  _globals['_LOCALITY']._serialized_start=158
+  _globals['_LOCALITY']._serialized_end=216
+  _globals['_BUILDVERSION']._serialized_start=218
+  _globals['_BUILDVERSION']._serialized_end=281
+  _globals['_NODE']._serialized_start=284
+  _globals['_NODE']._serialized_end=566
+  _globals['_CONTROLPLANE']._serialized_start=568
+  _globals['_CONTROLPLANE']._serialized_end=602
+  _globals['_METADATA']._serialized_start=605
+  _globals['_METADATA']._serialized_end=772
+  _globals['_METADATA_FILTERMETADATAENTRY']._serialized_start=694
+  _globals['_METADATA_FILTERMETADATAENTRY']._serialized_end=772
+  _globals['_QUERYPARAMETER']._serialized_start=774
+  _globals['_QUERYPARAMETER']._serialized_end=818
+  _globals['_HEADERVALUE']._serialized_start=820
+  _globals['_HEADERVALUE']._serialized_end=880
+  _globals['_HEADERVALUEOPTION']._serialized_start=883
+  _globals['_HEADERVALUEOPTION']._serialized_end=1163
+  _globals['_HEADERVALUEOPTION_HEADERAPPENDACTION']._serialized_start=1038
+  _globals['_HEADERVALUEOPTION_HEADERAPPENDACTION']._serialized_end=1163
+  _globals['_HEADERMAP']._serialized_start=1165
+  _globals['_HEADERMAP']._serialized_end=1228
+  _globals['_DATASOURCE']._serialized_start=1230
+  _globals['_DATASOURCE']._serialized_end=1275
+  _globals['_TRANSPORTSOCKET']._serialized_start=1277
+  _globals['_TRANSPORTSOCKET']._serialized_end=1369
 # @@protoc_insertion_point(module_scope)

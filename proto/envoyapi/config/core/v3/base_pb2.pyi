@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from envoyapi.type.v3 import semantic_version_pb2 as _semantic_version_pb2
+from google.protobuf import any_pb2 as _any_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
@@ -20,6 +21,22 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _RoutingPriority:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RoutingPriorityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RoutingPriority.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DEFAULT: _RoutingPriority.ValueType  # 0
+    HIGH: _RoutingPriority.ValueType  # 1
+
+class RoutingPriority(_RoutingPriority, metaclass=_RoutingPriorityEnumTypeWrapper):
+    """Each priority has limits of its own (CircuitBreakers)."""
+
+DEFAULT: RoutingPriority.ValueType  # 0
+HIGH: RoutingPriority.ValueType  # 1
+Global___RoutingPriority: _TypeAlias = RoutingPriority  # noqa: Y015
 
 @_typing.final
 class Locality(_message.Message):
@@ -306,3 +323,54 @@ class HeaderMap(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___HeaderMap: _TypeAlias = HeaderMap  # noqa: Y015
+
+@_typing.final
+class DataSource(_message.Message):
+    """Where content comes from."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILENAME_FIELD_NUMBER: _builtins.int
+    filename: _builtins.str
+    """A path on Envoy's machine."""
+    def __init__(
+        self,
+        *,
+        filename: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filename", b"filename", "specifier", b"specifier"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filename", b"filename", "specifier", b"specifier"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_specifier: _TypeAlias = _typing.Literal["filename"]  # noqa: Y015
+    _WhichOneofArgType_specifier: _TypeAlias = _typing.Literal["specifier", b"specifier"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_specifier) -> _WhichOneofReturnType_specifier | None: ...
+
+Global___DataSource: _TypeAlias = DataSource  # noqa: Y015
+
+@_typing.final
+class TransportSocket(_message.Message):
+    """What encrypts a connection, for example."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    TYPED_CONFIG_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    @_builtins.property
+    def typed_config(self) -> _any_pb2.Any: ...
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        typed_config: _any_pb2.Any | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["config_type", b"config_type", "typed_config", b"typed_config"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config_type", b"config_type", "name", b"name", "typed_config", b"typed_config"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_config_type: _TypeAlias = _typing.Literal["typed_config"]  # noqa: Y015
+    _WhichOneofArgType_config_type: _TypeAlias = _typing.Literal["config_type", b"config_type"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_config_type) -> _WhichOneofReturnType_config_type | None: ...
+
+Global___TransportSocket: _TypeAlias = TransportSocket  # noqa: Y015

@@ -1,0 +1,1 @@
+"""Typed stubs of what Ringback speaks of the Envoy API: envoy.extensions.transport_sockets."""
