@@ -47,8 +47,11 @@ def check_http(url: str, timeout_s: float = TIMEOUT_S) -> bool:
         url: ``http://host:port/path``.
         timeout_s: For each of connecting and answering.
     """
-    parts = urlsplit(url)
-    connection = HTTPConnection(parts.netloc, timeout=timeout_s)
+    try:
+        parts = urlsplit(url)
+        connection = HTTPConnection(parts.netloc, timeout=timeout_s)
+    except (ValueError, HTTPException):
+        return False
     try:
         connection.request("GET", parts.path)
         return connection.getresponse().status == 200

@@ -89,3 +89,9 @@ async def test_stats_are_all_that_is_shown(
     assert answer.status in {400, 404}
     assert answer.body == b""
     assert (await get(gateway.port, "/healthz")).status == 200
+
+
+async def test_envoy_says_that_it_is_alive_where_callers_do_not_come(ports: MetricsPorts) -> None:
+    """An orchestrator asks at the port for Prometheus."""
+    answer = await get(ports.envoy, "/healthz")
+    assert (answer.status, answer.json()) == (200, {"status": "alive"})

@@ -182,6 +182,8 @@ async def test_a_full_heap_is_answered_in_steps(tmp_path: Path) -> None:
             assert (answer.status, answer.error["code"]) == (503, "unavailable")
             assert answer.header("connection") == "close"
             assert answer.header("retry-after") == "1"
+        # Who looks after it sees that it is alive.
+        assert (await send(envoy.port("metrics_http"), HEALTHY)).status == 200
         waiting = asyncio.create_task(send(port, HEALTHY))
         await asyncio.sleep(0.3)
         assert not waiting.done()

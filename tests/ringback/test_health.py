@@ -12,6 +12,8 @@ import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from ringback.health import check, check_channel, main
+from ringback.metrics import serve_metrics
+from ringback.vitals import Vitals
 
 SERVICE = health_pb2.DESCRIPTOR.services_by_name["Health"]
 CHECK = SERVICE.methods_by_name["Check"]
@@ -139,6 +141,48 @@ def test_the_command_says_one_line_and_exits_with_the_answer(
 
     assert (good.returncode, good.stdout, good.stderr) == (0, f"{address} is serving\n", "")
     assert (bad.returncode, bad.stdout, bad.stderr) == (1, f"{address} is not serving\n", "")
+
+
+@pytest.fixture
+def worker() -> Iterator[tuple[Vitals, str]]:
+    """The HTTP endpoint of a worker, and its vitals."""
+    vitals = Vitals(clock=lambda: 100.0)
+    server = serve_metrics("127.0.0.1:0", vitals)
+    yield vitals, f"http://127.0.0.1:{server.server_port}/healthz"
+    server.shutdown()
+    server.server_close()
+
+
+def test_workers_are_asked_over_http(
+    worker: tuple[Vitals, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker is well while its event loop is alive, ready or not; no proxy is asked."""
+    vitals, url = worker
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+
+    assert main([url]) == 0
+    vitals._beat = 0.0
+    assert main([url]) == 1
+    assert capsys.readouterr().out == f"{url} is well\n{url} is not well\n"
+
+
+def test_one_of_several_that_is_not_well_counts(
+    worker: tuple[Vitals, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All are asked, and each has its line."""
+    _, url = worker
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    nobody = f"http://127.0.0.1:{port}/healthz"
+
+    assert main([nobody, url]) == 1
+    assert capsys.readouterr().out == f"{nobody} is not well\n{url} is well\n"
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:x/", "http://[::1/", "http://"])
+def test_a_url_that_is_none_is_not_well(url: str) -> None:
+    """Whatever is wrong with it, the command ends with an answer."""
+    assert main([url]) == 1
 
 
 def test_the_command_without_an_address_explains_itself(
