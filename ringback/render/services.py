@@ -64,7 +64,11 @@ def place_services(clusters: Sequence[Json], settings: ServiceSettings) -> None:
 def transport_socket(settings: EnvoyTlsSettings) -> Json:
     """Return what speaks TLS to a service and believes it by its SPIFFE id."""
     common = {
-        "tls_params": {"tls_minimum_protocol_version": "TLSv1_3"},
+        # Both ends are ours. As a client Envoy goes no further than 1.2 unless told so.
+        "tls_params": {
+            "tls_minimum_protocol_version": "TLSv1_3",
+            "tls_maximum_protocol_version": "TLSv1_3",
+        },
         "alpn_protocols": ["h2"],
         "tls_certificate_sds_secret_configs": [_secret(_CERTIFICATE, settings)],
         "combined_validation_context": {
