@@ -170,7 +170,9 @@ def render_secrets(settings_file: Path | None) -> dict[str, str]:
 
     files = secret_files(load_settings(settings_file).services.envoy)
     header = "# Written by `ringback render envoy`. Names files; it holds no secret itself.\n"
-    return {name: header + yaml.safe_dump(content, sort_keys=False) for name, content in files.items()}
+    return {
+        name: header + yaml.safe_dump(content, sort_keys=False) for name, content in files.items()
+    }
 
 
 def _upstreams(config: Path, settings: "Settings", upstream: "UpstreamSettings") -> "list[Json]":

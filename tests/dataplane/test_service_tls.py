@@ -13,7 +13,7 @@ from grpc import aio
 
 from envoyapi.service.cluster.v3.cds_pb2_grpc import ClusterDiscoveryServiceStub
 from envoyapi.service.discovery.v3.discovery_pb2 import DiscoveryRequest
-from extauthz.clusters import build_clusters
+from extauthz.clusters import as_json, build_clusters
 from helpers.apart import Apart, envoy_tls, free_ports, places, server_tls
 from helpers.door import origin_of
 from helpers.envoyproc import EnvoyProcess, local_bootstrap
@@ -188,7 +188,7 @@ async def test_without_a_certificate_nothing_passes(house: House, tmp_path: Path
     settings = load_settings(house.files.settings).services
     clusters = build_clusters([origin_of(house.upstream.port)], UpstreamSettings())
     bootstrap = local_bootstrap(
-        services=settings, upstreams=[cluster.to_dict() for cluster in clusters]
+        services=settings, upstreams=[as_json(cluster) for cluster in clusters]
     )
     for cluster in bootstrap["static_resources"]["clusters"]:
         if cluster["name"] in {AUTHZ_CLUSTER, PROC_CLUSTER}:

@@ -15,7 +15,8 @@ from helpers.gatewayfiles import Files
 from helpers.svids import Identity
 from helpers.waiting import until
 from ringback.contract import AUTHZ_CLUSTER, PROC_CLUSTER
-from ringback.supervisor import Child, Supervisor
+from ringback.processes import Child
+from ringback.supervisor import Supervisor
 
 _START_S: Final = 60
 
