@@ -36,7 +36,8 @@ def envoy(
 ) -> None:
     """Write a complete bootstrap for Envoy, with CORS origins and switches of the settings.
 
-    Without --config, Envoy asks extauthz for its clusters, as in envoy/envoy.yaml.
+    Without --config, Envoy asks extauthz for its clusters, as in envoy/envoy.yaml. With
+    services.envoy in the settings, two more files are written beside --output.
     """
     from ringback.errors import StartError
 
@@ -46,13 +47,20 @@ def envoy(
         )
     try:
         text = render_bootstrap(config, settings)
+        secrets = render_secrets(settings)
     except StartError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from error
     if output is None:
+        if secrets:
+            raise typer.BadParameter(
+                "services.envoy needs files beside the bootstrap: say where", param_hint="--output"
+            )
         typer.echo(text, nl=False)
         return
     _write(output, text)
+    for name, content in secrets.items():
+        _write(output.with_name(name), content)
 
 
 def _add_target(name: str, summary: str) -> None:
@@ -138,11 +146,33 @@ def render_bootstrap(config: Path | None, settings_file: Path | None) -> str:
         passthrough_timeout_s=settings.passthrough.timeout_s,
         tracing=settings.tracing,
         tracing_ca_file=upstream.ca_file,
+        services=settings.services,
         upstreams=_upstreams(config, settings, upstream) if config else None,
     )
     bootstrap = adapt_bootstrap(read_bootstrap(folder / "envoy.yaml"), changes)
     check_types(bootstrap)
     return bootstrap_text(bootstrap, "ringback render envoy", is_static=config is not None)
+
+
+def render_secrets(settings_file: Path | None) -> dict[str, str]:
+    """Return, by name, the files beside a bootstrap that say where Envoy's certificates are.
+
+    Args:
+        settings_file: ``ringback.yaml``.
+
+    Raises:
+        StartError: If it cannot be used.
+    """
+    import yaml
+
+    from ringback.render.services import secret_files
+    from ringback.settings import load_settings
+
+    files = secret_files(load_settings(settings_file).services.envoy)
+    header = "# Written by `ringback render envoy`. Names files; it holds no secret itself.\n"
+    return {
+        name: header + yaml.safe_dump(content, sort_keys=False) for name, content in files.items()
+    }
 
 
 def _upstreams(config: Path, settings: "Settings", upstream: "UpstreamSettings") -> "list[Json]":

@@ -21,8 +21,9 @@ from ringback.contract import (
 from ringback.errors import StartError
 from ringback.paths import envoy_dir
 from ringback.render.passthrough import passthrough_routes
+from ringback.render.services import place_services
 from ringback.render.tracing import add_tracing
-from ringback.settings import TracingSettings, WebSocketSettings
+from ringback.settings import ServiceSettings, TracingSettings, WebSocketSettings
 from ringback.settings.origins import origin_regex
 from ringback.settings.overload import OverloadSettings
 
@@ -85,6 +86,7 @@ class Changes:
             may move in an answer.
         tracing: Where traces go to, if anywhere.
         tracing_ca_file: Authorities that may vouch for it.
+        services: Where the services are, and how they are asked there.
     """
 
     ingress: Address | None = None
@@ -102,6 +104,7 @@ class Changes:
     passthrough_timeout_s: float = 600
     tracing: TracingSettings | None = None
     tracing_ca_file: Path = Path()
+    services: ServiceSettings | None = None
 
 
 # Makes what Envoy starts with from where the parts of a gateway listen.
@@ -138,6 +141,8 @@ def adapt_bootstrap(bootstrap: Json, changes: Changes) -> Json:
     """
     adapted: Json = _copy(bootstrap)
     _move(adapted, changes)
+    if changes.services is not None:
+        place_services(adapted["static_resources"]["clusters"], changes.services)
     if changes.cors_origins is not None:
         _allow_origins(adapted, [origin_regex(origin) for origin in changes.cors_origins])
     _switch_playground(adapted, changes.playground)

@@ -5,10 +5,26 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from ringback.addresses import parse_host_port
 from ringback.peers import check_peer_pattern
 from ringback.settings.sections import Section
 
 Peer = Annotated[str, AfterValidator(check_peer_pattern)]
+
+
+def _check_place(address: str) -> str:
+    host, port = parse_host_port(address)
+    if not host or not port:
+        raise ValueError("expected host:port")
+    return address
+
+
+Place = Annotated[str, AfterValidator(_check_place)]
+
+
+def _check_together(**given: object) -> None:
+    if len({value is None for value in given.values()}) > 1:
+        raise ValueError(f"expected {', '.join(given)} together, or none of them")
 
 
 class ServerTlsSettings(Section):
@@ -37,24 +53,66 @@ class ServerTlsSettings(Section):
 
     @model_validator(mode="after")
     def _check_whole(self) -> Self:
-        given = (
-            self.certificate_file is not None,
-            self.key_file is not None,
-            self.client_ca_file is not None,
-            bool(self.allowed_peers),
+        _check_together(
+            certificate_file=self.certificate_file,
+            key_file=self.key_file,
+            client_ca_file=self.client_ca_file,
+            allowed_peers=self.allowed_peers or None,
         )
-        if len(set(given)) > 1:
-            raise ValueError(
-                "expected certificate_file, key_file, client_ca_file and allowed_peers together, "
-                "or none of them"
-            )
+        return self
+
+
+class EnvoyTlsSettings(Section):
+    """What Envoy shows to the services, and whom it believes to be one.
+
+    Takes effect where the bootstrap is made: ``ringback render envoy``. All paths are as Envoy sees
+    them.
+    """
+
+    certificate_file: Path | None = None
+    """Its certificate and those between it and the authority, a PEM file."""
+
+    key_file: Path | None = None
+    """The key of the certificate, a PEM file."""
+
+    ca_file: Path | None = None
+    """Authorities that may vouch for the services, a PEM file."""
+
+    allowed_peers: tuple[Peer, ...] = ()
+    """SPIFFE ids, one of which the certificate of a service has to have, as in
+    `ServerTlsSettings.allowed_peers`."""
+
+    folder: Path = Path("/etc/ringback")
+    """Where the files are that ``ringback render envoy`` writes beside the bootstrap."""
+
+    @property
+    def is_on(self) -> bool:
+        """Whether services are asked over TLS."""
+        return self.certificate_file is not None
+
+    @model_validator(mode="after")
+    def _check_whole(self) -> Self:
+        _check_together(
+            certificate_file=self.certificate_file,
+            key_file=self.key_file,
+            ca_file=self.ca_file,
+            allowed_peers=self.allowed_peers or None,
+        )
         return self
 
 
 class ServiceSettings(Section):
-    """How the services listen on TCP."""
+    """How the services listen on TCP, and how Envoy finds them there."""
+
+    extauthz: tuple[Place, ...] = ()
+    """``host:port`` of each worker of extauthz, as Envoy sees it; a host name stands for all of its
+    addresses. Takes effect where the bootstrap is made; empty: those of envoy/envoy.yaml."""
+
+    sdpfilter: tuple[Place, ...] = ()
+    """The same of sdpfilter."""
 
     tls: ServerTlsSettings = ServerTlsSettings()
+    envoy: EnvoyTlsSettings = EnvoyTlsSettings()
 
     plaintext: bool = False
     """Serve TCP beyond loopback without TLS, because a mesh's sidecar does mTLS in front of it.

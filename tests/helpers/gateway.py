@@ -41,8 +41,120 @@ def bearer(credential: str) -> Header:
     return ("authorization", f"Bearer {credential}")
 
 
+class Caller:
+    """Somebody downstream of a gateway."""
+
+    __slots__ = ()
+
+    @property
+    def port(self) -> int:
+        """Where the gateway listens."""
+        raise NotImplementedError
+
+    @property
+    def host(self) -> str:
+        """The address of the gateway."""
+        return "127.0.0.1"
+
+    async def post(
+        self, path: str, headers: Iterable[Header], body: bytes, *, origin: str | None = ORIGIN
+    ) -> Message:
+        """Send a POST over a connection of its own."""
+        lines = [("origin", origin), *headers] if origin else list(headers)
+        return await send(self.port, request_bytes("POST", path, lines, body), host=self.host)
+
+    async def mint(
+        self,
+        model: str = "voice",
+        *,
+        key: str = KEY,
+        prefix: str = OPENAI,
+        headers: Iterable[Header] = (),
+    ) -> Message:
+        """Ask for a token."""
+        lines = [bearer(key), JSON_TYPE, *headers]
+        body = json.dumps({"session": {"type": "realtime", "model": model}}).encode()
+        return await self.post(f"{prefix}/client_secrets", lines, body)
+
+    async def token(self, model: str = "voice", *, key: str = KEY) -> str:
+        """Return a token."""
+        answer = await self.mint(model, key=key)
+        assert answer.status == 200, answer.raw
+        return str(answer.json()["value"])
+
+    async def call(
+        self,
+        token: str,
+        *,
+        prefix: str = OPENAI,
+        headers: Iterable[Header] = (),
+        offer: bytes = OFFER,
+    ) -> Message:
+        """Send an offer."""
+        lines = [bearer(token), SDP_TYPE, *headers]
+        return await self.post(f"{prefix}/calls", lines, offer)
+
+    async def hang_up(self, location: str, *, key: str = KEY) -> Message:
+        """End a call.
+
+        Args:
+            location: That of its answer.
+            key: Whose call it is.
+        """
+        return await self.post(f"{location}/hangup", [bearer(key)], b"")
+
+    async def is_ready(self) -> bool:
+        """Tell whether a call would find everything."""
+        try:
+            answer = await send(self.port, request_bytes("GET", "/readyz"), host=self.host)
+        except (OSError, asyncio.IncompleteReadError):
+            return False
+        return answer.status == 200
+
+    async def until_ready(self, timeout_s: float = _WAIT_S) -> None:
+        """Wait until a call would find everything."""
+        async with asyncio.timeout(timeout_s):
+            while not await self.is_ready():  # noqa: ASYNC110  nothing tells
+                await asyncio.sleep(0.05)
+
+    async def mixed(self) -> Send:
+        """Return what sends calls with one token, and every fourth time mints."""
+        token = await self.token()
+        numbers = itertools.count()
+
+        async def send_next() -> Message:
+            return await (self.call(token) if next(numbers) % 4 else self.mint())
+
+        return send_next
+
+    async def pair(self) -> Message:
+        """Mint and call at once, and return the answer to the call, or the refusal to mint."""
+        minted = await self.mint()
+        return await self.call(minted.json()["value"]) if minted.status == 200 else minted
+
+
+class CallerAt(Caller):
+    """Somebody who knows an address."""
+
+    __slots__ = ("_host", "_port")
+
+    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
+        self._port = port
+        self._host = host
+
+    @property
+    def port(self) -> int:
+        """Where the gateway listens."""
+        return self._port
+
+    @property
+    def host(self) -> str:
+        """The address of the gateway."""
+        return self._host
+
+
 @dataclass(frozen=True, slots=True)
-class Gateway:
+class Gateway(Caller):
     """A running stack with its upstreams.
 
     Attributes:
@@ -77,44 +189,6 @@ class Gateway:
         self.openai.reset()
         self.azure.reset()
 
-    async def post(
-        self, path: str, headers: Iterable[Header], body: bytes, *, origin: str | None = ORIGIN
-    ) -> Message:
-        """Send a POST over a connection of its own."""
-        lines = [("origin", origin), *headers] if origin else list(headers)
-        return await send(self.port, request_bytes("POST", path, lines, body))
-
-    async def mint(
-        self,
-        model: str = "voice",
-        *,
-        key: str = KEY,
-        prefix: str = OPENAI,
-        headers: Iterable[Header] = (),
-    ) -> Message:
-        """Ask for a token."""
-        lines = [bearer(key), JSON_TYPE, *headers]
-        body = json.dumps({"session": {"type": "realtime", "model": model}}).encode()
-        return await self.post(f"{prefix}/client_secrets", lines, body)
-
-    async def token(self, model: str = "voice", *, key: str = KEY) -> str:
-        """Return a token."""
-        answer = await self.mint(model, key=key)
-        assert answer.status == 200, answer.raw
-        return str(answer.json()["value"])
-
-    async def call(
-        self,
-        token: str,
-        *,
-        prefix: str = OPENAI,
-        headers: Iterable[Header] = (),
-        offer: bytes = OFFER,
-    ) -> Message:
-        """Send an offer."""
-        lines = [bearer(token), SDP_TYPE, *headers]
-        return await self.post(f"{prefix}/calls", lines, offer)
-
     def seal(self, *, secret: str = TOKEN_SECRET, **claims: Any) -> str:
         """Return a token as extauthz would make it, but for what is said otherwise."""
         now = int(time.time())
@@ -134,21 +208,6 @@ class Gateway:
         made |= claims
         sealer = token_sealer(TokenSettings(secret=Secret(secret)), {})
         return sealer.seal(CallClaims(**made).to_claims(), made["iat"])
-
-    async def mixed(self) -> Send:
-        """Return what sends calls with one token, and every fourth time mints."""
-        token = await self.token()
-        numbers = itertools.count()
-
-        async def send_next() -> Message:
-            return await (self.call(token) if next(numbers) % 4 else self.mint())
-
-        return send_next
-
-    async def pair(self) -> Message:
-        """Mint and call at once, and return the answer to the call, or the refusal to mint."""
-        minted = await self.mint()
-        return await self.call(minted.json()["value"]) if minted.status == 200 else minted
 
     def signal(self, name: str, number: signal.Signals) -> None:
         """Send a signal to a child."""

@@ -130,16 +130,17 @@ async def read_message(
 
 
 class Client:
-    """One connection to a server at 127.0.0.1, kept until the end of the ``with`` block."""
+    """One connection to a server, kept until the end of the ``with`` block."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
         self._port = port
+        self._host = host
         self._reader: asyncio.StreamReader
         self._writer: asyncio.StreamWriter
 
     async def __aenter__(self) -> Self:
         self._reader, self._writer = await asyncio.open_connection(
-            "127.0.0.1", self._port, limit=_MAX_HEAD_BYTES
+            self._host, self._port, limit=_MAX_HEAD_BYTES
         )
         return self
 
@@ -167,14 +168,16 @@ class Client:
             return await read_message(self._reader, is_answer=True, to_head=to_head)
 
 
-async def send(port: int, data: bytes, *, timeout_s: float = _TIMEOUT_S) -> Message:
+async def send(
+    port: int, data: bytes, *, timeout_s: float = _TIMEOUT_S, host: str = "127.0.0.1"
+) -> Message:
     """Send bytes over a connection of their own and return the answer to them.
 
     Raises:
         TimeoutError: If it does not come in time.
         asyncio.IncompleteReadError: If the connection ends before.
     """
-    async with Client(port) as client:
+    async with Client(port, host) as client:
         await client.write(data)
         return await client.read(to_head=data.startswith(b"HEAD "), timeout_s=timeout_s)
 

@@ -1,5 +1,6 @@
 """Certificates with SPIFFE ids, as a mesh gives to its workloads (X509-SVID)."""
 
+import itertools
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -60,26 +61,32 @@ class Authority:
 
 
 class Identity:
-    """The files of one workload, in a folder, replaced as a mesh does."""
+    """The files of one workload, in a folder, replaced at once as Kubernetes does it."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(exist_ok=True)
+        self._folder = folder
+        self._versions = itertools.count()
         self.certificate = folder / "tls.crt"
         self.key = folder / "tls.key"
         self.authorities = folder / "ca.crt"
+        folder.mkdir(exist_ok=True)
+        for file in (self.certificate, self.key, self.authorities):
+            file.symlink_to(Path("..data") / file.name)
 
     def write(self, pair: tuple[bytes, bytes], *authorities: Authority) -> None:
         """Put a certificate with its key there, and the authorities that it believes."""
+        version = self._folder / f"..{next(self._versions)}"
+        version.mkdir()
         everything = b"".join(authority.pem for authority in authorities)
-        contents = {
-            self.certificate: pair[0],
-            self.key: pair[1],
-            self.authorities: everything,
-        }
-        for file, content in contents.items():
-            temporary = file.with_suffix(".new")
-            temporary.write_bytes(content)
-            temporary.replace(file)
+        for file, content in (
+            (self.certificate, pair[0]),
+            (self.key, pair[1]),
+            (self.authorities, everything),
+        ):
+            (version / file.name).write_bytes(content)
+        link = self._folder / "..new"
+        link.symlink_to(version.name)
+        link.replace(self._folder / "..data")
 
 
 def _name(text: str) -> x509.Name:
