@@ -2,15 +2,18 @@
 
 Run it on a quiet machine: ``PYTHONPATH=.:tests python bench/overload.py``. Capacity is what
 is answered with 200 or 201 when 32 clients wait for their answers; then requests come at four times
-that rate and do not wait. The client and the provider are on the same cores as the gateway and
-take their share of them, four times as much of it for four times the load.
+that rate and do not wait. The gateway has half of the cores, one worker of each service for each
+of them; client and provider have the others, so that four times the load takes nothing from it but
+what refusing costs.
 """
 
 import argparse
 import asyncio
 import json
+import os
 import resource
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -37,6 +40,13 @@ async def call_request(port: int) -> bytes:
     answer = await send(port, mint_request())
     lines = [bearer(answer.json()["value"]), ("content-type", "application/sdp")]
     return request_bytes("POST", "/v1/realtime/calls", lines, OFFER)
+
+
+def halves() -> tuple[set[int], set[int]]:
+    """Return the cores for the gateway, and those for all else; the same if there is but one."""
+    cores = sorted(os.sched_getaffinity(0))
+    half = max(len(cores) // 2, 1)
+    return set(cores[:half]), set(cores[half:] or cores)
 
 
 async def measure(name: str, port: int, requests: list[bytes], seconds: float) -> None:
@@ -69,14 +79,20 @@ async def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--delay", type=float, default=0, help="of the provider's answers")
-    parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
+    gateway_cores, other_cores = halves()
+    os.sched_setaffinity(0, other_cores)
     with provider(arguments.delay) as provider_port, tempfile.TemporaryDirectory() as folder:
         files = Files(Path(folder))
         files.write_config([openai_entry("voice", f"http://127.0.0.1:{provider_port}/v1")])
         files.write_keys()
         files.write_settings()
-        async with Stack(files.options(workers=arguments.workers)) as stack:
+        size = len(gateway_cores)
+        options = replace(files.options(workers=size), concurrency=size)
+        # Processes inherit the cores of the one that starts them.
+        os.sched_setaffinity(0, gateway_cores)
+        async with Stack(options) as stack:
+            os.sched_setaffinity(0, other_cores)
             port = int(stack.url.rpartition(":")[2])
             call = await call_request(port)
             print(

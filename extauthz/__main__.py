@@ -78,9 +78,9 @@ def _build(settings: Settings) -> ExtAuthz:
     origins = settings.cors_origins if origins is None else origins
     client_secrets = ClientSecrets(admission, minter, binds_origin=settings.token.bind_origin)
     overload = settings.overload
-    mints = Lane("mints", overload.max_mints)
+    mints = Lane("mints", 2 * overload.max_mints)
     commands = Lane("commands", overload.max_commands)
-    checks = Lane("checks", overload.max_checks)
+    checks = Lane("checks", 2 * overload.max_checks)
     gate = Gate(
         [
             *commands.over(

@@ -83,6 +83,10 @@ EGRESS_LISTENER: Final = "egress_http"
 METRICS_LISTENER: Final = "metrics_http"
 ADMIN_CLUSTER: Final = "envoy_admin"
 AUTHZ_CLUSTER: Final = "extauthz"
+# The same workers, for what mints and for calls with a token: Envoy limits each by itself.
+AUTHZ_MINTS_CLUSTER: Final = "extauthz_mints"
+AUTHZ_CALLS_CLUSTER: Final = "extauthz_calls"
+AUTHZ_CLUSTERS: Final = (AUTHZ_CLUSTER, AUTHZ_MINTS_CLUSTER, AUTHZ_CALLS_CLUSTER)
 PROC_CLUSTER: Final = "sdpfilter"
 # Route and cluster of what is not realtime.
 PASSTHROUGH: Final = "passthrough"

@@ -12,7 +12,10 @@ import yaml
 
 from ringback.contract import (
     ADMIN_CLUSTER,
+    AUTHZ_CALLS_CLUSTER,
     AUTHZ_CLUSTER,
+    AUTHZ_CLUSTERS,
+    AUTHZ_MINTS_CLUSTER,
     EGRESS_LISTENER,
     INGRESS_LISTENER,
     METRICS_LISTENER,
@@ -74,7 +77,8 @@ class Changes:
         admin: Envoy's admin interface.
         metrics: Where Prometheus finds Envoy's stats.
         has_metrics: Whether it finds any.
-        endpoints: By cluster name, the address of each worker: ``unix:/path`` or ``host:port``.
+        endpoints: By cluster name, the address of each worker: ``unix:/path`` or ``host:port``;
+            those of extauthz are for all of its clusters.
         cors_origins: Patterns as in the setting of the same name.
         playground: The page to serve, or None to serve none.
         upstreams: Clusters that take the place of those from CDS.
@@ -172,9 +176,10 @@ def _move(bootstrap: Json, changes: Changes) -> None:
     if changes.admin is not None:
         _part(bootstrap, "admin")["address"] = _socket_address(changes.admin)
         endpoints[ADMIN_CLUSTER] = [str(changes.admin)]
-    for cluster, addresses in endpoints.items():
-        assignment = _part(_static(bootstrap, "clusters", cluster), "load_assignment")
-        assignment["endpoints"] = [{"lb_endpoints": [_endpoint(text) for text in addresses]}]
+    for name, addresses in endpoints.items():
+        for cluster in AUTHZ_CLUSTERS if name == AUTHZ_CLUSTER else (name,):
+            assignment = _part(_static(bootstrap, "clusters", cluster), "load_assignment")
+            assignment["endpoints"] = [{"lb_endpoints": [_endpoint(text) for text in addresses]}]
     if not changes.has_metrics:
         _remove_static(bootstrap, "listeners", METRICS_LISTENER)
         _remove_static(bootstrap, "clusters", ADMIN_CLUSTER)
@@ -190,6 +195,8 @@ def _limit_websockets(bootstrap: Json, settings: WebSocketSettings) -> None:
 def _limit_load(bootstrap: Json, settings: OverloadSettings) -> None:
     for name, of_one in (
         (AUTHZ_CLUSTER, settings.max_decisions),
+        (AUTHZ_MINTS_CLUSTER, settings.max_mints),
+        (AUTHZ_CALLS_CLUSTER, settings.max_checks),
         (PROC_CLUSTER, settings.max_calls),
     ):
         cluster = _static(bootstrap, "clusters", name)

@@ -12,22 +12,24 @@ Count = Annotated[int, Field(ge=1, le=65_536)]
 class OverloadSettings(Section):
     """Limits of each worker process but the last one.
 
-    Envoy counts ``max_decisions``, ``max_calls`` and ``max_connections``, so these three take
-    effect where the bootstrap is made.
+    Envoy counts all but ``max_commands`` and ``max_waiting``, over all workers together, so these
+    take effect where the bootstrap is made. A worker by itself refuses above twice its share of
+    mints and checks: another Envoy may not count, and no load is quite even.
     """
 
-    max_decisions: Count = 128
-    """Requests that wait for extauthz."""
+    max_checks: Count = 32
+    """Calls with a token that wait for extauthz. They wait for nobody, but for a key source or a
+    store that is slow. Far less than ``max_calls``: what is let in here and refused there has cost
+    half of the work for nothing."""
 
     max_mints: Count = 64
-    """Of these, mints: tokens, and calls with a key. They wait for a provider."""
+    """Tokens, and calls with a key, that wait for extauthz, and it for a provider."""
+
+    max_decisions: Count = 128
+    """All other requests that wait for extauthz."""
 
     max_commands: Count = 32
     """Of these, commands for calls. They wait for a provider, too."""
-
-    max_checks: Count = 128
-    """Of these, all others: calls with a token, WebSockets. They wait for nobody, but for a key
-    source or a store that is slow."""
 
     max_calls: Count = 128
     """Calls of which sdpfilter waits for the offer or for the provider's answer."""

@@ -39,7 +39,7 @@ VALUES = {
     "envoy_response_code_class": {"1", "2", "3", "4", "5"},
     "envoy_http_conn_manager_prefix": {"ingress_http", "egress_http"},
     "envoy_listener_address": {"ingress_http", "egress_http"},
-    "envoy_cluster_name": {"extauthz", "sdpfilter", "upstream_.*"},
+    "envoy_cluster_name": {"extauthz.*", "sdpfilter", "upstream_.*"},
 }
 
 

@@ -18,7 +18,8 @@ pytestmark = pytest.mark.dataplane
 AUTHZ, PROC = "envoy.filters.http.ext_authz", "envoy.filters.http.ext_proc"
 ANSWER_INTERLOCK = "answer_interlock"
 # Routes of endpoints that take POST.
-POSTS = {"client_secrets", "transcription_sessions", "calls", "calls_form"}
+CALLS = {"calls", "calls_form", "calls_with_token"}
+POSTS = {"client_secrets", "transcription_sessions", *CALLS}
 # What access logs show of a decision.
 LOGGED_OF_AUTHZ = {
     contract.OUTCOME,
@@ -169,7 +170,7 @@ def test_paths_are_those_of_the_services(bootstrap: Json) -> None:
     assert paths["websocket"] == contract.WEBSOCKET_PATHS
     assert paths["client_secrets"] == contract.CLIENT_SECRETS_PATHS
     assert paths["transcription_sessions"] == contract.TRANSCRIPTION_SESSIONS_PATHS
-    assert paths["calls"] == paths["calls_form"] == contract.CALLS_PATHS
+    assert all(paths[name] == contract.CALLS_PATHS for name in CALLS)
     assert paths["ready"] == {contract.READY_PATH}
     other = regex_of(bootstrap, "method_not_allowed")
     for name in POSTS:
@@ -235,15 +236,38 @@ def test_refused_upgrades_are_those_that_no_filter_saw(bootstrap: Json) -> None:
 
 def test_forms_and_nothing_else_are_shown_to_extauthz(bootstrap: Json) -> None:
     """Extauthz gets the body of a call that comes as a form, and no raw offer."""
-    found = [route for route in routes(bootstrap) if route["name"] in {"calls", "calls_form"}]
+    found = [route for route in routes(bootstrap) if route["name"] in CALLS]
     names = [route["name"] for route in found]
-    assert names == ["calls_form"] * 3 + ["calls"] * 3
+    assert names == ["calls_form"] * 3 + ["calls_with_token"] * 3 + ["calls"] * 3
     for route in found:
         content_types = [h for h in route["match"]["headers"] if h["name"] == "content-type"]
-        without_body = AUTHZ in route["typed_per_filter_config"]
-        assert (len(content_types), without_body) == (
+        settings = route["typed_per_filter_config"][AUTHZ]["check_settings"]
+        assert (len(content_types), settings.get("disable_request_body_buffering", False)) == (
             (1, False) if route["name"] == "calls_form" else (0, True)
         )
+
+
+@pytest.mark.parametrize(
+    ("cluster", "names"),
+    [
+        (contract.AUTHZ_MINTS_CLUSTER, {"client_secrets", "transcription_sessions", "calls"}),
+        (contract.AUTHZ_CALLS_CLUSTER, {"calls_with_token"}),
+    ],
+)
+def test_kinds_of_requests_have_clusters_of_their_own(
+    bootstrap: Json, cluster: str, names: set[str]
+) -> None:
+    """What waits for a provider takes no place of what does not; all else is asked as ever."""
+    usual = http_filter(bootstrap, AUTHZ)["grpc_service"]
+    theirs = {**usual, "envoy_grpc": {"cluster_name": cluster}}
+    found = {
+        route["name"]
+        for route in routes(bootstrap)
+        if (own := route.get("typed_per_filter_config", {}).get(AUTHZ))
+        and own.get("check_settings", {}).get("grpc_service") == theirs
+    }
+    assert found - {"calls_form"} == names
+    assert ("calls_form" in found) == (cluster == contract.AUTHZ_MINTS_CLUSTER)
 
 
 def test_listeners_and_clusters_have_the_names_of_the_contract(bootstrap: Json) -> None:
@@ -255,7 +279,7 @@ def test_listeners_and_clusters_have_the_names_of_the_contract(bootstrap: Json) 
         assert manager(bootstrap, name)["stat_prefix"] == name
         assert manager(bootstrap, name)["route_config"]["name"] == name
     clusters = {cluster["name"] for cluster in static["clusters"]}
-    services = {contract.AUTHZ_CLUSTER, contract.PROC_CLUSTER}
+    services = {*contract.AUTHZ_CLUSTERS, contract.PROC_CLUSTER}
     assert clusters == {"nowhere", contract.ADMIN_CLUSTER, *services}
     for name, cluster in ((AUTHZ, contract.AUTHZ_CLUSTER), (PROC, contract.PROC_CLUSTER)):
         grpc = http_filter(bootstrap, name)["grpc_service"]

@@ -50,7 +50,7 @@ Misstep = Callable[[RawContext, ProcessingRequest, Exchange], Awaitable[bool]]
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def doors(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shared[Door]]:
     """Give one Envoy of each data plane, with shortened timeouts, for the whole module."""
-    many = OverloadSettings(max_decisions=4096, max_calls=4096)
+    many = OverloadSettings(max_decisions=4096, max_mints=4096, max_checks=4096, max_calls=4096)
 
     def start(plane: DataPlane) -> AbstractAsyncContextManager[Door]:
         folder = tmp_path_factory.mktemp(f"door-{plane}")

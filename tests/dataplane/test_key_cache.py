@@ -51,7 +51,7 @@ async def shared_house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterato
                 key_cache={"revocation_s": REVOCATION_S, "unknown_ttl_s": 60},
                 store={"url": valkey.url},
                 # A crowd is let in whole.
-                overload={"max_mints": CROWD, "max_decisions": CROWD},
+                overload={"max_mints": CROWD},
             )
             async with Stack(files.options(workers=WORKERS)) as stack:
                 gateway = Gateway(stack, files, openai, openai)

@@ -47,7 +47,7 @@ def hold(door: Door, place: str, may_end: asyncio.Event) -> None:
 @pytest.mark.parametrize(
     ("place", "limits"),
     [
-        pytest.param("extauthz", {"max_decisions": LIMIT}, id="extauthz"),
+        pytest.param("extauthz", {"max_checks": LIMIT}, id="extauthz"),
         pytest.param("sdpfilter", {"max_calls": LIMIT}, id="sdpfilter"),
         pytest.param("upstream", {}, id="upstream"),
     ],
@@ -97,7 +97,7 @@ async def test_slow_mints_leave_calls_alone(pair: Gateway) -> None:
     await until(lambda: len(refused()) + len(pair.received) == len(mints))
     assert len(pair.received) <= 128
     for answer in refused():
-        check_refusal(answer, 503, "overloaded")
+        check_refusal(answer, 503, "unavailable")
         assert answer.header("retry-after") == "1"
     assert (await pair.call(token)).status == 201
     may_end.set()

@@ -55,6 +55,7 @@ async def single(
             files.write_settings(
                 token={"secret": TOKEN_SECRET, "single_use": True, "bind_origin": True},
                 store={"url": valkey.url, "timeout_s": TIMEOUT_S},
+                overload={"max_checks": RACERS},
             )
             async with Stack(files.options(workers=2)) as stack:
                 gateway = Gateway(stack, files, openai, unused)

@@ -37,7 +37,7 @@ _OFFER: Final = OFFERS["offer_chromium156_audio_dc_initial"]
 
 
 def _call(content_type: str, body: bytes) -> bytes:
-    headers = {"origin": ORIGIN, "content-type": content_type}
+    headers = {"origin": ORIGIN, "content-type": content_type, "authorization": "Bearer ek_token"}
     return request_bytes("POST", "/v1/realtime/calls", headers, body)
 
 
@@ -149,6 +149,10 @@ def _shorten(bootstrap: Json, timeout_s: float) -> None:
         match type_of(value):
             case "ExtAuthz":
                 value["grpc_service"]["timeout"] = f"{timeout_s}s"
+            case "ExtAuthzPerRoute" if service := value.get("check_settings", {}).get(
+                "grpc_service"
+            ):
+                service["timeout"] = f"{timeout_s}s"
             case "ExternalProcessor":
                 value["message_timeout"] = f"{timeout_s}s"
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from ringback.contract import AUTHZ_CLUSTERS
 from ringback.paths import envoy_dir
 from ringback.render.bootstrap import (
     Address,
@@ -84,12 +85,15 @@ def test_limits_of_the_file_are_the_defaults_of_the_settings(original: Json) -> 
 
 def test_limits_are_of_each_worker(original: Json) -> None:
     """Three workers wait for three times as much; connections are limited for all together."""
-    settings = OverloadSettings(max_decisions=10, max_calls=20, max_connections=30)
+    settings = OverloadSettings(
+        max_decisions=10, max_mints=5, max_checks=7, max_calls=20, max_connections=30
+    )
     changes = Changes(endpoints=EVERYTHING.endpoints, overload=settings)
 
     adapted = adapt_bootstrap(original, changes)
 
-    for name, limit in (("extauthz", 30), ("sdpfilter", 40)):
+    limits_of_all = {"extauthz": 30, "extauthz_mints": 15, "extauthz_calls": 21, "sdpfilter": 40}
+    for name, limit in limits_of_all.items():
         (limits,) = cluster(adapted, name)["circuit_breakers"]["thresholds"]
         assert limits == {
             "max_requests": limit,
@@ -207,7 +211,7 @@ def test_the_rest_stays_as_it_is(original: Json) -> None:
         f"{origins}/1/safe_regex/regex",
         f"{kept_origin}/regex_value_rewrite/pattern/regex",
         f"{host}/routes/playground/direct_response/body/filename",
-        f"{static}/clusters/extauthz{workers}",
+        *(f"{static}/clusters/{name}{workers}" for name in AUTHZ_CLUSTERS),
         f"{static}/clusters/envoy_admin{workers}/0/endpoint{socket}/port_value",
         f"{static}/clusters/sdpfilter{workers}/1/endpoint{socket}/address",
     }
