@@ -2,30 +2,32 @@
 
 Run it on a quiet machine: ``PYTHONPATH=.:tests python bench/overload.py``. Capacity is what
 is answered with 200 or 201 when 32 clients wait for their answers; then requests come at four times
-that rate and do not wait. The gateway has half of the cores, one worker of each service for each
-of them; client and provider have the others, so that four times the load takes nothing from it but
-what refusing costs.
+that rate and do not wait, turn by turn. The gateway has half of the cores, one worker of each
+service for each of them; client and provider have the others, so that four times the load takes
+nothing from it but what refusing costs.
 """
 
 import argparse
 import asyncio
 import json
 import os
-import resource
 import tempfile
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 from typing import Final
 
 from helpers.gateway import OFFER, bearer
 from helpers.gatewayfiles import KEY, Files, openai_entry
 from helpers.http11 import request_bytes, send
-from helpers.openloop import OpenLoop
+from helpers.openloop import OpenLoop, Seen
 from helpers.quickprovider import provider
 from ringback.cli.stack import Stack
 
 AT_ONCE: Final = 32
 GOOD: Final = (200, 201)
+# Until queues are as long as they will be.
+RAMP_S: Final = 1.0
 
 
 def mint_request() -> bytes:
@@ -49,35 +51,66 @@ def halves() -> tuple[set[int], set[int]]:
     return set(cores[:half]), set(cores[half:] or cores)
 
 
-async def measure(name: str, port: int, requests: list[bytes], seconds: float) -> None:
-    """Print a row: capacity, then what is left of it at four times the load."""
-    warm = OpenLoop(port, requests)
-    await warm.closed(AT_ONCE, seconds / 2)
-    warm.close()
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What a turn of capacity and one of flood gave: rates per second, and shares of a core."""
+
+    capacity: float
+    goodput: float
+    shed: float
+    client: float
+    seen: Seen
+
+
+async def take_turn(port: int, requests: list[bytes], seconds: float) -> Turn:
+    """Measure the capacity, then what is left of it, once the flood has lasted for a second."""
     load = OpenLoop(port, requests)
     capacity = await load.closed(AT_ONCE, seconds)
     load.close()
     flood = OpenLoop(port, requests)
-    cpu = resource.getrusage(resource.RUSAGE_SELF)
-    await flood.open(4 * capacity, seconds)
-    used = resource.getrusage(resource.RUSAGE_SELF)
+    cpu = os.times()
+    sending = asyncio.create_task(flood.open(4 * capacity, RAMP_S + seconds))
+    await asyncio.sleep(RAMP_S)
+    good, shed = flood.seen.count(*GOOD), flood.seen.count(503)
+    await asyncio.sleep(seconds)
+    good, shed = flood.seen.count(*GOOD) - good, flood.seen.count(503) - shed
+    used = os.times()
+    await sending
     flood.close()
-    seen = flood.seen
-    goodput = seen.count(*GOOD) / seconds
-    own = (used.ru_utime + used.ru_stime - cpu.ru_utime - cpu.ru_stime) / seconds
+    own = (used.user + used.system - cpu.user - cpu.system) / (RAMP_S + seconds)
+    return Turn(capacity, good / seconds, shed / seconds, own, flood.seen)
+
+
+async def measure(
+    name: str, port: int, requests: list[bytes], arguments: argparse.Namespace
+) -> None:
+    """Print a row: medians of rates, and how long answers of all turns took."""
+    await OpenLoop(port, requests).closed(AT_ONCE, arguments.seconds)
+    turns = [await take_turn(port, requests, arguments.seconds) for _ in range(arguments.turns)]
+    seen = Seen()
+    for turn in turns:
+        seen.failed += turn.seen.failed
+        for status, times in turn.seen.times.items():
+            seen.times.setdefault(status, []).extend(times)
+    capacity = median(turn.capacity for turn in turns)
+    goodput = median(turn.goodput for turn in turns)
+    ratios = sorted(turn.goodput / turn.capacity for turn in turns)
     others = {s: len(t) for s, t in seen.times.items() if s not in {*GOOD, 503}}
     print(
-        f"{name:8}{capacity:10.0f}{4 * capacity:10.0f}{goodput:10.0f}{goodput / capacity:9.0%}"
-        f"{seen.quantile(0.5, *GOOD) * 1000:9.0f}{seen.quantile(0.99, *GOOD) * 1000:9.0f}"
-        f"{seen.count(503) / seconds:10.0f}{seen.quantile(0.5, 503) * 1000:9.0f}"
-        f"{seen.quantile(0.99, 503) * 1000:9.0f}{own:8.0%}  {others or ''} {seen.failed or ''}"
+        f"{name:8}{capacity:10.0f}{4 * capacity:10.0f}{goodput:10.0f}"
+        f"{median(ratios):7.0%} ({ratios[0]:.0%} to {ratios[-1]:.0%})"
+        f"{seen.quantile(0.5, *GOOD) * 1000:8.0f}{seen.quantile(0.99, *GOOD) * 1000:8.0f}"
+        f"{median(turn.shed for turn in turns):10.0f}{seen.quantile(0.5, 503) * 1000:8.0f}"
+        f"{seen.quantile(0.99, 503) * 1000:8.0f}{median(turn.client for turn in turns):8.0%}"
+        f"  {others or ''} {seen.failed or ''}"
     )
 
 
 async def main() -> None:
     """Start everything and measure."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--seconds", type=float, default=4, help="of a turn")
+    parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--delay", type=float, default=0, help="of the provider's answers")
     arguments = parser.parse_args()
     gateway_cores, other_cores = halves()
@@ -98,12 +131,13 @@ async def main() -> None:
             print(
                 "        "
                 + "".join(f"{word:>10}" for word in ("capacity", "offered", "goodput"))
-                + "".join(f"{word:>9}" for word in ("ratio", "p50 ms", "p99 ms"))
-                + f"{'shed /s':>10}{'p50 ms':>9}{'p99 ms':>9}{'client':>8}"
+                + f"{'ratio':>7} (of turns)   "
+                + f"{'p50 ms':>8}{'p99 ms':>8}{'shed /s':>10}"
+                + f"{'p50 ms':>8}{'p99 ms':>8}{'client':>8}"
             )
-            await measure("calls", port, [call], arguments.seconds)
-            await measure("mints", port, [mint_request()], arguments.seconds)
-            await measure("mixed", port, [call, call, call, mint_request()], arguments.seconds)
+            await measure("calls", port, [call], arguments)
+            await measure("mints", port, [mint_request()], arguments)
+            await measure("mixed", port, [call, call, call, mint_request()], arguments)
 
 
 if __name__ == "__main__":
