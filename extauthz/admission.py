@@ -1,6 +1,6 @@
 """Who calls, and whether they may: the one way past which every endpoint lets a caller in."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -128,7 +128,7 @@ class Admission:
         deployments = check_model(key, wanted)
         others = {other: check_model(key, resolve(key, other, catalogue)) for other in further}
         # A further model that nobody serves here may cost something at the provider.
-        used = (*deployments, *chain(*others.values())) if all(others.values()) else ()
+        used = chain(deployments, *others.values()) if all(others.values()) else ()
         may_spend = self._check_budgets(key, wanted, used)
         if wanted.group is None:
             raise UnknownModelError
@@ -170,7 +170,7 @@ class Admission:
         if is_of_others or claims.deployment in lost:
             raise ModelDeniedError
         # A fallback may have minted it, which may cost something where the group does not.
-        used = deployments if pinned is None else (*deployments, pinned)
+        used = deployments if pinned is None else chain(deployments, (pinned,))
         self._check_budgets(key, wanted, used)
         return key
 
@@ -202,7 +202,7 @@ class Admission:
         return key
 
     def _check_budgets(
-        self, key: VirtualKey, wanted: Wanted, deployments: Sequence[Deployment]
+        self, key: VirtualKey, wanted: Wanted, deployments: Iterable[Deployment]
     ) -> bool:
         general = self._configuration().general
         return check_budgets(key, wanted, deployments, self._time(), general)

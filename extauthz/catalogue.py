@@ -3,6 +3,8 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import chain
 from typing import Final, Protocol
 
 from extauthz.deployments import WILDCARD, Deployment, Origin
@@ -27,7 +29,7 @@ class Deployments(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Group:
     """The deployments that serve a model, as one team sees them.
 
@@ -40,6 +42,11 @@ class Group:
 
     name: str
     deployments: tuple[Deployment, ...]
+
+    @cached_property
+    def access_groups(self) -> frozenset[str]:
+        """Names by which keys are given access to some of the deployments and not to others."""
+        return frozenset(chain.from_iterable(each.access_groups for each in self.deployments))
 
 
 class Catalogue:
@@ -56,7 +63,7 @@ class Catalogue:
         self._groups = {name: tuple(members) for name, members in groups.items()}
         # Groups whose members serve everybody, as most do, need no look at each of them.
         self._open = {
-            name
+            name: Group(name, members)
             for name, members in self._groups.items()
             if all(member.team is None and not member.blocked for member in members)
         }
@@ -91,7 +98,7 @@ class Catalogue:
         name = self._aliases.get(model, model)
         if not is_wildcard(name):
             if name in self._open:
-                return Group(name, self._groups[name])
+                return self._open[name]
             if members := _open_to(self._groups.get(name, ()), team):
                 return Group(name, members)
             if name in self._by_id:

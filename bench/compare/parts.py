@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 
 from bench import keys as filler
 from bench.compare.machine import describe
-from bench.compare.processes import process_cpu_s, pss_bytes, tree
+from bench.compare.processes import cpu_s, pss_bytes, tree
 from bench.compare.results import Comparison, Flatness, Results, Sample, Starts
 from bench.compare.rig import KEY_ALIAS, Rig
 from bench.compare.systems import (
@@ -222,7 +222,7 @@ def _start_s(rig: Rig, name: str) -> float:
 
 
 def _cpu_s(system: System) -> float:
-    return sum(map(process_cpu_s, tree(system.program.pid))) if system.is_started else 0.0
+    return cpu_s([system.program.pid]) if system.is_started else 0.0
 
 
 @contextmanager

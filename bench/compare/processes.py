@@ -5,13 +5,16 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
 _STOP_S: Final = 20.0
 _POLL_S: Final = 0.01
 _KINDS: Final = ("envoy", "extauthz", "sdpfilter", "postgres")
-_PARENT: Final = 1  # the field of /proc/PID/stat behind the name and the state
+# Fields of /proc/PID/stat, counted from the one behind the name.
+_PARENT: Final = 1
+_CHILDRENS_TIME: Final = (13, 14)
 
 
 class Program:
@@ -81,13 +84,23 @@ def tree(pid: int) -> list[int]:
     return found
 
 
-def cpu_by_kind_s(pids: Iterable[int]) -> dict[str, float]:
-    """Return the processor time of processes so far in seconds, by kind of process."""
+def cpu_by_kind_s(roots: Iterable[int]) -> dict[str, float]:
+    """Return the processor time so far in seconds, by kind of process.
+
+    Args:
+        roots: Processes that count with all that they have started, ended ones too: a server of
+            Postgres starts a process for each connection.
+    """
     used: dict[str, float] = {}
-    for pid in pids:
+    for pid in chain.from_iterable(map(tree, roots)):
         kind = kind_of(pid)
-        used[kind] = used.get(kind, 0.0) + process_cpu_s(pid)
+        used[kind] = used.get(kind, 0.0) + process_cpu_s(pid) + _ended_children_s(pid)
     return used
+
+
+def cpu_s(roots: Iterable[int]) -> float:
+    """Return the processor time so far in seconds of all kinds together."""
+    return sum(cpu_by_kind_s(roots).values())
 
 
 def pss_bytes(pids: Iterable[int]) -> int:
@@ -113,6 +126,15 @@ def kind_of(pid: int) -> str:
     # The command of a fork is one word, with spaces in it.
     names = {Path(word.rstrip(":")).name for word in [*words[0].split(), *words[1:]][:4]}
     return next((kind for kind in _KINDS if kind in names), "other")
+
+
+def _ended_children_s(pid: int) -> float:
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return 0.0
+    fields = text.rpartition(")")[2].split()
+    return sum(int(fields[number]) for number in _CHILDRENS_TIME) / os.sysconf("SC_CLK_TCK")
 
 
 def _pss_bytes(pid: int) -> int:

@@ -13,7 +13,7 @@ from typing import Final
 
 from bench.compare.envoys import Envoy, stub_upstream
 from bench.compare.load import Load, LoadError, Request, run
-from bench.compare.processes import cpu_by_kind_s, process_cpu_s, tree
+from bench.compare.processes import cpu_by_kind_s, cpu_s
 from bench.compare.quiet import Quiet
 from bench.compare.results import Sample
 from bench.compare.systems import MODEL, System, World, post
@@ -66,9 +66,8 @@ class Rig:
             BusyError: If the machine was busy.
             LoadError: If requests failed, or did not reach the upstream.
         """
-        measured = tree(system.program.pid) + (tree(self.postgres.pid) if keys else [])
-        shared = tree(self._stub_pid) + tree(self.postgres.pid)
-        watched = set(measured) | set(shared)
+        measured = [system.program.pid, *([self.postgres.pid] if keys else [])]
+        known = {system.program.pid, self._stub_pid, self.postgres.pid}
         used: dict[str, float] = {}
 
         def work() -> Load:
@@ -81,7 +80,7 @@ class Rig:
             self._check(load, served, connections)
             return load
 
-        load = self.quiet.run(work, lambda: sum(map(process_cpu_s, watched)))
+        load = self.quiet.run(work, lambda: cpu_s(known))
         return Sample(
             per_s=round(load.per_s, 1),
             p50_ms=load.p50_ms,
@@ -91,10 +90,9 @@ class Rig:
 
     def stub_per_s(self, request: Request, seconds: int) -> float:
         """Return how many requests the upstream answers in a second without anything before it."""
-        pids = tree(self._stub_pid)
         load = self.quiet.run(
             lambda: run(self.stub.url, request, 64, seconds),
-            lambda: sum(map(process_cpu_s, pids)),
+            lambda: cpu_s([self._stub_pid]),
         )
         return round(load.per_s, 1)
 

@@ -1,6 +1,6 @@
 """Whether there is money left, by LiteLLM's comparisons."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import datetime
 
 from extauthz.access.errors import BudgetExceededError, Spender
@@ -13,7 +13,7 @@ from extauthz.keys.model import Budget, Scope, VirtualKey
 def check_budgets(
     key: VirtualKey,
     wanted: Wanted,
-    deployments: Sequence[Deployment],
+    deployments: Iterable[Deployment],
     now: datetime,
     settings: GeneralSettings,
 ) -> bool:
@@ -47,9 +47,10 @@ def check_budgets(
     return True
 
 
-def _are_free(deployments: Sequence[Deployment]) -> bool:
+def _are_free(deployments: Iterable[Deployment]) -> bool:
     """Tell whether there are deployments, and each of them says that it costs nothing."""
-    return bool(deployments) and all(deployment.is_free for deployment in deployments)
+    found = tuple(deployments)
+    return bool(found) and all(deployment.is_free for deployment in found)
 
 
 def _budgets(

@@ -37,6 +37,7 @@ class Wanted:
             configuration; none if there is no group.
         is_team_alias: Whether the team has this name for a model, which the lists of its keys and
             its own need not name.
+        access_groups: Names by which lists admit to some of the deployments and not to others.
     """
 
     asked: str
@@ -44,6 +45,7 @@ class Wanted:
     names: frozenset[str]
     deployments: tuple[Deployment, ...] = ()
     is_team_alias: bool = False
+    access_groups: frozenset[str] = frozenset()
 
 
 def resolve(key: VirtualKey, asked: str, catalogue: Catalogue) -> Wanted:
@@ -67,7 +69,12 @@ def resolve(key: VirtualKey, asked: str, catalogue: Catalogue) -> Wanted:
     if found is None:
         return Wanted(asked, None, frozenset(names), (), is_team_alias)
     return Wanted(
-        asked, found.name, frozenset({*names, found.name}), found.deployments, is_team_alias
+        asked,
+        found.name,
+        frozenset({*names, found.name}),
+        found.deployments,
+        is_team_alias,
+        found.access_groups,
     )
 
 
@@ -102,7 +109,7 @@ def check_model(key: VirtualKey, wanted: Wanted) -> tuple[Deployment, ...]:
         is_exempt = wanted.is_team_alias and refuser in {"key", "team"}
         if not is_exempt and not _admits(refuser, models, key, wanted):
             raise ModelDeniedError(refuser)
-        open_to = _open_to(models, wanted.deployments)
+        open_to = _open_to(models, wanted)
         if open_to is not wanted.deployments:
             ids = {deployment.id for deployment in open_to}
             remaining = tuple(deployment for deployment in remaining if deployment.id in ids)
@@ -143,8 +150,7 @@ def _admits(
         return True
     if refuser in {"key", "team"} and _ALL_TEAM_MODELS in models and wanted.group is not None:
         return True
-    named = frozenset(models)
-    if any(_carries(deployment, named) for deployment in wanted.deployments):
+    if not wanted.access_groups.isdisjoint(models):
         return True
     return any(_names(group.models, wanted) for group in _groups(refuser, key))
 
@@ -166,16 +172,9 @@ def _groups(refuser: Refuser, key: VirtualKey) -> Iterator[AccessGroup]:
             yield group
 
 
-def _open_to(
-    models: tuple[str, ...], deployments: tuple[Deployment, ...]
-) -> tuple[Deployment, ...]:
+def _open_to(models: tuple[str, ...], wanted: Wanted) -> tuple[Deployment, ...]:
     """Return those that a list leaves: if it names an access group of some, only these."""
-    if not models:
-        return deployments
-    named = frozenset(models)
-    carrying = tuple(deployment for deployment in deployments if _carries(deployment, named))
-    return carrying or deployments
-
-
-def _carries(deployment: Deployment, models: frozenset[str]) -> bool:
-    return not models.isdisjoint(deployment.access_groups)
+    named = wanted.access_groups.intersection(models)
+    if not named:
+        return wanted.deployments
+    return tuple(each for each in wanted.deployments if not named.isdisjoint(each.access_groups))

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from random import Random
 from typing import Final
 
@@ -29,8 +30,7 @@ def choose(
         health: What the others go by.
         random: Draws.
     """
-    lowest = min(map(_order, candidates))
-    first = [candidate for candidate in candidates if _order(candidate) == lowest]
+    first = _of_lowest_order(candidates)
     match strategy:
         case "least-busy":
             first = _least(first, lambda candidate: health.busy(candidate.id))
@@ -40,6 +40,39 @@ def choose(
             pass
     (chosen,) = random.choices(first, weights(first))
     return chosen
+
+
+class Lottery:
+    """Draws one of many deployments in a time that does not depend on how many there are.
+
+    Args:
+        deployments: Those of a group, healthy or not, at least one.
+    """
+
+    def __init__(self, deployments: tuple[Deployment, ...]) -> None:
+        self.deployments: Final = deployments
+        self._first = _of_lowest_order(deployments)
+        self._sums = list(accumulate(weights(self._first)))
+
+    def draw(self, random: Random) -> Deployment:
+        """Return one of those of the lowest order, by its weight."""
+        (drawn,) = random.choices(self._first, cum_weights=self._sums)
+        return drawn
+
+
+def is_unbeaten(deployment: Deployment, strategy: Strategy, health: Health) -> bool:
+    """Tell whether none of its order can come before a deployment, whatever the others are like.
+
+    If it may be asked, it is then what `choose` would have drawn from all that may be asked, with
+    the same probability.
+    """
+    match strategy:
+        case "least-busy":
+            return health.busy(deployment.id) == 0
+        case "latency-based-routing":
+            return health.latency_s(deployment.id) == 0
+        case "simple-shuffle":
+            return True
 
 
 def weights(candidates: Sequence[Deployment]) -> list[float]:
@@ -53,6 +86,11 @@ def weights(candidates: Sequence[Deployment]) -> list[float]:
         if sum(given) > 0:
             return given
     return [1.0] * len(candidates)
+
+
+def _of_lowest_order(deployments: Sequence[Deployment]) -> list[Deployment]:
+    lowest = min(map(_order, deployments))
+    return [deployment for deployment in deployments if _order(deployment) == lowest]
 
 
 def _order(deployment: Deployment) -> float:

@@ -2,11 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Final
 
 from extauthz.catalogue import Group
 from extauthz.deployments import Deployment
 from extauthz.routersettings import RouterSettings
+
+Predicate = Callable[[Deployment], bool]
 
 # Of what is left of the deadline, while there is another deployment to try.
 _SHARE: Final = 0.5
@@ -47,14 +50,14 @@ class Plan:
 
     Nobody is asked twice, and nobody who is left alone.
 
-    Attributes:
-        deployments: All of them, whether they may be asked or not.
-
     Args:
         groups: The one that the caller asked for, then its fallbacks.
         settings: How many deployments of a group are tried.
         is_healthy: Tells of a deployment's id whether it may be asked.
         choose: Which of several deployments comes first.
+        suits: Tells which deployments count at all.
+        guess: Finds what `choose` would, given all of a group and a test of who may be asked,
+            without a look at each of them; None where it does not find it so.
     """
 
     def __init__(
@@ -63,23 +66,34 @@ class Plan:
         settings: RouterSettings,
         is_healthy: Callable[[str], bool],
         choose: Callable[[Sequence[Deployment]], Deployment],
+        *,
+        suits: Predicate = lambda _: True,
+        guess: Callable[[tuple[Deployment, ...], Predicate], Deployment | None] = lambda *_: None,
     ) -> None:
-        self.deployments = tuple(member for group in groups for member in group.deployments)
+        self._all = tuple(groups)
         self._groups = list(groups)
         self._settings = settings
         self._is_healthy = is_healthy
         self._choose = choose
+        self._suits = suits
+        self._guess = guess
         self._tried: set[str] = set()
         # Of the first group: how many were asked, and how many may be after the first of them.
         self._asked = 0
         self._retries: int | None = None
 
+    @property
+    def deployments(self) -> tuple[Deployment, ...]:
+        """All of them, whether they may be asked or not."""
+        members = chain.from_iterable(group.deployments for group in self._all)
+        return tuple(filter(self._suits, members))
+
     def next(self) -> Attempt | None:
         """Return whom to ask next, or None."""
         while self._groups:
             group = self._groups[0]
-            if self._may_ask() and (candidates := self._candidates(group)):
-                return self._attempt(group, self._choose(candidates))
+            if self._may_ask() and (deployment := self._pick(group)) is not None:
+                return self._attempt(group, deployment)
             self._groups.pop(0)
             self._asked = 0
         return None
@@ -90,17 +104,25 @@ class Plan:
             self._retries = self._settings.num_retries if own is None else own
         self._asked += 1
         self._tried.add(deployment.id)
-        in_group = self._may_ask() and bool(self._candidates(group))
-        is_last = not in_group and not any(map(self._candidates, self._groups[1:]))
-        is_alone = len(group.deployments) == 1 and len(self._groups) == 1
+        in_group = self._may_ask() and self._has_candidates(group)
+        is_last = not in_group and not any(map(self._has_candidates, self._groups[1:]))
+        is_alone = len(self._groups) == 1 and self._has_one(group)
         return Attempt(deployment, is_alone, is_last)
 
     def _may_ask(self) -> bool:
         return self._asked == 0 or self._retries is None or self._asked <= self._retries
 
-    def _candidates(self, group: Group) -> list[Deployment]:
-        return [
-            member
-            for member in group.deployments
-            if member.id not in self._tried and self._is_healthy(member.id)
-        ]
+    def _pick(self, group: Group) -> Deployment | None:
+        if (found := self._guess(group.deployments, self._is_candidate)) is not None:
+            return found
+        candidates = list(filter(self._is_candidate, group.deployments))
+        return self._choose(candidates) if candidates else None
+
+    def _has_candidates(self, group: Group) -> bool:
+        return any(map(self._is_candidate, group.deployments))
+
+    def _has_one(self, group: Group) -> bool:
+        return len(list(islice(filter(self._suits, group.deployments), 2))) == 1
+
+    def _is_candidate(self, member: Deployment) -> bool:
+        return member.id not in self._tried and self._suits(member) and self._is_healthy(member.id)

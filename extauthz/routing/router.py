@@ -4,20 +4,25 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from typing import Protocol
+from typing import Final, Protocol
 
 from extauthz.catalogue import Catalogue, Group, is_wildcard
 from extauthz.deployments import Deployment
 from extauthz.routersettings import DEFAULT_ROUTER, RouterSettings
-from extauthz.routing.choice import choose
+from extauthz.routing.choice import Lottery, choose, is_unbeaten
 from extauthz.routing.cooldown import Cooldowns
 from extauthz.routing.errors import DeploymentsCoolingError
-from extauthz.routing.failover import Attempt, Plan
+from extauthz.routing.failover import Attempt, Plan, Predicate
 from extauthz.routing.failures import FailureKind, is_failure, kind_of, retry_after_s
 from extauthz.routing.health import Health
 from ringback.errors import ApiError
 from ringback.upstream import UpstreamTimeoutError
+
+# Of so many deployments one is drawn before all are looked at, and again if it is of no use.
+_MANY: Final = 32
+_DRAWS: Final = 8
+# Groups whose lottery is kept; those of an earlier configuration go in time.
+_MAX_LOTTERIES: Final = 256
 
 OnCooled = Callable[[str, float, FailureKind], None]
 
@@ -63,6 +68,7 @@ class Router:
         self._clock = clock
         self._health = Health(clock)
         self._draw = draw or random.Random()  # noqa: S311  no secret depends on it
+        self._lotteries: dict[int, Lottery] = {}
 
     @property
     def settings(self) -> RouterSettings:
@@ -94,8 +100,8 @@ class Router:
                 found for found in fallbacks if all(each.is_free for each in found.deployments)
             ]
         groups = [group, *fallbacks]
-        fit = [replace(one, deployments=tuple(filter(suits, one.deployments))) for one in groups]
-        return self._plan([one for one in fit if one.deployments] or groups)
+        fit = [one for one in groups if any(map(suits, one.deployments))]
+        return self._plan(fit, suits) if fit else self._plan(groups)
 
     def choose(self, deployments: Sequence[Deployment]) -> Deployment:
         """Return whom to ask where there is one try only, and its end is not seen here.
@@ -140,14 +146,38 @@ class Router:
         finally:
             self._health.end(deployment_id, seconds)
 
-    def _plan(self, groups: Sequence[Group]) -> Plan:
+    def _plan(self, groups: Sequence[Group], suits: Predicate = lambda _: True) -> Plan:
         settings = self.settings
         return Plan(
             groups,
             settings,
             lambda deployment_id: not self._cooldowns.left_s(deployment_id),
             lambda candidates: choose(candidates, settings.strategy, self._health, self._draw),
+            suits=suits,
+            guess=self._guess,
         )
+
+    def _guess(
+        self, deployments: tuple[Deployment, ...], may_be_asked: Predicate
+    ) -> Deployment | None:
+        if len(deployments) < _MANY:
+            return None
+        lottery, strategy = self._lottery(deployments), self.settings.strategy
+        for _ in range(_DRAWS):
+            drawn = lottery.draw(self._draw)
+            if may_be_asked(drawn) and is_unbeaten(drawn, strategy, self._health):
+                return drawn
+        return None
+
+    def _lottery(self, deployments: tuple[Deployment, ...]) -> Lottery:
+        # By identity: to compare or to hash them would be to look at each.
+        known = self._lotteries.get(id(deployments))
+        if known is not None and known.deployments is deployments:
+            return known
+        if len(self._lotteries) >= _MAX_LOTTERIES:
+            self._lotteries.clear()
+        lottery = self._lotteries[id(deployments)] = Lottery(deployments)
+        return lottery
 
     def _fail(self, attempt: Attempt, error: ApiError) -> None:
         deployment, kind = attempt.deployment, kind_of(error)
