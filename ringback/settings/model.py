@@ -32,6 +32,7 @@ from ringback.settings.safety import SafetyIdentifier
 from ringback.settings.sections import ReloadSettings, TokenSettings, UpstreamSettings
 from ringback.settings.services import ServiceSettings
 from ringback.settings.store import StoreSettings
+from ringback.settings.supervision import SupervisionSettings
 from ringback.settings.tracing import TracingSettings
 from ringback.settings.websocket import WebSocketSettings
 
@@ -106,6 +107,7 @@ class Settings(BaseSettings):
     passthrough: PassthroughSettings = PassthroughSettings()
     limits: LimitSettings = LimitSettings()
     overload: OverloadSettings = OverloadSettings()
+    supervision: SupervisionSettings = SupervisionSettings()
     tracing: TracingSettings = TracingSettings()
 
     safety_identifier: SafetyIdentifier = "off"
