@@ -237,7 +237,7 @@ def _adapt_components(inputs: Inputs, files: Mapping[str, Sequence[Document]]) -
     rule["spec"]["groups"] = load_text(alerts)["groups"]
     scaler = resource(files["components/autoscaling/hpa.yaml"], "HorizontalPodAutoscaler")
     overload = inputs.settings.overload
-    half = min(overload.max_decisions, overload.max_calls) * inputs.settings.workers // 2
+    half = min(overload.max_mints, overload.max_calls) * inputs.settings.workers // 2
     in_flight, _ = scaler["spec"]["metrics"]
     in_flight["pods"]["target"]["averageValue"] = str(half)
 

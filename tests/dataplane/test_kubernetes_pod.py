@@ -1,6 +1,7 @@
 """The pod of the rendered manifests, run as a kubelet would: volumes, order, probes, rights."""
 
 import asyncio
+import os
 import re
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from ringback.secrets import Secret
 
 pytestmark = [pytest.mark.dataplane, pytest.mark.asyncio(loop_scope="session")]
 
+PAGE: Final = Path(__file__).parents[2] / "docs" / "mesh" / "kubernetes.md"
 PORT: Final = 4000
 KEY: Final = "sk-of-a-team-in-the-cluster"
 OFFER: Final = OFFERS["offer_chromium156_audio_dc_initial"]
@@ -45,7 +47,7 @@ class Cluster:
     async def mint(self) -> str:
         """Return a token."""
         lines = [("authorization", f"Bearer {KEY}"), ("content-type", "application/json")]
-        body = b'{"session":{"type":"realtime","model":"voice"}}'
+        body = b'{"session":{"type":"realtime","model":"gpt-realtime"}}'
         path = "/v1/realtime/client_secrets"
         answer = await send(PORT, request_bytes("POST", path, lines, body))
         assert answer.status == 200, answer.raw
@@ -75,7 +77,7 @@ def render(folder: Path, base: str) -> list[Manifest]:
     params = {"model": "openai/gpt-realtime", "api_base": base, "api_key": "os.environ/VOICE_KEY"}
     config = folder / "litellm.yaml"
     config.write_text(
-        yaml.safe_dump({"model_list": [{"model_name": "voice", "litellm_params": params}]})
+        yaml.safe_dump({"model_list": [{"model_name": "gpt-realtime", "litellm_params": params}]})
     )
     command = ["render", "kubernetes", "--config", str(config), "--set", "keys_secret=voice-keys"]
     result = CliRunner().invoke(app, command)
@@ -203,8 +205,26 @@ async def test_the_job_checks_the_configuration(cluster: Cluster, host: PodHost)
     code = await asyncio.to_thread(host.run, job.confined(container), 30)
 
     assert code == 0, job.log("check")
-    assert "voice" in job.log("check")
+    assert "gpt-realtime" in job.log("check")
     assert FIRST not in job.log("check")
+
+
+@pytest.mark.usefixtures("cluster")
+async def test_the_page_says_what_the_pod_answers() -> None:
+    """Each curl line of docs/mesh/kubernetes.md, with the answer that stands below it."""
+    lines = PAGE.read_text().splitlines()
+    pairs = [(line[2:], lines[at + 1]) for at, line in enumerate(lines) if line[:6] == "$ curl"]
+
+    assert len(pairs) == 7
+    for command, expected in pairs:
+        process = await asyncio.create_subprocess_shell(
+            command.replace("http://localhost:8080", f"http://127.0.0.1:{PORT}"),
+            env={"PATH": os.environ["PATH"], "KEY": KEY},
+            stdout=asyncio.subprocess.PIPE,
+        )
+        answer, _ = await process.communicate()
+        pattern = ".*".join(map(re.escape, expected.split("...")))
+        assert re.fullmatch(pattern, answer.decode()), f"{command}: {answer.decode()}"
 
 
 async def test_a_key_changes_without_a_restart(cluster: Cluster) -> None:

@@ -67,7 +67,7 @@ def test_the_readme_is_short() -> None:
 
 PAGES = [
     page
-    for folder in (".", "docs", "docs/adr", "envoy", "proto", "tests/data")
+    for folder in (".", "docs", "docs/adr", "docs/mesh", "envoy", "proto", "tests/data")
     for page in sorted((ROOT / folder).glob("*.md"))
 ]
 
