@@ -35,6 +35,8 @@ COPY --from=services-packages /opt/venv /opt/venv
 COPY ringback ringback
 COPY extauthz extauthz
 COPY sdpfilter sdpfilter
+COPY callkeeper callkeeper
+COPY proto/callsapi callsapi
 COPY proto/envoyapi envoyapi
 RUN python -m compileall -q .
 USER 10001:10001

@@ -1,8 +1,9 @@
-"""Regenerate the stubs of the Envoy API from the ``.proto`` files, or check that they are current.
+"""Regenerate the stubs from the ``.proto`` files, or check that they are current.
 
-``python proto/generate.py`` writes every module under ``proto/envoyapi`` and removes the modules
-whose ``.proto`` file is gone. ``python proto/generate.py --check`` writes nothing, lists each file
-that would change, and exits 1 if there is one.
+``python proto/generate.py`` writes every module under ``proto/envoyapi``, what we speak of Envoy's
+API, and ``proto/callsapi``, our own, and removes those whose ``.proto`` file is gone.
+``python proto/generate.py --check`` writes nothing, lists each file that would change, and exits 1
+if there is one.
 
 It needs the dependency group ``proto``, in exactly the versions that ``pyproject.toml`` names:
 grpcio-tools and mypy-protobuf write their versions and habits into what they generate.
@@ -26,7 +27,12 @@ from google.protobuf.descriptor_pb2 import (
 )
 
 PROTO_ROOT = Path(__file__).resolve().parent
-PACKAGE = "envoyapi"
+# What each Python package holds, and the package on the wire that it stands for: the names on the
+# wire are taken in Python.
+PACKAGES = {
+    "callsapi": ("Typed stubs of how Ringback's services speak about calls", "ringback"),
+    "envoyapi": ("Typed stubs of what Ringback speaks of the Envoy API", "envoy"),
+}
 GENERATED = ("__init__.py", "*_pb2.py", "*_pb2.pyi", "*_pb2_grpc.py", "*_pb2_grpc.pyi")
 
 
@@ -44,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
         The exit code: 0 when the stubs are current or were written, 1 when ``--check`` found a
         difference, 2 when nothing could be generated.
     """
-    parser = argparse.ArgumentParser(description="Regenerate the stubs of the Envoy API.")
+    parser = argparse.ArgumentParser(description="Regenerate the stubs from the .proto files.")
     parser.add_argument("--check", action="store_true", help="write nothing, report differences")
     check: bool = parser.parse_args(argv).check
     try:
@@ -85,8 +91,9 @@ def read_stubs(root: Path) -> dict[str, bytes]:
     """Read every generated file below ``root``, by its path relative to it."""
     return {
         path.relative_to(root).as_posix(): path.read_bytes()
+        for package in PACKAGES
         for pattern in GENERATED
-        for path in (root / PACKAGE).rglob(pattern)
+        for path in (root / package).rglob(pattern)
     }
 
 
@@ -100,7 +107,9 @@ def render_stubs() -> dict[str, bytes]:
         GenerateError: If a tool is missing or a ``.proto`` file has a mistake.
     """
     sources = sorted(
-        path.relative_to(PROTO_ROOT).as_posix() for path in (PROTO_ROOT / PACKAGE).rglob("*.proto")
+        path.relative_to(PROTO_ROOT).as_posix()
+        for package in PACKAGES
+        for path in (PROTO_ROOT / package).rglob("*.proto")
     )
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
@@ -121,10 +130,7 @@ def render_stubs() -> dict[str, bytes]:
         stub_path = file.name.removesuffix(".proto") + "_pb2_grpc.pyi"
         stubs[stub_path] = render_grpc_stub(file, modules).encode()
     for path in packages_of(sources):
-        text = (
-            f'"""Typed stubs of what Ringback speaks of the Envoy API: {package_name(path)}."""\n'
-        )
-        stubs[f"{path}/__init__.py"] = text.encode()
+        stubs[f"{path}/__init__.py"] = f'"""{describe_package(path)}."""\n'.encode()
     return stubs
 
 
@@ -166,9 +172,11 @@ def packages_of(sources: Iterable[str]) -> list[str]:
     return sorted(folders)
 
 
-def package_name(path: str) -> str:
-    """Name the upstream package of a folder: ``envoyapi/type/v3`` holds ``envoy.type.v3``."""
-    return path.replace(PACKAGE, "envoy", 1).replace("/", ".")
+def describe_package(path: str) -> str:
+    """Say what a folder holds: ``envoyapi/type/v3`` has ``envoy.type.v3`` of the wire."""
+    package, _, rest = path.partition("/")
+    text, on_the_wire = PACKAGES[package]
+    return f"{text}: {'.'.join([on_the_wire, *filter(None, rest.split('/'))])}"
 
 
 def find_modules(files: Iterable[FileDescriptorProto]) -> dict[str, tuple[str, str]]:

@@ -1,0 +1,1 @@
+"""Typed stubs of how Ringback's services speak about calls: ringback.v1."""
