@@ -46,6 +46,15 @@ def load_text(text: str) -> Document:
     return document
 
 
+def copy_of(value: Any) -> Any:
+    """Return a copy of a document or of a part of one, with its comments.
+
+    copy.deepcopy loses some, and what it makes of a list with a comment above its first item is no
+    YAML any more (ruamel.yaml 0.19).
+    """
+    return _yaml().load(dump([value]))
+
+
 def dump(documents: Iterable[Any]) -> str:
     """Return documents as YAML, with their comments and ``---`` between them."""
     output = io.StringIO()

@@ -224,7 +224,7 @@ async def test_the_page_says_what_the_pod_answers() -> None:
         )
         answer, _ = await process.communicate()
         pattern = ".*".join(map(re.escape, expected.split("...")))
-        assert re.fullmatch(pattern, answer.decode()), f"{command}: {answer.decode()}"
+        assert re.fullmatch(pattern, answer.decode().strip()), f"{command}: {answer.decode()}"
 
 
 async def test_a_key_changes_without_a_restart(cluster: Cluster) -> None:
