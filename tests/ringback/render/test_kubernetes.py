@@ -8,9 +8,16 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from extauthz.keys import hash_key
+from extauthz.keys.keyfile import load_keys
+from extauthz.litellm import load_config
 from helpers.manifests import Manifest, build, mistakes, read_manifests
 from ringback.cli import app
+from ringback.envoylint import lint_text
 from ringback.paths import ENVOY_VERSION
+from ringback.secrets import Secret
+from ringback.settings import Settings, load_settings
+from ringback.settings.overload import OverloadSettings
 
 ROOT = Path(__file__).parents[3]
 KUBERNETES = ROOT / "deploy" / "kubernetes"
@@ -157,6 +164,52 @@ def test_production_scales_and_is_watched(built: Mapping[str, list[Manifest]]) -
         assert endpoint["port"].startswith(relabeling["replacement"])
     alerts = yaml.safe_load((ROOT / "deploy/observability/alerts.yaml").read_text())
     assert find(documents, "PrometheusRule")["spec"] == alerts
+
+
+def test_the_configuration_of_development_can_be_used(
+    built: Mapping[str, list[Manifest]], tmp_path: Path
+) -> None:
+    """The demo's files are read without a mistake, for models at the emulator's Service."""
+    documents = built["overlays/development"]
+    for name, text in find(documents, "ConfigMap", "ringback-config")["data"].items():
+        (tmp_path / name).write_text(text)
+
+    config = load_config(tmp_path / "litellm.yaml", {"LITELLM_MASTER_KEY": "sk-demo"})
+    (key,) = load_keys(tmp_path / "keys.yaml")
+
+    (port,) = find(documents, "Service", "emulator")["spec"]["ports"]
+    assert {str(entry.origin) for entry in config.deployments} == {
+        f"http://emulator:{port['port']}"
+    }
+    assert set(key.models) == {entry.model_name for entry in config.deployments}
+    assert key.hash == hash_key(Secret("sk-ringback-demo"))
+    assert load_settings(tmp_path / "ringback.yaml").mode == "development"
+
+
+@every_overlay
+def test_nothing_fails_open_in_the_bootstrap(
+    built: Mapping[str, list[Manifest]], folder: str
+) -> None:
+    """What `ringback check --envoy` looks for is not in it."""
+    assert lint_text(find(built[folder], "ConfigMap", "ringback-envoy")["data"]["envoy.yaml"]) == []
+
+
+def test_the_autoscaler_scales_before_requests_are_refused(
+    built: Mapping[str, list[Manifest]],
+) -> None:
+    """At half of what the workers of a pod let in, by the metric that the comment explains."""
+    in_flight, cpu = find(built["overlays/production"], "HorizontalPodAutoscaler")["spec"][
+        "metrics"
+    ]
+    limits = OverloadSettings()
+
+    name = in_flight["pods"]["metric"]["name"]
+    assert (
+        name in (KUBERNETES / "components/autoscaling/hpa.yaml").read_text().partition("\napi")[0]
+    )
+    target = int(in_flight["pods"]["target"]["averageValue"])
+    assert target == min(limits.max_mints, limits.max_calls) * Settings().workers / 2
+    assert cpu["resource"]["target"]["averageUtilization"] == 60
 
 
 def test_development_has_an_emulator(built: Mapping[str, list[Manifest]]) -> None:
