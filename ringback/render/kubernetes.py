@@ -10,22 +10,22 @@ from ringback.contract import AUTHZ_CLUSTER, PROC_CLUSTER
 from ringback.paths import ENVOY_VERSION, envoy_dir, shared_file
 from ringback.render.bootstrap import Address, Changes, adapt_bootstrap, read_bootstrap
 from ringback.render.bootstraptext import bootstrap_text
-from ringback.render.documents import Document, load_template, load_text, named, resource
+from ringback.render.documents import Document, line, load_template, load_text, named, resource
 from ringback.render.embedding import SETTINGS, config_texts, settings_text
 from ringback.render.inputs import Inputs
 from ringback.render.passthrough import passthrough_cluster
 from ringback.render.pods import (
     digest,
-    flow,
     give_config,
     give_keys,
     give_secrets,
     literal_data,
+    metrics_ports,
     open_egress,
     secret_names,
     set_workers,
 )
-from ringback.render.values import Name, Ports, Values, Words
+from ringback.render.values import Name, Ports, Values, Variables
 
 _TARGET: Final = "kubernetes"
 _FILES: Final = (
@@ -77,7 +77,7 @@ class KubernetesValues(Values):
     secret: Name = "ringback-secrets"
     """Name of the Secret whose keys are the variables that the configuration needs."""
 
-    secrets: Words = ()
+    secrets: Variables = ()
     """Further variables of that Secret: RINGBACK_STORE__URL,RINGBACK_DATABASE__URL."""
 
     config_secret: Name | Literal[""] = ""
@@ -163,16 +163,11 @@ def _adapt_policy(inputs: Inputs, values: KubernetesValues, policy: Document) ->
     _, scrapers = policy["spec"]["ingress"]
     labels = scrapers["from"][0]["namespaceSelector"]["matchLabels"]
     labels["kubernetes.io/metadata.name"] = values.monitoring_namespace
-    scrapers["ports"] = [flow(f"{{port: {port}}}") for port in _metrics_ports(inputs)]
+    workers = inputs.settings.workers
+    ports = (port for first in _METRICS.values() for port in metrics_ports(first, workers))
+    scrapers["ports"] = [line(port=port) for port in (*ports, _ENVOY_METRICS_PORT)]
     _, upstreams = policy["spec"]["egress"]
     open_egress(upstreams, inputs, values.egress_ports)
-
-
-def _metrics_ports(inputs: Inputs) -> Iterator[int]:
-    for service in (AUTHZ_CLUSTER, PROC_CLUSTER):
-        for index in range(inputs.settings.workers):
-            yield _METRICS[service] + 10 * index
-    yield _ENVOY_METRICS_PORT
 
 
 def _adapt_components(inputs: Inputs, files: Mapping[str, Sequence[Document]]) -> None:
@@ -180,11 +175,9 @@ def _adapt_components(inputs: Inputs, files: Mapping[str, Sequence[Document]]) -
     endpoints = monitor["spec"]["podMetricsEndpoints"]
     for service in (AUTHZ_CLUSTER, PROC_CLUSTER):
         for index in range(inputs.settings.workers):
+            job = line(targetLabel="job", replacement=service)
             endpoints.append(
-                load_text(
-                    f"port: {service}-{index}\ninterval: 15s\n"
-                    f"relabelings:\n- {{targetLabel: job, replacement: {service}}}\n"
-                )
+                {"port": f"{service}-{index}", "interval": "15s", "relabelings": [job]}
             )
     rule = resource(files["components/monitoring/alerts.yaml"], "PrometheusRule")
     alerts = shared_file("deploy/observability/alerts.yaml").read_text("utf-8")

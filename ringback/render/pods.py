@@ -1,7 +1,7 @@
 """What every target with pods of our own needs: workers, files, secrets, ways out."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from ruamel.yaml.scalarstring import LiteralScalarString
 
 from extauthz.deployments import DEFAULT_PORTS
-from ringback.render.documents import load_text, named
+from ringback.render.documents import line, load_text, named
 from ringback.render.inputs import Inputs
 from ringback.worker import METRICS_PORT_STEP
 
@@ -63,11 +63,17 @@ def give_secrets(pod: Any, container: Any, volume: str, secret: str, names: Iter
         secret: Name of the Secret.
         names: The variables, which are keys of the Secret.
     """
+    names = list(names)
+    if not names:
+        # Without items it would have all keys.
+        pod["volumes"].remove(named(pod["volumes"], volume))
+        container["volumeMounts"].remove(named(container["volumeMounts"], volume))
+        return
     source = named(pod["volumes"], volume)["secret"]
     source["secretName"] = secret
-    source["items"] = [flow(f"{{key: {name}, path: {name}}}") for name in names]
+    source["items"] = [line(key=name, path=name) for name in names]
     container["env"] += [
-        flow(f"{{name: {name}{_SUFFIX}, value: {SECRETS_FOLDER}/{name}}}") for name in names
+        line(name=f"{name}{_SUFFIX}", value=f"{SECRETS_FOLDER}/{name}") for name in names
     ]
 
 
@@ -88,7 +94,7 @@ def set_workers(container: Any, addresses: Iterable[str], metrics_port: int) -> 
         probe.append(f"http://127.0.0.1:{port}/healthz")
         if index:
             name = f"{container['name']}-{index}"
-            container["ports"].append(flow(f"{{name: {name}, containerPort: {port}}}"))
+            container["ports"].append(line(name=name, containerPort=port))
 
 
 def give_keys(pod: Any, container: Any, secret: str) -> None:
@@ -101,10 +107,8 @@ def give_keys(pod: Any, container: Any, secret: str) -> None:
     """
     volume = {"name": "keys", "secret": {"secretName": secret, "defaultMode": 0o440}}
     pod["volumes"].append(volume)
-    container["volumeMounts"].append(
-        flow(f"{{name: keys, mountPath: {_KEYS_FOLDER}, readOnly: true}}")
-    )
-    container["env"].append(flow(f"{{name: RINGBACK_KEYS_FILE, value: {_KEYS_FOLDER}/keys.yaml}}"))
+    container["volumeMounts"].append(line(name="keys", mountPath=_KEYS_FOLDER, readOnly=True))
+    container["env"].append(line(name="RINGBACK_KEYS_FILE", value=f"{_KEYS_FOLDER}/keys.yaml"))
 
 
 def give_config(
@@ -123,10 +127,10 @@ def give_config(
         sources = named(pod["volumes"], "config")["projected"]["sources"]
         if any(_key_of(path) != path for path in texts):
             sources[0]["configMap"]["items"] = [
-                flow(f"{{key: {_key_of(path)}, path: {path}}}") for path in texts
+                line(key=_key_of(path), path=path) for path in texts
             ]
         if config_secret:
-            sources.append(flow(f"{{secret: {{name: {config_secret}}}}}"))
+            sources.append(line(secret={"name": config_secret}))
 
 
 def open_egress(rule: Any, inputs: Inputs, further: Iterable[int]) -> None:
@@ -143,11 +147,22 @@ def open_egress(rule: Any, inputs: Inputs, further: Iterable[int]) -> None:
         if url is not None:
             parts = urlsplit(url)
             ports.add(parts.port or DEFAULT_PORTS[parts.scheme])
-    rule["ports"] = [flow(f"{{port: {port}}}") for port in sorted(ports)]
+    rule["ports"] = [line(port=port) for port in sorted(ports)]
     if any(upstream.origin.host.startswith(_LINK_LOCAL) for upstream in inputs.upstreams):
         # A managed identity of the node: that service is where it logs in.
         for peer in rule["to"]:
             peer.get("ipBlock", {}).pop("except", None)
+
+
+def metrics_ports(service_port: int, workers: int) -> Iterator[int]:
+    """Give the port of each worker's metrics.
+
+    Args:
+        service_port: Of the first worker.
+        workers: How many there are.
+    """
+    for index in range(workers):
+        yield service_port + index * METRICS_PORT_STEP
 
 
 def literal_data(texts: Mapping[str, str]) -> dict[str, LiteralScalarString]:

@@ -282,6 +282,46 @@ def test_secrets_are_files_that_their_readers_need(config: Path) -> None:
     assert "Secret" not in {document["kind"] for document in documents}
 
 
+def test_no_secret_is_mounted_where_none_is_needed(config: Path, tmp_path: Path) -> None:
+    """A volume of a Secret that names no keys would have all of them."""
+    settings = tmp_path / "ringback.yaml"
+    settings.write_text("token: {jwk_set_file: /etc/ringback/set/keys.json}\n")
+
+    for pod in pods(read_manifests(render(config, "--settings", settings))):
+        for volume in pod["volumes"]:
+            assert volume["name"] != "sealing"
+            assert "secret" not in volume or volume["secret"]["items"]
+        for container in containers(pod):
+            mounts = {mount["name"] for mount in container["volumeMounts"]}
+            assert mounts <= {volume["name"] for volume in pod["volumes"]}
+
+
+def test_another_sealing_secret_replaces_that_of_litellm(config: Path) -> None:
+    """With RINGBACK_TOKEN__SECRET nobody is asked for a salt."""
+    documents = read_manifests(render(config, "--set", "secrets=RINGBACK_TOKEN__SECRET"))
+
+    pod = find(documents, "Deployment")["spec"]["template"]["spec"]
+    names = {
+        part["name"]: [entry["name"] for entry in part["env"]] for part in pod["initContainers"]
+    }
+    assert names["extauthz"] == ["RINGBACK_TOKEN__SECRET_FILE", "VOICE_KEY_FILE"]
+    assert names["sdpfilter"] == ["RINGBACK_TOKEN__SECRET_FILE"]
+
+
+def test_a_managed_identity_may_ask_its_node(config: Path) -> None:
+    """Where a deployment logs in with it, the metadata service is an upstream."""
+    config.write_text(
+        "model_list:\n- model_name: voice\n"
+        "  litellm_params: {model: azure/v, api_base: 'https://v.openai.azure.com'}\n"
+        "  model_info: {ringback: {credential: managed_identity}}\n"
+    )
+
+    *_, upstreams = find(read_manifests(render(config)), "NetworkPolicy")["spec"]["egress"]
+
+    assert [port["port"] for port in upstreams["ports"]] == [80, 443]
+    assert {"ipBlock": {"cidr": "0.0.0.0/0"}} in upstreams["to"]
+
+
 def test_values_go_where_they_belong(config: Path, pytestconfig: pytest.Config) -> None:
     """Each value that can be set changes its part, and all of it stays valid."""
     pairs = {
@@ -405,6 +445,14 @@ def test_a_configuration_with_secrets_comes_from_a_secret(config: Path) -> None:
             id="variable",
         ),
         pytest.param(CONFIG, "store: {url: 'redis://:made-up@h'}", "store.url", id="setting"),
+        pytest.param(
+            CONFIG.replace(
+                "os.environ/VOICE_KEY", "os.environ/V, extra_headers: {X-Token: made-up}"
+            ),
+            "",
+            "model_list[0].litellm_params.extra_headers.X-Token",
+            id="header",
+        ),
     ],
 )
 def test_secrets_are_never_written(
