@@ -73,8 +73,10 @@ browser:
 	@command -v $${CHROMIUM:-chromium} >/dev/null || sh tests/install-chromium.sh
 
 manifests: $(STAMPS)/dev ## Write the manifests in deploy/ again
-	set -e; for target in $(TARGETS); do rm -rf deploy/$$target; $(BIN)/ringback render $$target \
-		--config deploy/examples/litellm.yaml --settings deploy/examples/ringback.yaml --output deploy/$$target; done
+	@set -e; for target in $(TARGETS); do rm -rf build/manifests; \
+		$(BIN)/ringback render $$target --config deploy/examples/litellm.yaml \
+			--settings deploy/examples/ringback.yaml --output build/manifests; \
+		rm -rf deploy/$$target; mv build/manifests deploy/$$target; done
 
 requirements: $(STAMPS)/dev ## Pin what pyproject.toml asks for; UPGRADE=--upgrade takes newer versions
 	$(PIP) install pip-tools dependency-groups

@@ -55,6 +55,13 @@ def copy_of(value: Any) -> Any:
     return _yaml().load(dump([value]))
 
 
+def line(**fields: Any) -> Any:
+    """Return a mapping that is written on one line."""
+    mapping = CommentedMap(fields)
+    mapping.fa.set_flow_style()
+    return mapping
+
+
 def dump(documents: Iterable[Any]) -> str:
     """Return documents as YAML, with their comments and ``---`` between them."""
     output = io.StringIO()

@@ -16,6 +16,8 @@ SETTINGS: Final = "ringback.yaml"
 _REFERENCE: Final = "os.environ/"
 # What an object of Kubernetes may hold, less what stands around it.
 _MAX_BYTES: Final = 1_000_000
+# What is left of it without slashes is a key of a ConfigMap.
+_PATH: Final = re.compile(r"[-._a-zA-Z0-9/]+")
 _SECRET_NAME: Final = re.compile(
     r"(?i)(^|[_-])(key|secret|token|password|passwd|credentials|salt|cookie|authorization)$"
 )
@@ -50,6 +52,8 @@ def config_texts(inputs: Inputs) -> dict[str, str]:
         path = CONFIG if file == first else os.path.relpath(file, first.parent)
         if path.startswith(os.pardir) or (path == CONFIG and file != first):
             problems.append(f"{file}: put it into the folder of {first}, under another name")
+        if not _PATH.fullmatch(path):
+            problems.append(f"{file}: name it with letters, digits, dots and hyphens alone")
         texts[path] = file.read_text("utf-8-sig")
         problems += [
             f"{file}: {place}: looks like a secret: write os.environ/NAME, or put the file into "

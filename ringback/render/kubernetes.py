@@ -1,25 +1,31 @@
 """The target ``kubernetes``: a Deployment with an Envoy of its own, for kustomize."""
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
-from urllib.parse import urlsplit
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
-from ruamel.yaml.scalarstring import LiteralScalarString
 
-from extauthz.deployments import DEFAULT_PORTS
 from ringback.contract import AUTHZ_CLUSTER, PROC_CLUSTER
 from ringback.paths import ENVOY_VERSION, envoy_dir, shared_file
 from ringback.render.bootstrap import Address, Changes, adapt_bootstrap, read_bootstrap
 from ringback.render.bootstraptext import bootstrap_text
-from ringback.render.documents import Document, load_template, load_text, named, resource
+from ringback.render.documents import Document, line, load_template, load_text, named, resource
 from ringback.render.embedding import SETTINGS, config_texts, settings_text
 from ringback.render.inputs import Inputs
 from ringback.render.passthrough import passthrough_cluster
-from ringback.render.pods import flow, give_secrets, set_workers
-from ringback.render.values import Name, Ports, Values, Words
+from ringback.render.pods import (
+    digest,
+    give_config,
+    give_keys,
+    give_secrets,
+    literal_data,
+    metrics_ports,
+    open_egress,
+    secret_names,
+    set_workers,
+)
+from ringback.render.values import Name, Ports, Values, Variables
 
 _TARGET: Final = "kubernetes"
 _FILES: Final = (
@@ -45,12 +51,9 @@ _FILES: Final = (
 # Mounted there; the names are those of the templates.
 _SOCKETS: Final = "/run/ringback"
 _ENVOY_FOLDER: Final = "/etc/ringback/envoy"
-_KEYS_FOLDER: Final = "/etc/ringback/keys"
 _EVERYWHERE: Final = "0.0.0.0"
 _METRICS: Final = {AUTHZ_CLUSTER: 9464, PROC_CLUSTER: 9465}
 _ENVOY_METRICS_PORT: Final = 9466
-# Where a node tells its machine's identity, to whom none but Azure's login may go.
-_LINK_LOCAL: Final = "169.254."
 
 
 class KubernetesValues(Values):
@@ -74,7 +77,7 @@ class KubernetesValues(Values):
     secret: Name = "ringback-secrets"
     """Name of the Secret whose keys are the variables that the configuration needs."""
 
-    secrets: Words = ()
+    secrets: Variables = ()
     """Further variables of that Secret: RINGBACK_STORE__URL,RINGBACK_DATABASE__URL."""
 
     config_secret: Name | Literal[""] = ""
@@ -116,109 +119,55 @@ def _embed(inputs: Inputs, values: KubernetesValues, base: Sequence[Document]) -
     texts = {} if values.config_secret else config_texts(inputs)
     texts[SETTINGS] = settings_text(inputs)
     config = resource(base, "ConfigMap", "ringback-config")
-    config["data"] = _data({_key_of(path): text for path, text in texts.items()})
     envoy = {
         "envoy.yaml": _bootstrap(inputs),
         "run-and-drain.sh": shared_file("deploy/envoy/run-and-drain.sh").read_text("utf-8"),
     }
     if inputs.settings.playground:
         envoy["playground.html"] = (envoy_dir() / "playground.html").read_text("utf-8")
-    resource(base, "ConfigMap", "ringback-envoy")["data"] = _data(envoy)
+    resource(base, "ConfigMap", "ringback-envoy")["data"] = literal_data(envoy)
     deployment = resource(base, "Deployment")
     notes = deployment["spec"]["template"]["metadata"]["annotations"]
-    notes["ringback/settings"] = _digest(texts[SETTINGS])
-    notes["ringback/envoy"] = _digest(*envoy.values())
-    for pod in (deployment, resource(base, "Job")):
-        volume = named(pod["spec"]["template"]["spec"]["volumes"], "config")
-        sources = volume["projected"]["sources"]
-        folders = [path for path in texts if _key_of(path) != path]
-        if folders:
-            # Included files are looked for where they were.
-            sources[0]["configMap"]["items"] = [
-                flow(f"{{key: {_key_of(path)}, path: {path}}}") for path in texts
-            ]
-        if values.config_secret:
-            sources.append(flow(f"{{secret: {{name: {values.config_secret}}}}}"))
+    notes["ringback/settings"] = digest(texts[SETTINGS])
+    notes["ringback/envoy"] = digest(*envoy.values())
+    pods = [pod["spec"]["template"]["spec"] for pod in (deployment, resource(base, "Job"))]
+    give_config(config, pods, texts, values.config_secret)
 
 
 def _adapt_pods(inputs: Inputs, values: KubernetesValues, base: Sequence[Document]) -> None:
     deployment = resource(base, "Deployment")
     deployment["spec"]["replicas"] = values.replicas
     pod = deployment["spec"]["template"]["spec"]
-    names = _variables(inputs, values)
+    secrets = secret_names(inputs, values.secrets)
     for service in (AUTHZ_CLUSTER, PROC_CLUSTER):
         container = named(pod["initContainers"], service)
         container["image"] = values.image
         set_workers(container, _sockets(service, inputs), _METRICS[service])
     extauthz = named(pod["initContainers"], AUTHZ_CLUSTER)
-    give_secrets(pod, extauthz, "secrets", values.secret, names)
+    give_secrets(pod, extauthz, "secrets", values.secret, secrets.all)
     sdpfilter = named(pod["initContainers"], PROC_CLUSTER)
-    give_secrets(pod, sdpfilter, "sealing", values.secret, _sealing(inputs, values))
+    give_secrets(pod, sdpfilter, "sealing", values.secret, secrets.sealing)
     envoy = named(pod["containers"], "envoy")
     envoy["image"] = values.envoy_image
     envoy["args"][envoy["args"].index("--concurrency") + 1] = str(values.envoy_threads)
     job = resource(base, "Job")["spec"]["template"]["spec"]
     check = named(job["containers"], "check")
     check["image"] = values.image
-    give_secrets(job, check, "secrets", values.secret, names)
+    give_secrets(job, check, "secrets", values.secret, secrets.all)
     if values.keys_secret:
         for holder, container in ((pod, extauthz), (job, check)):
-            _give_keys(holder, container, values.keys_secret)
-
-
-def _variables(inputs: Inputs, values: KubernetesValues) -> list[str]:
-    """Return the names of all variables with secrets, sorted."""
-    replaced = (
-        set()
-        if _sealing(inputs, values) == inputs.sealing_variables
-        else set(inputs.sealing_variables)
-    )
-    return sorted({*inputs.variables, *values.secrets} - replaced)
-
-
-def _sealing(inputs: Inputs, values: KubernetesValues) -> tuple[str, ...]:
-    """Return the names of the variables that tokens are sealed with."""
-    own = tuple(name for name in values.secrets if name == "RINGBACK_TOKEN__SECRET")
-    return own or inputs.sealing_variables
-
-
-def _give_keys(pod: Any, container: Any, secret: str) -> None:
-    volume = {"name": "keys", "secret": {"secretName": secret, "defaultMode": 0o440}}
-    pod["volumes"].append(volume)
-    container["volumeMounts"].append(
-        flow(f"{{name: keys, mountPath: {_KEYS_FOLDER}, readOnly: true}}")
-    )
-    container["env"].append(flow(f"{{name: RINGBACK_KEYS_FILE, value: {_KEYS_FOLDER}/keys.yaml}}"))
+            give_keys(holder, container, values.keys_secret)
 
 
 def _adapt_policy(inputs: Inputs, values: KubernetesValues, policy: Document) -> None:
     _, scrapers = policy["spec"]["ingress"]
     labels = scrapers["from"][0]["namespaceSelector"]["matchLabels"]
     labels["kubernetes.io/metadata.name"] = values.monitoring_namespace
-    scrapers["ports"] = [flow(f"{{port: {port}}}") for port in _metrics_ports(inputs)]
+    workers = inputs.settings.workers
+    ports = (port for first in _METRICS.values() for port in metrics_ports(first, workers))
+    scrapers["ports"] = [line(port=port) for port in (*ports, _ENVOY_METRICS_PORT)]
     _, upstreams = policy["spec"]["egress"]
-    upstreams["ports"] = [flow(f"{{port: {port}}}") for port in _egress_ports(inputs, values)]
-    if any(upstream.origin.host.startswith(_LINK_LOCAL) for upstream in inputs.upstreams):
-        # A managed identity of the node: that service is where it logs in.
-        for peer in upstreams["to"]:
-            peer.get("ipBlock", {}).pop("except", None)
-
-
-def _metrics_ports(inputs: Inputs) -> Iterator[int]:
-    for service in (AUTHZ_CLUSTER, PROC_CLUSTER):
-        for index in range(inputs.settings.workers):
-            yield _METRICS[service] + 10 * index
-    yield _ENVOY_METRICS_PORT
-
-
-def _egress_ports(inputs: Inputs, values: KubernetesValues) -> list[int]:
-    settings = inputs.settings
-    ports = {upstream.origin.port for upstream in inputs.upstreams} | set(values.egress_ports)
-    for url in (settings.passthrough.url, settings.tracing.endpoint):
-        if url is not None:
-            parts = urlsplit(url)
-            ports.add(parts.port or DEFAULT_PORTS[parts.scheme])
-    return sorted(ports)
+    open_egress(upstreams, inputs, values.egress_ports)
 
 
 def _adapt_components(inputs: Inputs, files: Mapping[str, Sequence[Document]]) -> None:
@@ -226,11 +175,9 @@ def _adapt_components(inputs: Inputs, files: Mapping[str, Sequence[Document]]) -
     endpoints = monitor["spec"]["podMetricsEndpoints"]
     for service in (AUTHZ_CLUSTER, PROC_CLUSTER):
         for index in range(inputs.settings.workers):
+            job = line(targetLabel="job", replacement=service)
             endpoints.append(
-                load_text(
-                    f"port: {service}-{index}\ninterval: 15s\n"
-                    f"relabelings:\n- {{targetLabel: job, replacement: {service}}}\n"
-                )
+                {"port": f"{service}-{index}", "interval": "15s", "relabelings": [job]}
             )
     rule = resource(files["components/monitoring/alerts.yaml"], "PrometheusRule")
     alerts = shared_file("deploy/observability/alerts.yaml").read_text("utf-8")
@@ -249,7 +196,7 @@ def _adapt_development(
     kustomization = resource(files[f"{folder}/kustomization.yaml"], "Kustomization")
     (secret,) = kustomization["secretGenerator"]
     secret["name"] = values.secret
-    secret["literals"] = [f"{name}=sk-demo" for name in _variables(inputs, values)]
+    secret["literals"] = [f"{name}=sk-demo" for name in secret_names(inputs, values.secrets).all]
     emulator = resource(files[f"{folder}/emulator.yaml"], "Deployment")
     pod = emulator["spec"]["template"]["spec"]
     named(pod["containers"], "emulator")["image"] = values.emulator_image
@@ -286,16 +233,3 @@ def _bootstrap(inputs: Inputs) -> str:
 def _sockets(service: str, inputs: Inputs) -> Iterator[str]:
     for index in range(inputs.settings.workers):
         yield f"unix:{_SOCKETS}/{service}-{index}.sock"
-
-
-def _data(texts: Mapping[str, str]) -> dict[str, LiteralScalarString]:
-    return {name: LiteralScalarString(text) for name, text in texts.items()}
-
-
-def _key_of(path: str) -> str:
-    """Return the key of a file in a ConfigMap, which has no folders."""
-    return path.replace("/", "__")
-
-
-def _digest(*texts: str) -> str:
-    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]

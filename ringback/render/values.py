@@ -19,6 +19,11 @@ def _split(value: Any) -> Any:
 Words = Annotated[tuple[str, ...], BeforeValidator(_split)]
 """Several texts, with commas between them."""
 
+Variables = Annotated[
+    tuple[Annotated[str, Field(pattern=r"^[A-Z_][A-Z0-9_]*$")], ...], BeforeValidator(_split)
+]
+"""Names of environment variables, with commas between them."""
+
 Ports = Annotated[tuple[Annotated[int, Field(ge=1, le=65_535)], ...], BeforeValidator(_split)]
 """Several TCP ports, with commas between them."""
 

@@ -45,7 +45,8 @@ class StandIns(Mapping[str, str]):
 
     def __getitem__(self, name: str) -> str:
         self.asked.add(name)
-        if name in _PLACES:
+        # Of several variables that may be set, none is: no name.
+        if name in _PLACES or not name:
             return self._environ[name]
         return self._environ.get(name) or _STAND_IN
 

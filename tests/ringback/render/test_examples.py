@@ -51,3 +51,10 @@ def test_the_schemas_of_the_kinds_allow_the_manifests(
     assert documents
     assert mistakes(documents, pytestconfig.cache) == []
     assert "sk-of-this-machine" not in text
+
+
+def test_make_writes_every_target() -> None:
+    """`make manifests` forgets none."""
+    makefile = (DEPLOY.parent / "Makefile").read_text()
+    (line,) = [line for line in makefile.splitlines() if line.startswith("TARGETS := ")]
+    assert set(line.split()[2:]) == set(TARGETS)

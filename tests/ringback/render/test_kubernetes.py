@@ -8,9 +8,16 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from extauthz.keys import hash_key
+from extauthz.keys.keyfile import load_keys
+from extauthz.litellm import load_config
 from helpers.manifests import Manifest, build, mistakes, read_manifests
 from ringback.cli import app
+from ringback.envoylint import lint_text
 from ringback.paths import ENVOY_VERSION
+from ringback.secrets import Secret
+from ringback.settings import Settings, load_settings
+from ringback.settings.overload import OverloadSettings
 
 ROOT = Path(__file__).parents[3]
 KUBERNETES = ROOT / "deploy" / "kubernetes"
@@ -159,6 +166,52 @@ def test_production_scales_and_is_watched(built: Mapping[str, list[Manifest]]) -
     assert find(documents, "PrometheusRule")["spec"] == alerts
 
 
+def test_the_configuration_of_development_can_be_used(
+    built: Mapping[str, list[Manifest]], tmp_path: Path
+) -> None:
+    """The demo's files are read without a mistake, for models at the emulator's Service."""
+    documents = built["overlays/development"]
+    for name, text in find(documents, "ConfigMap", "ringback-config")["data"].items():
+        (tmp_path / name).write_text(text)
+
+    config = load_config(tmp_path / "litellm.yaml", {"LITELLM_MASTER_KEY": "sk-demo"})
+    (key,) = load_keys(tmp_path / "keys.yaml")
+
+    (port,) = find(documents, "Service", "emulator")["spec"]["ports"]
+    assert {str(entry.origin) for entry in config.deployments} == {
+        f"http://emulator:{port['port']}"
+    }
+    assert set(key.models) == {entry.model_name for entry in config.deployments}
+    assert key.hash == hash_key(Secret("sk-ringback-demo"))
+    assert load_settings(tmp_path / "ringback.yaml").mode == "development"
+
+
+@every_overlay
+def test_nothing_fails_open_in_the_bootstrap(
+    built: Mapping[str, list[Manifest]], folder: str
+) -> None:
+    """What `ringback check --envoy` looks for is not in it."""
+    assert lint_text(find(built[folder], "ConfigMap", "ringback-envoy")["data"]["envoy.yaml"]) == []
+
+
+def test_the_autoscaler_scales_before_requests_are_refused(
+    built: Mapping[str, list[Manifest]],
+) -> None:
+    """At half of what the workers of a pod let in, by the metric that the comment explains."""
+    in_flight, cpu = find(built["overlays/production"], "HorizontalPodAutoscaler")["spec"][
+        "metrics"
+    ]
+    limits = OverloadSettings()
+
+    name = in_flight["pods"]["metric"]["name"]
+    assert (
+        name in (KUBERNETES / "components/autoscaling/hpa.yaml").read_text().partition("\napi")[0]
+    )
+    target = int(in_flight["pods"]["target"]["averageValue"])
+    assert target == min(limits.max_mints, limits.max_calls) * Settings().workers / 2
+    assert cpu["resource"]["target"]["averageUtilization"] == 60
+
+
 def test_development_has_an_emulator(built: Mapping[str, list[Manifest]]) -> None:
     """One replica, no budget, demo secrets, and an upstream that pods may reach."""
     documents = built["overlays/development"]
@@ -227,6 +280,46 @@ def test_secrets_are_files_that_their_readers_need(config: Path) -> None:
     ]
     assert [entry["name"] for entry in variables["sdpfilter"]] == ["LITELLM_SALT_KEY_FILE"]
     assert "Secret" not in {document["kind"] for document in documents}
+
+
+def test_no_secret_is_mounted_where_none_is_needed(config: Path, tmp_path: Path) -> None:
+    """A volume of a Secret that names no keys would have all of them."""
+    settings = tmp_path / "ringback.yaml"
+    settings.write_text("token: {jwk_set_file: /etc/ringback/set/keys.json}\n")
+
+    for pod in pods(read_manifests(render(config, "--settings", settings))):
+        for volume in pod["volumes"]:
+            assert volume["name"] != "sealing"
+            assert "secret" not in volume or volume["secret"]["items"]
+        for container in containers(pod):
+            mounts = {mount["name"] for mount in container["volumeMounts"]}
+            assert mounts <= {volume["name"] for volume in pod["volumes"]}
+
+
+def test_another_sealing_secret_replaces_that_of_litellm(config: Path) -> None:
+    """With RINGBACK_TOKEN__SECRET nobody is asked for a salt."""
+    documents = read_manifests(render(config, "--set", "secrets=RINGBACK_TOKEN__SECRET"))
+
+    pod = find(documents, "Deployment")["spec"]["template"]["spec"]
+    names = {
+        part["name"]: [entry["name"] for entry in part["env"]] for part in pod["initContainers"]
+    }
+    assert names["extauthz"] == ["RINGBACK_TOKEN__SECRET_FILE", "VOICE_KEY_FILE"]
+    assert names["sdpfilter"] == ["RINGBACK_TOKEN__SECRET_FILE"]
+
+
+def test_a_managed_identity_may_ask_its_node(config: Path) -> None:
+    """Where a deployment logs in with it, the metadata service is an upstream."""
+    config.write_text(
+        "model_list:\n- model_name: voice\n"
+        "  litellm_params: {model: azure/v, api_base: 'https://v.openai.azure.com'}\n"
+        "  model_info: {ringback: {credential: managed_identity}}\n"
+    )
+
+    *_, upstreams = find(read_manifests(render(config)), "NetworkPolicy")["spec"]["egress"]
+
+    assert [port["port"] for port in upstreams["ports"]] == [80, 443]
+    assert {"ipBlock": {"cidr": "0.0.0.0/0"}} in upstreams["to"]
 
 
 def test_values_go_where_they_belong(config: Path, pytestconfig: pytest.Config) -> None:
@@ -352,6 +445,14 @@ def test_a_configuration_with_secrets_comes_from_a_secret(config: Path) -> None:
             id="variable",
         ),
         pytest.param(CONFIG, "store: {url: 'redis://:made-up@h'}", "store.url", id="setting"),
+        pytest.param(
+            CONFIG.replace(
+                "os.environ/VOICE_KEY", "os.environ/V, extra_headers: {X-Token: made-up}"
+            ),
+            "",
+            "model_list[0].litellm_params.extra_headers.X-Token",
+            id="header",
+        ),
     ],
 )
 def test_secrets_are_never_written(
