@@ -117,6 +117,7 @@ def lines_of(gateway: Gateway, name: str) -> list[Header]:
     return [(header, value.replace("{evil}", evil)) for header, value in SPOOFED[name]]
 
 
+@pytest.mark.dataplanes("istio")
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 @pytest.mark.parametrize("name", SPOOFED)
 async def test_spoofed_headers_do_nothing(gateway: Gateway, endpoint: str, name: str) -> None:
@@ -130,6 +131,7 @@ async def test_spoofed_headers_do_nothing(gateway: Gateway, endpoint: str, name:
         assert request.header("x-request-id") in {None, answer.header("x-request-id")}
 
 
+@pytest.mark.dataplanes("istio")
 @pytest.mark.parametrize("name", SPOOFED)
 async def test_spoofed_headers_open_nothing(gateway: Gateway, name: str) -> None:
     """Without a credential they open no endpoint, whatever they claim."""
@@ -145,6 +147,7 @@ async def test_spoofed_headers_open_nothing(gateway: Gateway, name: str) -> None
     assert gateway.received == []
 
 
+@pytest.mark.dataplanes("istio")
 @pytest.mark.parametrize("endpoint", [e for e in ENDPOINTS if e not in {"websocket", "sideband"}])
 async def test_spoofed_headers_over_http2(gateway: Gateway, endpoint: str) -> None:
     """Over HTTP/2 they do nothing, either."""

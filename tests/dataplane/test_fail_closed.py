@@ -48,6 +48,7 @@ async def probe(pair: Gateway, path: str) -> int:
     return (await send(pair.port, request_bytes("GET", path))).status
 
 
+@pytest.mark.dataplanes("istio")
 @SERVICES
 async def test_stopped_service_sends_nothing_upstream(
     pair: Gateway, flood: int, service: str
@@ -76,6 +77,7 @@ async def test_stopped_service_sends_nothing_upstream(
     assert (await pair.call(token)).status == 201
 
 
+@pytest.mark.dataplanes("istio")
 @SERVICES
 async def test_killed_service_lets_nothing_slip(pair: Gateway, service: str) -> None:
     """While all workers are killed and come back, nothing goes upstream but what is answered."""
@@ -92,6 +94,7 @@ async def test_killed_service_lets_nothing_slip(pair: Gateway, service: str) -> 
     assert len(pair.received) == len(called)
 
 
+@pytest.mark.dataplanes("istio")
 @SERVICES
 async def test_hanging_service_sends_nothing_upstream(
     pair: Gateway, flood: int, service: str
@@ -115,6 +118,7 @@ async def test_hanging_service_sends_nothing_upstream(
     assert took_s < 18 * -(-flood // SLOW_AT_ONCE)
 
 
+@pytest.mark.dataplanes("istio")
 @pytest.mark.parametrize("model", ["gone", "misnamed", "unknown-authority", "expired", "plain"])
 async def test_unproven_upstream_gets_nothing(gateway: Gateway, flood: int, model: str) -> None:
     """A wrong certificate, or none: every call ends with 503 before anything was sent.

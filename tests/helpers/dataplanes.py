@@ -13,8 +13,15 @@ from types import TracebackType
 from typing import Final, Generic, Self, TypeVar
 
 from helpers.gatewayfiles import Files
+from helpers.istiod import istiod_bootstrap
+from helpers.istiod.listeners import GATEWAY_LISTENER
+from helpers.manifests import read_manifests
 from ringback.contract import INGRESS_LISTENER
+from ringback.render import istio
 from ringback.render.bootstrap import Changes, Json, MakeBootstrap, own_bootstrap
+from ringback.render.documents import dump
+from ringback.render.inputs import load_inputs
+from ringback.render.values import parse_values
 
 T = TypeVar("T")
 
@@ -27,6 +34,8 @@ class DataPlane:
         name: As `ringback render` calls it.
         make: Makes a bootstrap from a gateway's files and from where its parts listen.
         listener: The name of the listener for downstreams.
+        tls_host: What it calls this machine, as an upstream with TLS. A mesh would take a name
+            without a dot for a Service.
         differences: What it does otherwise than our own Envoy, and why; the page of the data plane
             in docs/mesh lists the same.
     """
@@ -34,6 +43,7 @@ class DataPlane:
     name: str
     make: Callable[[Files, Changes], Json]
     listener: str = INGRESS_LISTENER
+    tls_host: str = "localhost"
     differences: Mapping[str, str] = field(default_factory=dict)
 
     def with_(self, files: Files) -> MakeBootstrap:
@@ -44,8 +54,20 @@ class DataPlane:
         return self.name
 
 
+def _istio(files: Files, changes: Changes) -> Json:
+    inputs = load_inputs(files.config, files.settings, {})
+    values = parse_values(istio.VALUES, ["tls_secret="])
+    manifests = [
+        document
+        for documents in istio.render(inputs, values).values()
+        for document in read_manifests(dump(documents))
+    ]
+    return istiod_bootstrap(manifests, changes)
+
+
 OWN: Final = DataPlane("envoy", lambda _files, changes: own_bootstrap(changes))
-DATA_PLANES: Final = {plane.name: plane for plane in (OWN,)}
+ISTIO: Final = DataPlane("istio", _istio, listener=GATEWAY_LISTENER, tls_host="azure.localhost")
+DATA_PLANES: Final = {plane.name: plane for plane in (OWN, ISTIO)}
 
 
 class Shared(Generic[T]):

@@ -1,0 +1,198 @@
+"""The target ``istio``: a gateway of its own in a mesh, configured by Istio's resources."""
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, Literal
+from urllib.parse import urlsplit
+
+from extauthz.deployments import DEFAULT_PORTS, Origin
+from ringback.contract import AUTHZ_CLUSTER, PASSTHROUGH, PROC_CLUSTER
+from ringback.envoylint.parts import named, routes
+from ringback.render.bootstrap import Changes, own_bootstrap
+from ringback.render.documents import Document, load_template, resource, to_document
+from ringback.render.inputs import Inputs, Upstream, resource_name
+from ringback.render.istio.envoyfilter import Patch, ServiceCluster, gateway_patches, service_patch
+from ringback.render.istio.upstreams import MeshUpstream, in_mesh, upstream_resources
+from ringback.render.istio.virtualservice import NOWHERE, virtual_routes
+from ringback.render.values import Values, Words
+
+Json = dict[str, Any]
+
+_NOWHERE_HOST: Final = "nowhere.ringback.internal"
+_AUTHZ_PORT: Final = 9001
+_PROC_PORT: Final = 9002
+_COMMENT_INDENT: Final = 2
+
+
+class IstioValues(Values):
+    """What can be set."""
+
+    hosts: Words = ("*",)
+    """Host names under which the gateway is reached, with commas between them."""
+
+    tls_secret: str = "ringback-tls"
+    """Secret with the gateway's certificate; empty where something in front of it does TLS."""
+
+    cluster_domain: str = "cluster.local"
+    """Domain of the cluster's Services."""
+
+    egress: Literal["mesh", "direct"] = "mesh"
+    """Who does TLS for requests of extauthz itself: its sidecar, or extauthz."""
+
+
+VALUES = IstioValues
+
+
+def render(inputs: Inputs, values: Values) -> Mapping[str, Sequence[Document]]:
+    """Return the manifests.
+
+    Raises:
+        StartError: If something in the inputs cannot be said in a mesh.
+    """
+    assert isinstance(values, IstioValues)  # noqa: S101  the class of this module
+    upstreams = in_mesh(
+        _all_upstreams(inputs), inputs.settings.upstream, values.namespace, values.cluster_domain
+    )
+    bootstrap = _bootstrap(inputs)
+    files = {
+        "gateway.yaml": _gateway(values),
+        "authorization.yaml": load_template("istio", "authorization.yaml"),
+        "routes.yaml": _routes(bootstrap, upstreams, inputs, values),
+        "filters.yaml": _filters(bootstrap, values),
+        "services.yaml": _services(bootstrap, values),
+        "upstreams.yaml": _upstreams(upstreams, inputs),
+        "mesh-config.yaml": _mesh_config(values),
+    }
+    for document in (document for documents in files.values() for document in documents):
+        if "kind" in document:
+            document["metadata"]["namespace"] = values.namespace
+    return files
+
+
+def _bootstrap(inputs: Inputs) -> Json:
+    settings = inputs.settings
+    changes = Changes(
+        cors_origins=settings.cors_origins,
+        websocket=settings.websocket,
+        overload=settings.overload,
+        # Only its routes are asked for.
+        passthrough={"name": PASSTHROUGH} if settings.passthrough.url else None,
+        passthrough_timeout_s=settings.passthrough.timeout_s,
+    )
+    return own_bootstrap(changes)
+
+
+def _all_upstreams(inputs: Inputs) -> list[Upstream]:
+    passthrough = _passthrough_origin(inputs)
+    known = {upstream.origin for upstream in inputs.upstreams}
+    further = {passthrough} - known - {None}
+    return [*inputs.upstreams, *(Upstream(o, resource_name(o)) for o in further if o)]
+
+
+def _passthrough_origin(inputs: Inputs) -> Origin | None:
+    if inputs.settings.passthrough.url is None:
+        return None
+    url = urlsplit(inputs.settings.passthrough.url)
+    return Origin(url.scheme, url.hostname or "", url.port or DEFAULT_PORTS[url.scheme])
+
+
+def _gateway(values: IstioValues) -> list[Document]:
+    documents = load_template("istio", "gateway.yaml")
+    server = resource(documents, "Gateway")["spec"]["servers"][0]
+    server["hosts"] = [f"./{host}" for host in values.hosts]
+    if values.tls_secret:
+        server["tls"]["credentialName"] = values.tls_secret
+    else:
+        del server["tls"]
+        server["port"] = to_document({"name": "http", "number": 80, "protocol": "HTTP"})
+        (port,) = resource(documents, "Service")["spec"]["ports"]
+        port |= {"name": "http", "port": 80, "targetPort": 8080}
+    return documents
+
+
+def _routes(
+    bootstrap: Json, upstreams: Iterable[MeshUpstream], inputs: Inputs, values: IstioValues
+) -> list[Document]:
+    documents = load_template("istio", "routes.yaml")
+    service = resource(documents, "VirtualService")
+    service["spec"]["hosts"] = list(values.hosts)
+    passthrough = _passthrough_origin(inputs)
+    known = {origin for upstream in inputs.upstreams for origin in (upstream.origin,)}
+    to_upstreams = {
+        upstream.upstream.origin.cluster: upstream.destination
+        for upstream in upstreams
+        if upstream.upstream.origin in known
+    }
+    destinations = {NOWHERE: {"host": _NOWHERE_HOST, "port": {"number": 80}}}
+    for upstream in upstreams:
+        if upstream.upstream.origin == passthrough:
+            destinations[PASSTHROUGH] = upstream.destination
+    service["spec"]["http"] = to_document(
+        list(virtual_routes(routes(bootstrap), to_upstreams, destinations))
+    )
+    return documents
+
+
+def _filters(bootstrap: Json, values: IstioValues) -> list[Document]:
+    documents = load_template("istio", "filters.yaml")
+    sdpfilter = _service_cluster(PROC_CLUSTER, _PROC_PORT, values)
+    patches = gateway_patches(bootstrap, sdpfilter)
+    patches += [
+        service_patch(bootstrap, name, _service_host(name, values))
+        for name in (AUTHZ_CLUSTER, PROC_CLUSTER)
+    ]
+    resource(documents, "EnvoyFilter")["spec"]["configPatches"] = _commented(patches)
+    return documents
+
+
+def _services(bootstrap: Json, values: IstioValues) -> list[Document]:
+    documents = load_template("istio", "services.yaml")
+    for name in (AUTHZ_CLUSTER, PROC_CLUSTER):
+        own = named(bootstrap["static_resources"]["clusters"], name)
+        (limits,) = own["circuit_breakers"]["thresholds"]
+        spec = resource(documents, "DestinationRule", name)["spec"]
+        spec["host"] = _service_host(name, values)
+        http = spec["trafficPolicy"]["connectionPool"]["http"]
+        http["http2MaxRequests"] = limits["max_requests"]
+        http["http1MaxPendingRequests"] = limits["max_pending_requests"]
+        http["maxRetries"] = limits["max_retries"]
+    return documents
+
+
+def _commented(patches: Iterable[Patch]) -> Any:
+    patches = list(patches)
+    written = to_document([patch.value for patch in patches])
+    for index, patch in enumerate(patches):
+        written.yaml_set_comment_before_after_key(
+            index, before=patch.comment, indent=_COMMENT_INDENT
+        )
+    return written
+
+
+def _upstreams(upstreams: Iterable[MeshUpstream], inputs: Inputs) -> list[Document]:
+    template = load_template("istio", "upstreams.yaml")
+    documents: list[Document] = []
+    for upstream in upstreams:
+        parts = [
+            copy.deepcopy(resource(template, kind))
+            for kind in ("ServiceEntry", "DestinationRule", "VirtualService")
+        ]
+        documents.extend(upstream_resources(upstream, inputs.settings.upstream, *parts))
+    return documents
+
+
+def _mesh_config(values: IstioValues) -> list[Document]:
+    documents = load_template("istio", "mesh-config.yaml")
+    (provider,) = documents[0]["meshConfig"]["extensionProviders"]
+    host = _service_host(AUTHZ_CLUSTER, values)
+    provider["envoyExtAuthzGrpc"]["service"] = f"{values.namespace}/{host}"
+    return documents
+
+
+def _service_host(name: str, values: IstioValues) -> str:
+    return f"{name}.{values.namespace}.svc.{values.cluster_domain}"
+
+
+def _service_cluster(name: str, port: int, values: IstioValues) -> ServiceCluster:
+    host = _service_host(name, values)
+    return ServiceCluster(f"outbound|{port}||{host}", host)
