@@ -1,6 +1,5 @@
 """The target ``istio``: a gateway of its own in a mesh, configured by Istio's resources."""
 
-import copy
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
@@ -12,7 +11,7 @@ from ringback.render.bootstrap import Changes, own_bootstrap
 from ringback.render.documents import Document, load_template, resource, to_document
 from ringback.render.inputs import Inputs, Upstream, resource_name
 from ringback.render.istio.envoyfilter import Patch, ServiceCluster, gateway_patches, service_patch
-from ringback.render.istio.upstreams import MeshUpstream, in_mesh, upstream_resources
+from ringback.render.istio.upstreams import MeshUpstream, host_resources, in_mesh
 from ringback.render.istio.virtualservice import NOWHERE, virtual_routes
 from ringback.render.values import Values, Words
 
@@ -171,14 +170,14 @@ def _commented(patches: Iterable[Patch]) -> Any:
 
 def _upstreams(upstreams: Iterable[MeshUpstream], inputs: Inputs) -> list[Document]:
     template = load_template("istio", "upstreams.yaml")
-    documents: list[Document] = []
+    by_host: dict[str, list[MeshUpstream]] = {}
     for upstream in upstreams:
-        parts = [
-            copy.deepcopy(resource(template, kind))
-            for kind in ("ServiceEntry", "DestinationRule", "VirtualService")
-        ]
-        documents.extend(upstream_resources(upstream, inputs.settings.upstream, *parts))
-    return documents
+        by_host.setdefault(upstream.host, []).append(upstream)
+    return [
+        document
+        for of_host in by_host.values()
+        for document in host_resources(of_host, inputs.settings.upstream, template)
+    ]
 
 
 def _mesh_config(values: IstioValues) -> list[Document]:

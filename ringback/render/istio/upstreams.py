@@ -1,14 +1,15 @@
 """How the mesh reaches upstreams: what they are called in it, and the resources that say so."""
 
-from collections.abc import Iterable, Iterator
+import copy
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 from extauthz.deployments import Origin
 from extauthz.egressway import mesh_port
 from ringback.errors import StartError
-from ringback.render.documents import Document
+from ringback.render.documents import Document, resource
 from ringback.render.inputs import Upstream
 from ringback.settings import UpstreamSettings
 
@@ -55,11 +56,6 @@ class MeshUpstream:
         """What a route of a VirtualService names."""
         return {"host": self.host, "port": {"number": self.port}}
 
-    @property
-    def names(self) -> list[str]:
-        """What a request's ``Host`` may say."""
-        return [self.host]
-
 
 def in_mesh(
     upstreams: Iterable[Upstream], settings: UpstreamSettings, namespace: str, domain: str
@@ -93,85 +89,96 @@ def in_mesh(
     return found
 
 
-def upstream_resources(
-    upstream: MeshUpstream,
-    settings: UpstreamSettings,
-    entry: Document,
-    rule: Document,
-    service: Document,
+def host_resources(
+    upstreams: Sequence[MeshUpstream], settings: UpstreamSettings, template: Sequence[Document]
 ) -> Iterator[Document]:
-    """Give what Istio has to know of an upstream.
+    """Give what Istio has to know of a host, of which it merges no two resources of a kind.
 
     Args:
-        upstream: The upstream.
+        upstreams: All of one host.
         settings: Limits and authorities.
-        entry: A ServiceEntry to be filled in.
-        rule: A DestinationRule to be filled in.
-        service: A VirtualService to be filled in, for requests of extauthz itself.
+        template: A ServiceEntry, a DestinationRule and a VirtualService.
     """
-    if not upstream.is_service:
-        yield _service_entry(upstream, entry)
-    if not upstream.is_service or upstream.upstream.is_tls:
-        yield _destination_rule(upstream, settings, rule)
-    yield _virtual_service(upstream, service)
+    first = upstreams[0]
+    name = first.upstream.name
+    if not first.is_service:
+        yield _filled(template, "ServiceEntry", name, upstreams, _service_entry)
+    ruled = [upstream for upstream in upstreams if upstream.upstream.is_tls or not first.is_service]
+    if ruled:
+        fill = partial(_destination_rule, settings=settings)
+        yield _filled(template, "DestinationRule", name, ruled, fill)
+    yield _filled(template, "VirtualService", f"{name}-mesh", upstreams, _virtual_service)
 
 
-def _service_entry(upstream: MeshUpstream, entry: Document) -> Document:
-    origin = upstream.upstream.origin
-    entry["metadata"]["name"] = upstream.upstream.name
-    spec = entry["spec"]
-    spec["hosts"] = [upstream.host]
-    port = spec["ports"][0]
-    port["number"] = upstream.port
-    if origin.port == upstream.port:
-        del port["targetPort"]
-    else:
-        port["targetPort"] = origin.port
-    if upstream.upstream.is_address:
-        spec["addresses"] = [origin.host]
+def _filled(
+    template: Sequence[Document],
+    kind: str,
+    name: str,
+    upstreams: Sequence[MeshUpstream],
+    fill: Callable[[Json, Sequence[MeshUpstream]], None],
+) -> Document:
+    document = copy.deepcopy(resource(template, kind))
+    document["metadata"]["name"] = name
+    fill(document["spec"], upstreams)
+    return document
+
+
+def _service_entry(spec: Json, upstreams: Sequence[MeshUpstream]) -> None:
+    upstream = upstreams[0].upstream
+    spec["hosts"] = [upstreams[0].host]
+    if upstream.is_address:
+        spec["addresses"] = [upstream.origin.host]
         spec["resolution"] = "STATIC"
-        spec["endpoints"] = [{"address": origin.host}]
-    return entry
+        spec["endpoints"] = [{"address": upstream.origin.host}]
+    for port, one in _copies(spec, "ports", upstreams):
+        port["name"] = f"http-{one.port}"
+        port["number"] = one.port
+        port["targetPort"] = one.upstream.origin.port
 
 
 def _destination_rule(
-    upstream: MeshUpstream, settings: UpstreamSettings, rule: Document
-) -> Document:
-    origin = upstream.upstream.origin
-    rule["metadata"]["name"] = upstream.upstream.name
-    rule["spec"]["host"] = upstream.host
-    policy = rule["spec"]["trafficPolicy"]["portLevelSettings"][0]
-    policy["port"]["number"] = upstream.port
-    tcp, http = policy["connectionPool"]["tcp"], policy["connectionPool"]["http"]
-    tcp["connectTimeout"] = f"{settings.connect_timeout_s:g}s"
-    tcp["maxConnections"] = settings.max_requests
-    http["http1MaxPendingRequests"] = http["http2MaxRequests"] = settings.max_requests
-    tls = policy["tls"]
-    if not upstream.upstream.is_tls:
-        policy["tls"] = {"mode": "DISABLE"}
-        return rule
-    if upstream.upstream.sni is None:
+    spec: Json, upstreams: Sequence[MeshUpstream], settings: UpstreamSettings
+) -> None:
+    spec["host"] = upstreams[0].host
+    for policy, one in _copies(spec["trafficPolicy"], "portLevelSettings", upstreams):
+        policy["port"]["number"] = one.port
+        tcp, http = policy["connectionPool"]["tcp"], policy["connectionPool"]["http"]
+        tcp["connectTimeout"] = f"{settings.connect_timeout_s:g}s"
+        tcp["maxConnections"] = settings.max_requests
+        http["http1MaxPendingRequests"] = http["http2MaxRequests"] = settings.max_requests
+        if one.upstream.is_tls:
+            _verify(policy["tls"], one.upstream, settings)
+        else:
+            policy["tls"] = {"mode": "DISABLE"}
+
+
+def _verify(tls: Json, upstream: Upstream, settings: UpstreamSettings) -> None:
+    if upstream.sni is None:
         del tls["sni"]
     else:
-        tls["sni"] = upstream.upstream.sni
-    tls["subjectAltNames"] = [origin.host]
-    if settings.ca_file != _default_ca_file():
+        tls["sni"] = upstream.sni
+    tls["subjectAltNames"] = [upstream.origin.host]
+    if settings.ca_file != UpstreamSettings().ca_file:
         tls["caCertificates"] = str(settings.ca_file)
-    return rule
 
 
-def _virtual_service(upstream: MeshUpstream, service: Document) -> Document:
-    service["metadata"]["name"] = f"{upstream.upstream.name}-mesh"
-    spec = service["spec"]
-    spec["hosts"] = upstream.names
-    (route,) = spec["http"]
-    route["match"][0]["port"] = upstream.port
-    route["route"][0]["destination"] = upstream.destination
-    return service
+def _virtual_service(spec: Json, upstreams: Sequence[MeshUpstream]) -> None:
+    spec["hosts"] = [upstreams[0].host]
+    for route, one in _copies(spec, "http", upstreams):
+        route["match"][0]["port"] = one.port
+        route["route"][0]["destination"] = one.destination
 
 
-def _default_ca_file() -> Path:
-    return UpstreamSettings().ca_file
+def _copies(
+    parent: Json, name: str, upstreams: Sequence[MeshUpstream]
+) -> Iterator[tuple[Json, MeshUpstream]]:
+    """Turn the only item of a list into one for each upstream, and give them to be filled in."""
+    (only,) = parent[name]
+    for upstream in upstreams[1:]:
+        written = copy.deepcopy(only)
+        parent[name].append(written)
+        yield written, upstream
+    yield only, upstreams[0]
 
 
 def _service_host(host: str, namespace: str, domain: str) -> str | None:

@@ -15,7 +15,7 @@ nothing is passed over. Three things differ from the proxies of a mesh:
 from collections.abc import Iterable
 from typing import Any, Final
 
-from helpers.istiod.clusters import entry_cluster, service_cluster
+from helpers.istiod.clusters import entry_clusters, service_cluster
 from helpers.istiod.listeners import gateway_listener, sidecar_listener
 from helpers.istiod.patches import Patches
 from helpers.istiod.registry import Registry
@@ -53,7 +53,8 @@ def istiod_bootstrap(manifests: Iterable[Json], changes: Changes) -> Json:
         )
         for name, port in _SERVICES.items()
     ]
-    clusters += [entry_cluster(registry, entry) for entry in registry.specs("ServiceEntry")]
+    for entry in registry.specs("ServiceEntry"):
+        clusters += entry_clusters(registry, entry)
     for cluster in clusters:
         patches.apply_to_cluster(cluster)
     assert patches.unused == []

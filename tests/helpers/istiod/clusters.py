@@ -1,6 +1,6 @@
 """Clusters: pilot/pkg/networking/core/cluster_builder.go, _traffic_policy.go, _tls.go."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from helpers.istiod.registry import Registry, known
@@ -44,15 +44,20 @@ def service_cluster(registry: Registry, host: str, port: int, addresses: Sequenc
     return _with_policy(cluster, options, policy)
 
 
-def entry_cluster(registry: Registry, entry: Json) -> Json:
-    """Return the cluster of a ServiceEntry with one host and one port with HTTP."""
+def entry_clusters(registry: Registry, entry: Json) -> Iterator[Json]:
+    """Give the clusters of a ServiceEntry with one host: one for each port, all with HTTP."""
     known(
         entry,
         *("hosts", "exportTo", "location", "resolution", "ports", "addresses", "endpoints"),
     )
-    (host,), (port,) = entry["hosts"], entry["ports"]
-    known(port, "name", "number", "protocol", "targetPort")
-    assert port["protocol"] == "HTTP"
+    for port in entry["ports"]:
+        known(port, "name", "number", "protocol", "targetPort")
+        assert port["protocol"] == "HTTP"
+        yield _entry_cluster(registry, entry, port)
+
+
+def _entry_cluster(registry: Registry, entry: Json, port: Json) -> Json:
+    (host,) = entry["hosts"]
     name = cluster_name(host, port["number"])
     target = port.get("targetPort", port["number"])
     cluster: Json = {"name": name, "load_assignment": {"cluster_name": name}}

@@ -63,20 +63,18 @@ def sidecar_listener(registry: Registry, address: Address) -> Json:
     all, told apart by the port that ``Host`` says.
     """
     hosts = []
-    for entry in registry.specs("ServiceEntry"):
-        (host,), (port,) = entry["hosts"], entry["ports"]
-        for service in registry.specs("VirtualService"):
-            if service["hosts"] == [host] and service["gateways"] == ["mesh"]:
-                (route,) = service["http"]
-                assert [match["port"] for match in route["match"]] == [port["number"]]
-                names = [host, *entry.get("addresses", [])]
-                domains = [f"{name}:{port['number']}" for name in names]
-                routes = http_routes(service)
+    for service in registry.specs("VirtualService"):
+        if service["gateways"] == ["mesh"]:
+            (entry,) = [e for e in registry.specs("ServiceEntry") if e["hosts"] == service["hosts"]]
+            names = [*entry["hosts"], *entry.get("addresses", [])]
+            for written in service["http"]:
+                (port,) = [match["port"] for match in written["match"]]
+                domains = [f"{name}:{port}" for name in names]
                 hosts.append(
                     {
                         "name": domains[0],
                         "domains": domains,
-                        "routes": routes,
+                        "routes": http_routes({"http": [written]}),
                         "include_request_attempt_count": True,
                     }
                 )
