@@ -5,12 +5,13 @@ from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 from extauthz.deployments import DEFAULT_PORTS, Origin
-from ringback.contract import AUTHZ_CLUSTER, PASSTHROUGH, PROC_CLUSTER
-from ringback.envoylint.parts import named, routes
+from ringback.contract import AUTHZ_CLUSTER, PASSTHROUGH
+from ringback.envoylint.parts import routes
 from ringback.render.bootstrap import Changes, own_bootstrap
 from ringback.render.documents import Document, load_template, resource, to_document
 from ringback.render.inputs import Inputs, Upstream, resource_name
-from ringback.render.istio.envoyfilter import Patch, ServiceCluster, gateway_patches, service_patch
+from ringback.render.istio.envoyfilter import Patch, gateway_patches
+from ringback.render.istio.services import Place, places, traffic_rules
 from ringback.render.istio.upstreams import MeshUpstream, host_resources, in_mesh
 from ringback.render.istio.virtualservice import NOWHERE, virtual_routes
 from ringback.render.values import Values, Words
@@ -18,8 +19,6 @@ from ringback.render.values import Values, Words
 Json = dict[str, Any]
 
 _NOWHERE_HOST: Final = "nowhere.ringback.internal"
-_AUTHZ_PORT: Final = 9001
-_PROC_PORT: Final = 9002
 _COMMENT_INDENT: Final = 2
 
 
@@ -53,14 +52,15 @@ def render(inputs: Inputs, values: Values) -> Mapping[str, Sequence[Document]]:
         _all_upstreams(inputs), inputs.settings.upstream, values.namespace, values.cluster_domain
     )
     bootstrap = _bootstrap(inputs)
+    found = places(values.namespace, values.cluster_domain)
     files = {
         "gateway.yaml": _gateway(values),
         "authorization.yaml": load_template("istio", "authorization.yaml"),
         "routes.yaml": _routes(bootstrap, upstreams, inputs, values),
-        "filters.yaml": _filters(bootstrap, values),
-        "services.yaml": _services(bootstrap, values),
+        "filters.yaml": _filters(bootstrap, found),
+        "services.yaml": traffic_rules(bootstrap, found),
         "upstreams.yaml": _upstreams(upstreams, inputs),
-        "mesh-config.yaml": _mesh_config(values),
+        "mesh-config.yaml": _mesh_config(found[AUTHZ_CLUSTER], values),
     }
     for document in (document for documents in files.values() for document in documents):
         if "kind" in document:
@@ -132,29 +132,10 @@ def _routes(
     return documents
 
 
-def _filters(bootstrap: Json, values: IstioValues) -> list[Document]:
+def _filters(bootstrap: Json, found: Mapping[str, Place]) -> list[Document]:
     documents = load_template("istio", "filters.yaml")
-    sdpfilter = _service_cluster(PROC_CLUSTER, _PROC_PORT, values)
-    patches = gateway_patches(bootstrap, sdpfilter)
-    patches += [
-        service_patch(bootstrap, name, _service_host(name, values))
-        for name in (AUTHZ_CLUSTER, PROC_CLUSTER)
-    ]
+    patches = gateway_patches(bootstrap, found)
     resource(documents, "EnvoyFilter")["spec"]["configPatches"] = _commented(patches)
-    return documents
-
-
-def _services(bootstrap: Json, values: IstioValues) -> list[Document]:
-    documents = load_template("istio", "services.yaml")
-    for name in (AUTHZ_CLUSTER, PROC_CLUSTER):
-        own = named(bootstrap["static_resources"]["clusters"], name)
-        (limits,) = own["circuit_breakers"]["thresholds"]
-        spec = resource(documents, "DestinationRule", name)["spec"]
-        spec["host"] = _service_host(name, values)
-        http = spec["trafficPolicy"]["connectionPool"]["http"]
-        http["http2MaxRequests"] = limits["max_requests"]
-        http["http1MaxPendingRequests"] = limits["max_pending_requests"]
-        http["maxRetries"] = limits["max_retries"]
     return documents
 
 
@@ -180,18 +161,9 @@ def _upstreams(upstreams: Iterable[MeshUpstream], inputs: Inputs) -> list[Docume
     ]
 
 
-def _mesh_config(values: IstioValues) -> list[Document]:
+def _mesh_config(place: Place, values: IstioValues) -> list[Document]:
     documents = load_template("istio", "mesh-config.yaml")
     (provider,) = documents[0]["meshConfig"]["extensionProviders"]
-    host = _service_host(AUTHZ_CLUSTER, values)
-    provider["envoyExtAuthzGrpc"]["service"] = f"{values.namespace}/{host}"
+    provider["envoyExtAuthzGrpc"]["service"] = f"{values.namespace}/{place.host}"
+    provider["envoyExtAuthzGrpc"]["port"] = place.port
     return documents
-
-
-def _service_host(name: str, values: IstioValues) -> str:
-    return f"{name}.{values.namespace}.svc.{values.cluster_domain}"
-
-
-def _service_cluster(name: str, port: int, values: IstioValues) -> ServiceCluster:
-    host = _service_host(name, values)
-    return ServiceCluster(f"outbound|{port}||{host}", host)

@@ -1,12 +1,12 @@
 """What of envoy/envoy.yaml no resource of Istio can say: patches of an EnvoyFilter."""
 
-import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ringback.contract import AUTHZ_NAMESPACE, PROC_NAMESPACE
+from ringback.contract import AUTHZ_CLUSTER, AUTHZ_NAMESPACE, PROC_CLUSTER
 from ringback.envoylint.parts import manager, named, routes
+from ringback.render.istio.services import Place
 from ringback.render.istio.virtualservice import is_patched_in
 
 Json = dict[str, Any]
@@ -40,42 +40,40 @@ class Patch:
     value: Json
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceCluster:
-    """How Envoy reaches a service of ours.
-
-    Attributes:
-        cluster: The name that istiod gives it.
-        authority: What is sent as ``:authority``: a ``|`` in it would be refused.
-    """
-
-    cluster: str
-    authority: str
-
-
-def gateway_patches(bootstrap: Json, sdpfilter: ServiceCluster) -> list[Patch]:
+def gateway_patches(bootstrap: Json, places: Mapping[str, Place]) -> list[Patch]:
     """Return what turns Istio's configuration of our gateway into that of envoy.yaml.
 
     Args:
         bootstrap: envoy.yaml as the settings want it.
-        sdpfilter: Where it is.
+        places: Where its clusters for our services are in the mesh.
     """
+    bootstrap = _moved(bootstrap, places)
     return [
         *_listener(bootstrap),
-        *_filters(bootstrap, sdpfilter),
+        *_filters(bootstrap),
         *_virtual_host(bootstrap),
         *_routes(bootstrap),
+        *(
+            _health(bootstrap, cluster, places[cluster].host)
+            for cluster in (AUTHZ_CLUSTER, PROC_CLUSTER)
+        ),
     ]
 
 
-def service_patch(bootstrap: Json, cluster: str, host: str) -> Patch:
-    """Return what lets Envoy look after the endpoints of a service itself.
+def _moved(value: Any, places: Mapping[str, Place]) -> Any:
+    """Return a copy in which services are asked where they are in the mesh."""
+    if isinstance(value, list):
+        return [_moved(item, places) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if value.get("cluster_name") in places and value.keys() == {"cluster_name"}:
+        place = places[value["cluster_name"]]
+        # Envoy would send the name of the cluster, and a | in it is refused.
+        return {"cluster_name": place.cluster, "authority": place.host}
+    return {name: _moved(item, places) for name, item in value.items()}
 
-    Args:
-        bootstrap: envoy.yaml as the settings want it.
-        cluster: The service's name there.
-        host: The service's name in Istio.
-    """
+
+def _health(bootstrap: Json, cluster: str, host: str) -> Patch:
     own = named(bootstrap["static_resources"]["clusters"], cluster)
     value = {name: own[name] for name in ("health_checks", "common_lb_config")}
     # An endpoint that Kubernetes takes away is gone, whatever its health.
@@ -114,7 +112,7 @@ def _listener(bootstrap: Json) -> Iterator[Patch]:
     )
 
 
-def _filters(bootstrap: Json, sdpfilter: ServiceCluster) -> Iterator[Patch]:
+def _filters(bootstrap: Json) -> Iterator[Patch]:
     filters = manager(bootstrap)["http_filters"]
     names = [part["name"] for part in filters]
     authz, router = names.index(AUTHZ_NAMESPACE), names.index(_ROUTER)
@@ -127,15 +125,7 @@ def _filters(bootstrap: Json, sdpfilter: ServiceCluster) -> Iterator[Patch]:
         _merged(AUTHZ_NAMESPACE, _authz_config(filters[authz]["typed_config"])),
     )
     for part in filters[authz + 1 : router]:
-        if part["name"] == PROC_NAMESPACE:
-            service = copy.deepcopy(part)
-            service["typed_config"]["grpc_service"]["envoy_grpc"] = {
-                "cluster_name": sdpfilter.cluster,
-                "authority": sdpfilter.authority,
-            }
-            yield _inserted(service, "INSERT_BEFORE", "sdpfilter: offers and answers.")
-        else:
-            yield _inserted(part, "INSERT_BEFORE", "Behind extauthz.")
+        yield _inserted(part, "INSERT_BEFORE", "After extauthz has consented.")
     yield Patch(
         "Nobody is told what Envoy knows.",
         _merged(_ROUTER, filters[router]["typed_config"]),

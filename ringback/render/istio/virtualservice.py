@@ -149,4 +149,4 @@ def _text_match(route: Json, header: Json) -> Json:
 
 
 def _literal(text: str) -> str:
-    return re.escape(text).replace("\\-", "-")
+    return re.sub(r"([.^$*+?{}\[\]\\|()])", r"\\\1", text)

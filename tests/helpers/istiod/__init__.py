@@ -28,7 +28,9 @@ _RUNTIME: Final = {
     "re2.max_program_size.error_level": "32768",
     "envoy.reloadable_features.http_reject_path_with_fragment": False,
 }
-_SERVICES: Final = {"extauthz": 9001, "sdpfilter": 9002}
+_PREFIX: Final = "ringback-"
+_DOMAIN: Final = "svc.cluster.local"
+_SERVICES: Final = {"extauthz": (9001, 9003, 9005), "sdpfilter": (9002,)}
 
 
 def istiod_bootstrap(manifests: Iterable[Json], changes: Changes) -> Json:
@@ -49,9 +51,13 @@ def istiod_bootstrap(manifests: Iterable[Json], changes: Changes) -> Json:
     namespace = registry.named("EnvoyFilter", "ringback").partition("/")[0]
     clusters = [
         service_cluster(
-            registry, f"{name}.{namespace}.svc.cluster.local", port, changes.endpoints[name]
+            registry,
+            f"ringback-{name}.{namespace}.svc.cluster.local",
+            port,
+            changes.endpoints[name],
         )
-        for name, port in _SERVICES.items()
+        for name, ports in _SERVICES.items()
+        for port in ports
     ]
     for entry in registry.specs("ServiceEntry"):
         clusters += entry_clusters(registry, entry)

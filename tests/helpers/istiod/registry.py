@@ -65,12 +65,10 @@ class Registry:
         for rule in self.specs("DestinationRule"):
             if rule["host"] == host:
                 known(rule, "host", "exportTo", "trafficPolicy")
-                policy = dict(rule["trafficPolicy"])
-                for of_port in policy.pop("portLevelSettings", []):
+                policy = known(rule["trafficPolicy"], "portLevelSettings")
+                for of_port in policy["portLevelSettings"]:
                     if of_port["port"]["number"] == port:
-                        # They take the place of everything else.
                         return {name: of_port[name] for name in of_port if name != "port"}
-                return policy
         return {}
 
     def provider(self, name: str) -> Json:
