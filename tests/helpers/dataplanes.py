@@ -1,8 +1,8 @@
 """Through which data planes tests run: Ringback's own Envoy, and those that meshes make.
 
 A test marked ``dataplanes("istio")`` runs through our own and through Istio's; without a mark
-through our own alone. Whatever fixture starts an Envoy asks for `dataplane` and lets it make the
-bootstrap.
+through our own alone. With ``only=(...)`` the others run these of its cases, by their ids. Whatever
+fixture starts an Envoy asks for `dataplane` and lets it make the bootstrap.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,6 +25,10 @@ from ringback.render.values import parse_values
 
 T = TypeVar("T")
 
+# Keys of what a data plane may do otherwise than our own Envoy, where a test would notice.
+UNREACHED_MINT: Final = "unreached_mint"
+CUT_FRAGMENT: Final = "cut_fragment"
+
 
 @dataclass(frozen=True, slots=True)
 class DataPlane:
@@ -36,8 +40,8 @@ class DataPlane:
         listener: The name of the listener for downstreams.
         tls_host: What it calls this machine, as an upstream with TLS. A mesh would take a name
             without a dot for a Service.
-        differences: What it does otherwise than our own Envoy, and why; the page of the data plane
-            in docs/mesh lists the same.
+        differences: What it does otherwise than our own Envoy, and why, by the keys above; the
+            data plane's page in docs/mesh lists the same.
     """
 
     name: str
@@ -66,7 +70,19 @@ def _istio(files: Files, changes: Changes) -> Json:
 
 
 OWN: Final = DataPlane("envoy", lambda _files, changes: own_bootstrap(changes))
-ISTIO: Final = DataPlane("istio", _istio, listener=GATEWAY_LISTENER, tls_host="azure.localhost")
+ISTIO: Final = DataPlane(
+    "istio",
+    _istio,
+    listener=GATEWAY_LISTENER,
+    tls_host="azure.localhost",
+    differences={
+        UNREACHED_MINT: "With `egress=mesh`, a mint or a command for a call whose provider cannot "
+        "be reached gets 502 `upstream_failed` instead of 503 `upstream_unreachable`: the "
+        "sidecar's own 503 looks like the provider's.",
+        CUT_FRAGMENT: "A path with a fragment (`#...`) is served without it instead of refused "
+        "with 400: Istio switches Envoy's refusal off in all proxies.",
+    },
+)
 DATA_PLANES: Final = {plane.name: plane for plane in (OWN, ISTIO)}
 
 
