@@ -1,6 +1,5 @@
 """How the mesh reaches upstreams: what they are called in it, and the resources that say so."""
 
-import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -9,7 +8,7 @@ from typing import Any
 from extauthz.deployments import Origin
 from extauthz.egressway import mesh_port
 from ringback.errors import StartError
-from ringback.render.documents import Document, resource
+from ringback.render.documents import Document, copy_of, resource
 from ringback.render.inputs import Upstream
 from ringback.settings import UpstreamSettings
 
@@ -117,7 +116,7 @@ def _filled(
     upstreams: Sequence[MeshUpstream],
     fill: Callable[[Json, Sequence[MeshUpstream]], None],
 ) -> Document:
-    document = copy.deepcopy(resource(template, kind))
+    document = copy_of(resource(template, kind))
     document["metadata"]["name"] = name
     fill(document["spec"], upstreams)
     return document
@@ -175,7 +174,7 @@ def _copies(
     """Turn the only item of a list into one for each upstream, and give them to be filled in."""
     (only,) = parent[name]
     for upstream in upstreams[1:]:
-        written = copy.deepcopy(only)
+        written = copy_of(only)
         parent[name].append(written)
         yield written, upstream
     yield only, upstreams[0]
