@@ -116,7 +116,7 @@ def _filled(
     upstreams: Sequence[MeshUpstream],
     fill: Callable[[Json, Sequence[MeshUpstream]], None],
 ) -> Document:
-    document = copy_of(resource(template, kind))
+    document: Document = copy_of(resource(template, kind))
     document["metadata"]["name"] = name
     fill(document["spec"], upstreams)
     return document
