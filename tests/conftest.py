@@ -28,10 +28,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Give floods by hand the time that they take."""
+    """Leave out what is not for a data plane; give floods by hand the time that they take."""
+    items[:] = [item for item in items if _is_wanted(item)]
     if config.getoption("--flood") > FLOOD:
         for item in items:
             item.add_marker(pytest.mark.timeout(_LONG_FLOOD_S), append=False)
+
+
+def _is_wanted(item: pytest.Item) -> bool:
+    mark = item.get_closest_marker("dataplanes")
+    if mark is None or "only" not in mark.kwargs or not isinstance(item, pytest.Function):
+        return True
+    plane = item.callspec.params["dataplane"]
+    return plane == OWN or item.callspec.id.removeprefix(f"{plane}-") in mark.kwargs["only"]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -7,6 +7,7 @@ from typing import Final
 TARGETS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "kubernetes": "Write manifests of a Deployment with an Envoy of its own, for kustomize.",
+        "istio": "Write manifests of a gateway and services in an Istio mesh.",
     }
 )
 """Targets with manifests, and what `ringback render --help` says of them.

@@ -4,13 +4,16 @@ A template is a manifest that is complete as it is, so that editors and people c
 """
 
 import io
+import json
+import re
 from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
 from typing import Any, Final
 
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.scalarstring import LiteralScalarString, SingleQuotedScalarString
 
 from ringback.errors import StartError
 
@@ -18,6 +21,12 @@ from ringback.errors import StartError
 Document = CommentedMap
 # Lines stay as long as they were written.
 _WIDTH: Final = 4096
+# Longer ones are hard to read.
+_FLOW_WIDTH: Final = 88
+# Texts that need no quotes for readers of YAML 1.1 either, as kubectl is one: they take more
+# letters for signs than YAML 1.2 does, and these words for true and false.
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_/][A-Za-z0-9_./ -]*")
+_SWITCHES: Final = frozenset({"on", "off", "yes", "no", "y", "n"})
 
 
 class TemplateError(StartError):
@@ -67,6 +76,36 @@ def dump(documents: Iterable[Any]) -> str:
     output = io.StringIO()
     _yaml().dump_all(documents, output)
     return output.getvalue()
+
+
+def to_document(value: Any, width: int = _FLOW_WIDTH) -> Any:
+    """Return a plain value as what a document can hold.
+
+    What is short stands in one line, and texts of several lines as blocks.
+
+    Args:
+        value: As JSON has it.
+        width: How long a line may be.
+    """
+    written: Any = value
+    if isinstance(value, dict):
+        written = CommentedMap({name: to_document(item, width) for name, item in value.items()})
+    elif isinstance(value, list):
+        written = CommentedSeq(to_document(item, width) for item in value)
+    elif isinstance(value, str) and "\n" in value:
+        return LiteralScalarString(value)
+    elif isinstance(value, str) and (not _PLAIN.fullmatch(value) or value.lower() in _SWITCHES):
+        return SingleQuotedScalarString(value)
+    if isinstance(written, CommentedMap | CommentedSeq) and _fits(value, width):
+        written.fa.set_flow_style()
+    return written
+
+
+def _fits(value: Any, width: int) -> bool:
+    if isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
+        return False
+    text = json.dumps(value)
+    return len(text) <= width and "\\n" not in text and "[{" not in text
 
 
 def named(parts: Iterable[Any], name: str) -> Any:

@@ -59,7 +59,8 @@ def render_manifests(target: str, inputs: Inputs, pairs: Sequence[str]) -> Manif
         for path, documents in files.items()
         if not path.startswith(_FOR_KUSTOMIZE)
         for document in documents
-        if document.get("kind") != "Kustomization"
+        # What is no resource goes elsewhere, as the comment in it says.
+        if document.get("kind", "Kustomization") != "Kustomization"
     ]
     return Manifests(
         files={path: header + dump(documents) for path, documents in files.items()},

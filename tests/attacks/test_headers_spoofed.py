@@ -121,15 +121,30 @@ def lines_of(gateway: Gateway, name: str) -> list[Header]:
 @pytest.mark.parametrize("name", SPOOFED)
 async def test_spoofed_headers_do_nothing(gateway: Gateway, endpoint: str, name: str) -> None:
     """A good request is answered as without them, and nothing of them arrives anywhere."""
+    await check_nothing_done(gateway, endpoint, name)
+
+
+@pytest.mark.dataplanes("istio")
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+async def test_spoofed_headers_one_after_the_other(gateway: Gateway, endpoint: str) -> None:
+    """Nor do they for the requests that follow on theirs."""
+    for name in SPOOFED:
+        gateway.reset()
+        await check_nothing_done(gateway, endpoint, name)
+
+
+async def check_nothing_done(gateway: Gateway, endpoint: str, name: str) -> None:
+    """Check that headers change neither an answer nor what arrives upstream."""
     shot = good(gateway, endpoint)
     answer = await shoot(gateway, shot.with_(*lines_of(gateway, name)))
-    assert answer.status == shot.status, answer.raw
+    assert answer.status == shot.status, (name, answer.raw)
     assert answer.header("x-request-id") != "00000000-0000-0000-0000-000000000000"
     for request in gateway.received:
         assert b"evil" not in request.raw
         assert request.header("x-request-id") in {None, answer.header("x-request-id")}
 
 
+@pytest.mark.dataplanes("istio")
 @pytest.mark.parametrize("name", SPOOFED)
 async def test_spoofed_headers_open_nothing(gateway: Gateway, name: str) -> None:
     """Without a credential they open no endpoint, whatever they claim."""
@@ -145,6 +160,7 @@ async def test_spoofed_headers_open_nothing(gateway: Gateway, name: str) -> None
     assert gateway.received == []
 
 
+@pytest.mark.dataplanes("istio")
 @pytest.mark.parametrize("endpoint", [e for e in ENDPOINTS if e not in {"websocket", "sideband"}])
 async def test_spoofed_headers_over_http2(gateway: Gateway, endpoint: str) -> None:
     """Over HTTP/2 they do nothing, either."""

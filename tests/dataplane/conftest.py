@@ -64,12 +64,13 @@ async def open_gateway(
     """Give a gateway with one worker of each service, and upstreams good and bad."""
     files = Files(folder)
     strangers = trustme.CA()
+    host = dataplane.tls_host
     async with (
         RecordingUpstream() as openai,
-        RecordingUpstream(server_tls(authority, "localhost")) as azure,
+        RecordingUpstream(server_tls(authority, host)) as azure,
         RecordingUpstream(server_tls(authority, "elsewhere.example")) as misnamed,
-        RecordingUpstream(server_tls(strangers, "localhost")) as unknown,
-        RecordingUpstream(server_tls(authority, "localhost", expired=True)) as expired,
+        RecordingUpstream(server_tls(strangers, host)) as unknown,
+        RecordingUpstream(server_tls(authority, host, expired=True)) as expired,
         RecordingUpstream() as plain,
     ):
         async with RecordingUpstream() as gone:
@@ -77,12 +78,12 @@ async def open_gateway(
         files.write_config(
             [
                 openai_entry("voice", f"{openai.url()}/v1"),
-                azure_entry("voice-azure", azure.url("localhost")),
+                azure_entry("voice-azure", azure.url(host)),
                 openai_entry("gone", gone.url()),
-                openai_entry("misnamed", misnamed.url("localhost")),
-                openai_entry("unknown-authority", unknown.url("localhost")),
-                openai_entry("expired", expired.url("localhost")),
-                openai_entry("plain", f"https://localhost:{plain.port}"),
+                openai_entry("misnamed", misnamed.url(host)),
+                openai_entry("unknown-authority", unknown.url(host)),
+                openai_entry("expired", expired.url(host)),
+                openai_entry("plain", f"https://{host}:{plain.port}"),
             ]
         )
         files.write_keys()
@@ -130,9 +131,9 @@ async def open_pair(
     shutil.copy(ca_file, own_ca_file)
     async with (
         RecordingUpstream() as openai,
-        RecordingUpstream(server_tls(authority, "localhost")) as azure,
+        RecordingUpstream(server_tls(authority, dataplane.tls_host)) as azure,
     ):
-        files.write_config(entries_of_pair(openai, azure))
+        files.write_config(entries_of_pair(openai, azure, dataplane.tls_host))
         files.write_keys()
         files.write_settings(
             upstream={"ca_file": str(own_ca_file)}, reload={"settle_s": 1, "drain_s": 2}
@@ -169,9 +170,11 @@ async def pair(pair_gateways: Shared[Gateway], dataplane: DataPlane) -> AsyncIte
     assert (await pair.call(await pair.token())).status == 201
 
 
-def entries_of_pair(openai: RecordingUpstream, azure: RecordingUpstream) -> list[dict[str, Any]]:
+def entries_of_pair(
+    openai: RecordingUpstream, azure: RecordingUpstream, tls_host: str
+) -> list[dict[str, Any]]:
     """Return the ``model_list`` with which the gateway with two workers begins."""
     return [
         openai_entry("voice", f"{openai.url()}/v1"),
-        azure_entry("voice-azure", azure.url("localhost")),
+        azure_entry("voice-azure", azure.url(tls_host)),
     ]

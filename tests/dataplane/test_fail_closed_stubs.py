@@ -161,6 +161,10 @@ def aborting(_door: Door) -> Check:
     return check
 
 
+@pytest.mark.dataplanes(
+    "istio",
+    only=("late", "aborting", "empty", "routed-without-mark", "ok-with-denial", "split-header"),
+)
 @pytest.mark.parametrize(
     ("service", "code"),
     [
@@ -318,6 +322,7 @@ async def flood_with(
     await pour(door.port, call, flood, at_once, check)
 
 
+@pytest.mark.dataplanes("istio", only=("ends-cleanly",))
 @pytest.mark.parametrize(
     ("misstep", "refusal"),
     [*ALWAYS, TWICE, pytest.param(ends_after_reply, (503, "not_checked"), id="ends-after-reply")],
@@ -330,6 +335,7 @@ async def test_request_headers_unanswered_send_nothing_upstream(
     assert door.upstream.received == []
 
 
+@pytest.mark.dataplanes("istio", only=("late", "ends-cleanly", "empty", "without-mark"))
 @pytest.mark.parametrize(("misstep", "refusal"), [*ALWAYS, UNMARKED])
 async def test_offer_unanswered_sends_nothing_upstream(
     door: Door, flood: int, misstep: Misstep, refusal: Refusal
@@ -339,6 +345,9 @@ async def test_offer_unanswered_sends_nothing_upstream(
     assert door.upstream.received == []
 
 
+@pytest.mark.dataplanes(
+    "istio", only=("ends-cleanly-response_headers", "ends-cleanly-response_body")
+)
 @pytest.mark.parametrize("stage", ["response_headers", "response_body"])
 @pytest.mark.parametrize(("misstep", "refusal"), ALWAYS)
 async def test_answer_unchecked_does_not_leave(
@@ -355,6 +364,7 @@ async def test_answer_unchecked_does_not_leave(
     assert len(door.upstream.received) == flood
 
 
+@pytest.mark.dataplanes("istio", only=("ends-after-the-offer", "body-without-mark"))
 @pytest.mark.parametrize(
     ("stage", "misstep"),
     [

@@ -127,6 +127,7 @@ async def test_token_mints_nothing(gateway: Gateway) -> None:
 # --- calls
 
 
+@pytest.mark.dataplanes("istio")
 async def test_wrong_credentials_make_no_call(gateway: Gateway) -> None:
     """Every credential but a token of ours in its time gets the same 401, to the byte."""
     token = await gateway.token()
@@ -170,6 +171,7 @@ async def test_sealed_by_hand_is_good(gateway: Gateway) -> None:
     assert answer.status == 201
 
 
+@pytest.mark.dataplanes("istio")
 @pytest.mark.parametrize(
     ("headers", "offer", "status", "code"),
     [

@@ -17,6 +17,7 @@ CALLS: Final = "/v1/realtime/calls"
 BEARER: Final = bearer(KEY)
 
 
+@pytest.mark.dataplanes("istio")
 @pytest.mark.parametrize("path", [MINT, CALLS, "/realtime/calls", f"{CALLS}/rtc_x/hangup"])
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"])
 async def test_method_is_refused(gateway: Gateway, method: str, path: str) -> None:
@@ -31,6 +32,7 @@ async def test_method_is_refused(gateway: Gateway, method: str, path: str) -> No
     assert gateway.received == []
 
 
+@pytest.mark.dataplanes("istio")
 @pytest.mark.parametrize(
     "path",
     [
@@ -142,6 +144,7 @@ async def test_no_proper_request(
     assert gateway.received == []
 
 
+@pytest.mark.dataplanes("istio")
 @pytest.mark.parametrize(
     "data",
     [

@@ -1,5 +1,6 @@
 import time
 from typing import Final
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -104,6 +105,11 @@ ANSWER_HEADERS: Final = {
 }
 
 
+def host_of(gateway: Gateway, model: str) -> str:
+    """Return what ``Host`` must say."""
+    return urlsplit(gateway.origin_of(model)).netloc
+
+
 def expected_mint(gateway: Gateway, model: str) -> tuple[str, list[Header], bytes]:
     """Return start line, headers and body of the mint request that an upstream must receive."""
     common = [
@@ -115,14 +121,14 @@ def expected_mint(gateway: Gateway, model: str) -> tuple[str, list[Header], byte
     if model == "voice":
         body = b'{"session":{"type":"realtime","model":"gpt-realtime"}}'
         own = [
-            ("host", f"127.0.0.1:{gateway.openai.port}"),
+            ("host", host_of(gateway, model)),
             ("authorization", f"Bearer {OPENAI_KEY}"),
             ("openai-organization", "org-of-the-operator"),
         ]
         path = "/v1/realtime/client_secrets"
     else:
         body = b'{"session":{"type":"realtime","model":"rt-deployment"}}'
-        own = [("host", f"localhost:{gateway.azure.port}"), ("api-key", AZURE_KEY)]
+        own = [("host", host_of(gateway, model)), ("api-key", AZURE_KEY)]
         path = "/openai/v1/realtime/client_secrets"
     headers = sorted([*common, *own, ("content-length", str(len(body)))])
     return f"POST {path} HTTP/1.1", headers, body
@@ -132,12 +138,9 @@ def expected_call(
     gateway: Gateway, model: str, ephemeral_key: str, request_id: str
 ) -> tuple[str, list[Header], bytes]:
     """Return start line, headers and body of the call that an upstream must receive."""
-    if model == "voice":
-        host, path = f"127.0.0.1:{gateway.openai.port}", "/v1/realtime/calls"
-    else:
-        host, path = f"localhost:{gateway.azure.port}", "/openai/v1/realtime/calls"
+    path = "/v1/realtime/calls" if model == "voice" else "/openai/v1/realtime/calls"
     headers = [
-        ("host", host),
+        ("host", host_of(gateway, model)),
         ("authorization", f"Bearer {ephemeral_key}"),
         ("accept", "application/sdp"),
         ("content-type", "application/sdp"),
@@ -159,6 +162,7 @@ def only_request(gateway: Gateway, model: str) -> tuple[str, list[Header], bytes
     return request.start_line, sorted(request.headers), request.body
 
 
+@pytest.mark.dataplanes("istio")
 @PREFIXES
 @MODELS
 async def test_mint_sends_exactly_this(gateway: Gateway, model: str, prefix: str) -> None:
@@ -168,6 +172,7 @@ async def test_mint_sends_exactly_this(gateway: Gateway, model: str, prefix: str
     assert only_request(gateway, model) == expected_mint(gateway, model)
 
 
+@pytest.mark.dataplanes("istio")
 @PREFIXES
 @MODELS
 async def test_call_sends_exactly_this(gateway: Gateway, model: str, prefix: str) -> None:
@@ -184,6 +189,7 @@ async def test_call_sends_exactly_this(gateway: Gateway, model: str, prefix: str
     )
 
 
+@pytest.mark.dataplanes("istio")
 @MODELS
 async def test_noise_of_clients_does_not_leave_with_a_mint(gateway: Gateway, model: str) -> None:
     """No header of a client reaches the provider with a mint."""
@@ -192,6 +198,7 @@ async def test_noise_of_clients_does_not_leave_with_a_mint(gateway: Gateway, mod
     assert only_request(gateway, model) == expected_mint(gateway, model)
 
 
+@pytest.mark.dataplanes("istio")
 @MODELS
 async def test_noise_of_clients_does_not_leave_with_a_call(gateway: Gateway, model: str) -> None:
     """No header of a client reaches the provider with a call, and none changes its way."""
@@ -250,6 +257,7 @@ async def test_path_upstream_is_canonical(gateway: Gateway, target: str) -> None
     assert request.target == "/v1/realtime/calls"
 
 
+@pytest.mark.dataplanes("istio")
 async def test_chunked_offer_arrives_with_its_length(gateway: Gateway) -> None:
     """However a client frames the offer, the provider gets it with content-length."""
     token = await gateway.token("voice")
@@ -276,6 +284,7 @@ async def test_expectation_is_met_here(gateway: Gateway) -> None:
     assert "expect" not in request.names
 
 
+@pytest.mark.dataplanes("istio")
 @MODELS
 async def test_mint_answer_is_ours(gateway: Gateway, model: str) -> None:
     """The caller gets the provider's fields with a token in place of the key, and our headers."""
@@ -295,6 +304,7 @@ async def test_mint_answer_is_ours(gateway: Gateway, model: str) -> None:
     assert content["session"]["object"] == "realtime.session"
 
 
+@pytest.mark.dataplanes("istio")
 @MODELS
 async def test_call_answer_is_ours(gateway: Gateway, model: str) -> None:
     """The caller gets the answer byte for byte, a sealed Location, and no other header."""
@@ -340,6 +350,7 @@ async def test_location_is_sealed_or_gone(gateway: Gateway, location: str) -> No
     assert found is None or found.startswith(CALL_LOCATION_PREFIX + "rtc_ey")
 
 
+@pytest.mark.dataplanes("istio")
 async def test_request_id_is_one_everywhere(gateway: Gateway) -> None:
     """The id that the client sees is the one upstream and the one in the access log."""
     minted = await gateway.mint("voice")

@@ -40,6 +40,7 @@ def check_open(answer: Message, subprotocol: str | None = None) -> None:
     assert answer.header("sec-websocket-protocol") == subprotocol
 
 
+@pytest.mark.dataplanes("istio")
 @pytest.mark.parametrize("prefix", ["/v1/realtime", "/realtime", "/openai/v1/realtime"])
 @pytest.mark.parametrize(
     ("query", "target", "credentials"),
@@ -152,6 +153,7 @@ async def test_token_of_azure_and_of_a_transcription(gateway: Gateway) -> None:
     assert openai.target == "/v1/realtime?intent=transcription"
 
 
+@pytest.mark.dataplanes("istio")
 @pytest.mark.parametrize("target", [VOICE, AZURE])
 async def test_messages_pass_both_ways(gateway: Gateway, target: str) -> None:
     """Text, binary, fragments, empty and large messages and pings pass as they are."""
@@ -274,6 +276,7 @@ async def test_token_is_refused(
     assert gateway.received == []
 
 
+@pytest.mark.dataplanes("istio")
 @pytest.mark.parametrize(
     ("reply", "status", "code"),
     [

@@ -177,7 +177,8 @@ def check_received(gateway: Gateway) -> None:
         assert request.method in {"POST", "GET"}
         assert _TARGETS.fullmatch(request.target), request.target
         is_websocket = request.method == "GET"
-        assert request.names <= (_NAMES | _OF_WEBSOCKETS if is_websocket else _NAMES)
+        names = _NAMES | _OF_WEBSOCKETS if is_websocket else _NAMES
+        assert request.names <= names, request.names - names
         assert len(request.headers) == len(request.names)
         assert request.header("host") == f"127.0.0.1:{gateway.openai.port}"
         assert _CREDENTIALS.fullmatch(request.header("authorization") or "")

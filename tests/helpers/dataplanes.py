@@ -1,8 +1,8 @@
 """Through which data planes tests run: Ringback's own Envoy, and those that meshes make.
 
 A test marked ``dataplanes("istio")`` runs through our own and through Istio's; without a mark
-through our own alone. Whatever fixture starts an Envoy asks for `dataplane` and lets it make the
-bootstrap.
+through our own alone. With ``only=(...)`` the others run these of its cases, by their ids. Whatever
+fixture starts an Envoy asks for `dataplane` and lets it make the bootstrap.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,10 +13,21 @@ from types import TracebackType
 from typing import Final, Generic, Self, TypeVar
 
 from helpers.gatewayfiles import Files
+from helpers.istiod import istiod_bootstrap
+from helpers.istiod.listeners import GATEWAY_LISTENER
+from helpers.manifests import read_manifests
 from ringback.contract import INGRESS_LISTENER
+from ringback.render import istio
 from ringback.render.bootstrap import Changes, Json, MakeBootstrap, own_bootstrap
+from ringback.render.documents import dump
+from ringback.render.inputs import load_inputs
+from ringback.render.values import parse_values
 
 T = TypeVar("T")
+
+# Keys of what a data plane may do otherwise than our own Envoy, where a test would notice.
+UNREACHED_MINT: Final = "unreached_mint"
+CUT_FRAGMENT: Final = "cut_fragment"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +38,16 @@ class DataPlane:
         name: As `ringback render` calls it.
         make: Makes a bootstrap from a gateway's files and from where its parts listen.
         listener: The name of the listener for downstreams.
-        differences: What it does otherwise than our own Envoy, and why; the page of the data plane
-            in docs/mesh lists the same.
+        tls_host: What it calls this machine, as an upstream with TLS. A mesh would take a name
+            without a dot for a Service.
+        differences: What it does otherwise than our own Envoy, and why, by the keys above; the
+            data plane's page in docs/mesh lists the same.
     """
 
     name: str
     make: Callable[[Files, Changes], Json]
     listener: str = INGRESS_LISTENER
+    tls_host: str = "localhost"
     differences: Mapping[str, str] = field(default_factory=dict)
 
     def with_(self, files: Files) -> MakeBootstrap:
@@ -44,8 +58,32 @@ class DataPlane:
         return self.name
 
 
+def _istio(files: Files, changes: Changes) -> Json:
+    inputs = load_inputs(files.config, files.settings, {})
+    values = parse_values(istio.VALUES, ["tls_secret="])
+    manifests = [
+        document
+        for documents in istio.render(inputs, values).values()
+        for document in read_manifests(dump(documents))
+    ]
+    return istiod_bootstrap(manifests, changes)
+
+
 OWN: Final = DataPlane("envoy", lambda _files, changes: own_bootstrap(changes))
-DATA_PLANES: Final = {plane.name: plane for plane in (OWN,)}
+ISTIO: Final = DataPlane(
+    "istio",
+    _istio,
+    listener=GATEWAY_LISTENER,
+    tls_host="azure.localhost",
+    differences={
+        UNREACHED_MINT: "With `egress=mesh`, a mint or a command for a call whose provider cannot "
+        "be reached gets 502 `upstream_failed` instead of 503 `upstream_unreachable`: the "
+        "sidecar's own 503 looks like the provider's.",
+        CUT_FRAGMENT: "A path with a fragment (`#...`) is served without it instead of refused "
+        "with 400: Istio switches Envoy's refusal off in all proxies.",
+    },
+)
+DATA_PLANES: Final = {plane.name: plane for plane in (OWN, ISTIO)}
 
 
 class Shared(Generic[T]):

@@ -101,7 +101,8 @@ async def open_door(
         changes = door_changes(places, upstream.port, overload, max_requests=max_requests)
         files = Files(folder)
         files.write_config([openai_entry("voice", f"{upstream.url()}/v1")])
-        files.write_settings(upstream={"max_requests": max_requests})
+        limits = {"overload": overload.model_dump()} if overload else {}
+        files.write_settings(upstream={"max_requests": max_requests}, **limits)
         bootstrap = dataplane.make(files, changes)
         if timeout_s is not None:
             _shorten(bootstrap, timeout_s)

@@ -159,7 +159,7 @@ class Gateway(Caller):
 
     Attributes:
         openai: Speaks plain HTTP.
-        azure: Speaks TLS, as ``localhost``.
+        azure: Speaks TLS.
         metrics: Where its metrics are, if it has any.
     """
 

@@ -1,0 +1,169 @@
+"""The target ``istio``: a gateway of its own in a mesh, configured by Istio's resources."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, Literal
+from urllib.parse import urlsplit
+
+from extauthz.deployments import DEFAULT_PORTS, Origin
+from ringback.contract import AUTHZ_CLUSTER, PASSTHROUGH
+from ringback.envoylint.parts import routes
+from ringback.render.bootstrap import Changes, own_bootstrap
+from ringback.render.documents import Document, load_template, resource, to_document
+from ringback.render.inputs import Inputs, Upstream, resource_name
+from ringback.render.istio.envoyfilter import Patch, gateway_patches
+from ringback.render.istio.services import Place, places, traffic_rules
+from ringback.render.istio.upstreams import MeshUpstream, host_resources, in_mesh
+from ringback.render.istio.virtualservice import NOWHERE, virtual_routes
+from ringback.render.values import Values, Words
+
+Json = dict[str, Any]
+
+_NOWHERE_HOST: Final = "nowhere.ringback.internal"
+_COMMENT_INDENT: Final = 2
+
+
+class IstioValues(Values):
+    """What can be set."""
+
+    hosts: Words = ("*",)
+    """Host names under which the gateway is reached, with commas between them."""
+
+    tls_secret: str = "ringback-tls"
+    """Secret with the gateway's certificate; empty where something in front of it does TLS."""
+
+    cluster_domain: str = "cluster.local"
+    """Domain of the cluster's Services."""
+
+    egress: Literal["mesh", "direct"] = "mesh"
+    """Who does TLS for requests of extauthz itself: its sidecar, or extauthz."""
+
+
+VALUES = IstioValues
+
+
+def render(inputs: Inputs, values: Values) -> Mapping[str, Sequence[Document]]:
+    """Return the manifests.
+
+    Raises:
+        StartError: If something in the inputs cannot be said in a mesh.
+    """
+    assert isinstance(values, IstioValues)  # noqa: S101  the class of this module
+    upstreams = in_mesh(
+        _all_upstreams(inputs), inputs.settings.upstream, values.namespace, values.cluster_domain
+    )
+    bootstrap = _bootstrap(inputs)
+    found = places(values.namespace, values.cluster_domain)
+    files = {
+        "gateway.yaml": _gateway(values),
+        "authorization.yaml": load_template("istio", "authorization.yaml"),
+        "routes.yaml": _routes(bootstrap, upstreams, inputs, values),
+        "filters.yaml": _filters(bootstrap, found),
+        "services.yaml": traffic_rules(bootstrap, found),
+        "upstreams.yaml": _upstreams(upstreams, inputs),
+        "mesh-config.yaml": _mesh_config(found[AUTHZ_CLUSTER], values),
+    }
+    for document in (document for documents in files.values() for document in documents):
+        if "kind" in document:
+            document["metadata"]["namespace"] = values.namespace
+    return files
+
+
+def _bootstrap(inputs: Inputs) -> Json:
+    settings = inputs.settings
+    changes = Changes(
+        cors_origins=settings.cors_origins,
+        websocket=settings.websocket,
+        overload=settings.overload,
+        # Only its routes are asked for.
+        passthrough={"name": PASSTHROUGH} if settings.passthrough.url else None,
+        passthrough_timeout_s=settings.passthrough.timeout_s,
+    )
+    return own_bootstrap(changes)
+
+
+def _all_upstreams(inputs: Inputs) -> list[Upstream]:
+    passthrough = _passthrough_origin(inputs)
+    known = {upstream.origin for upstream in inputs.upstreams}
+    further = {passthrough} - known - {None}
+    return [*inputs.upstreams, *(Upstream(o, resource_name(o)) for o in further if o)]
+
+
+def _passthrough_origin(inputs: Inputs) -> Origin | None:
+    if inputs.settings.passthrough.url is None:
+        return None
+    url = urlsplit(inputs.settings.passthrough.url)
+    return Origin(url.scheme, url.hostname or "", url.port or DEFAULT_PORTS[url.scheme])
+
+
+def _gateway(values: IstioValues) -> list[Document]:
+    documents = load_template("istio", "gateway.yaml")
+    server = resource(documents, "Gateway")["spec"]["servers"][0]
+    server["hosts"] = [f"./{host}" for host in values.hosts]
+    if values.tls_secret:
+        server["tls"]["credentialName"] = values.tls_secret
+    else:
+        del server["tls"]
+        server["port"] = to_document({"name": "http", "number": 80, "protocol": "HTTP"})
+        (port,) = resource(documents, "Service")["spec"]["ports"]
+        port |= {"name": "http", "port": 80, "targetPort": 8080}
+    return documents
+
+
+def _routes(
+    bootstrap: Json, upstreams: Iterable[MeshUpstream], inputs: Inputs, values: IstioValues
+) -> list[Document]:
+    documents = load_template("istio", "routes.yaml")
+    service = resource(documents, "VirtualService")
+    service["spec"]["hosts"] = list(values.hosts)
+    passthrough = _passthrough_origin(inputs)
+    known = {origin for upstream in inputs.upstreams for origin in (upstream.origin,)}
+    to_upstreams = {
+        upstream.upstream.origin.cluster: upstream.destination
+        for upstream in upstreams
+        if upstream.upstream.origin in known
+    }
+    destinations = {NOWHERE: {"host": _NOWHERE_HOST, "port": {"number": 80}}}
+    for upstream in upstreams:
+        if upstream.upstream.origin == passthrough:
+            destinations[PASSTHROUGH] = upstream.destination
+    service["spec"]["http"] = to_document(
+        list(virtual_routes(routes(bootstrap), to_upstreams, destinations))
+    )
+    return documents
+
+
+def _filters(bootstrap: Json, found: Mapping[str, Place]) -> list[Document]:
+    documents = load_template("istio", "filters.yaml")
+    patches = gateway_patches(bootstrap, found)
+    resource(documents, "EnvoyFilter")["spec"]["configPatches"] = _commented(patches)
+    return documents
+
+
+def _commented(patches: Iterable[Patch]) -> Any:
+    patches = list(patches)
+    written = to_document([patch.value for patch in patches])
+    for index, patch in enumerate(patches):
+        written.yaml_set_comment_before_after_key(
+            index, before=patch.comment, indent=_COMMENT_INDENT
+        )
+    return written
+
+
+def _upstreams(upstreams: Iterable[MeshUpstream], inputs: Inputs) -> list[Document]:
+    template = load_template("istio", "upstreams.yaml")
+    by_host: dict[str, list[MeshUpstream]] = {}
+    for upstream in upstreams:
+        by_host.setdefault(upstream.host, []).append(upstream)
+    return [
+        document
+        for of_host in by_host.values()
+        for document in host_resources(of_host, inputs.settings.upstream, template)
+    ]
+
+
+def _mesh_config(place: Place, values: IstioValues) -> list[Document]:
+    documents = load_template("istio", "mesh-config.yaml")
+    (provider,) = documents[0]["meshConfig"]["extensionProviders"]
+    provider["envoyExtAuthzGrpc"]["service"] = f"{values.namespace}/{place.host}"
+    provider["envoyExtAuthzGrpc"]["port"] = place.port
+    return documents

@@ -1,0 +1,79 @@
+"""What istiod makes of manifests: Envoy's configuration of the gateway and of extauthz' sidecar.
+
+It follows istio/istio 1.30 (pilot/pkg/networking/core, pilot/pkg/security/authz; Apache-2.0) for
+the kinds and fields that `ringback render istio` writes, and applies the patches of its EnvoyFilter
+in the way of pilot/pkg/networking/core/envoyfilter. What is not known here is an error, so that
+nothing is passed over. Three things differ from the proxies of a mesh:
+
+- One static bootstrap stands for what a proxy asks istiod for.
+- Filters that only Istio's build of Envoy has (metadata exchange, telemetry, ALPN) are left out:
+  none of them refuses or reroutes a request.
+- Endpoints of our services have no mutual TLS, and what the kernel would redirect to the sidecar
+  comes to a listener of its own.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from helpers.istiod.clusters import entry_clusters, service_cluster
+from helpers.istiod.listeners import gateway_listener, sidecar_listener
+from helpers.istiod.patches import Patches
+from helpers.istiod.registry import Registry
+from ringback.render.bootstrap import Changes
+
+Json = dict[str, Any]
+
+# What Istio's agent sets in every bootstrap (pkg/bootstrap/config.go).
+_RUNTIME: Final = {
+    "re2.max_program_size.error_level": "32768",
+    "envoy.reloadable_features.http_reject_path_with_fragment": False,
+}
+_PREFIX: Final = "ringback-"
+_DOMAIN: Final = "svc.cluster.local"
+_SERVICES: Final = {"extauthz": (9001, 9003, 9005), "sdpfilter": (9002,)}
+
+
+def istiod_bootstrap(manifests: Iterable[Json], changes: Changes) -> Json:
+    """Return a bootstrap with the gateway and the sidecar.
+
+    Args:
+        manifests: What `ringback render istio --set tls_secret=` writes, with the snippet for
+            MeshConfig.
+        changes: Where the parts of the gateway listen.
+    """
+    registry = Registry.of(manifests)
+    patches = Patches(registry.spec("EnvoyFilter", "ringback")["configPatches"])
+    assert changes.ingress is not None
+    assert changes.egress is not None
+    assert changes.admin is not None
+    gateway = gateway_listener(registry, changes.ingress)
+    patches.apply_to_listener(gateway)
+    namespace = registry.named("EnvoyFilter", "ringback").partition("/")[0]
+    clusters = [
+        service_cluster(
+            registry,
+            f"ringback-{name}.{namespace}.svc.cluster.local",
+            port,
+            changes.endpoints[name],
+        )
+        for name, ports in _SERVICES.items()
+        for port in ports
+    ]
+    for entry in registry.specs("ServiceEntry"):
+        clusters += entry_clusters(registry, entry)
+    for cluster in clusters:
+        patches.apply_to_cluster(cluster)
+    assert patches.unused == []
+    admin = {"address": changes.admin.host, "port_value": changes.admin.port}
+    return {
+        "node": {
+            "id": "router~127.0.0.1~ringback-gateway.ringback~",
+            "cluster": "ringback-gateway",
+        },
+        "admin": {"address": {"socket_address": admin}},
+        "layered_runtime": {"layers": [{"name": "global config", "static_layer": _RUNTIME}]},
+        "static_resources": {
+            "listeners": [gateway, sidecar_listener(registry, changes.egress)],
+            "clusters": clusters,
+        },
+    }
