@@ -48,7 +48,7 @@ class StackOptions:
     workers: int | None = None
     run_dir: Path | None = None
     playground: bool | None = None
-    concurrency: int = 2
+    concurrency: int = 1
     environ: Mapping[str, str] = field(default_factory=dict)
     ready_timeout_s: float = 30
 

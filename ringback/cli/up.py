@@ -49,7 +49,7 @@ def up(
     workers: Workers = None,
     run_dir: RunDir = None,
     playground: Playground = None,
-    concurrency: Concurrency = 2,
+    concurrency: Concurrency = 1,
 ) -> None:
     """Start Envoy, both services and, without --config, an emulator of the providers.
 
