@@ -12,7 +12,8 @@ from ringback.render import TARGETS
 
 if TYPE_CHECKING:
     from ringback.render.bootstrap import Json
-    from ringback.settings import Settings, UpstreamSettings
+    from ringback.render.inputs import Inputs
+    from ringback.settings import UpstreamSettings
 
 app = typer.Typer(help="Write configuration out.", no_args_is_help=True)
 
@@ -98,16 +99,17 @@ def _add_target(name: str, summary: str) -> None:
             typer.echo(manifests.stream, nl=False)
             return
         for path, text in manifests.files.items():
-            (output / path).parent.mkdir(parents=True, exist_ok=True)
-            _write(output / path, text)
+            _write(output / path, text, makes_folder=True)
 
 
 for _name, _summary in TARGETS.items():
     _add_target(_name, _summary)
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, text: str, *, makes_folder: bool = False) -> None:
     try:
+        if makes_folder:
+            path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         typer.echo(f"{path}: cannot be written: {error.strerror}", err=True)
@@ -116,6 +118,8 @@ def _write(path: Path, text: str) -> None:
 
 def render_bootstrap(config: Path | None, settings_file: Path | None) -> str:
     """Return a bootstrap as YAML; the same input gives the same text.
+
+    Secrets need not be at hand.
 
     Args:
         config: LiteLLM's ``config.yaml``; its upstreams become static clusters.
@@ -129,10 +133,12 @@ def render_bootstrap(config: Path | None, settings_file: Path | None) -> str:
     from ringback.render.bootstrap import Changes, adapt_bootstrap, read_bootstrap
     from ringback.render.bootstraptext import bootstrap_text
     from ringback.render.envoytypes import check_types
+    from ringback.render.inputs import load_inputs
     from ringback.render.passthrough import passthrough_cluster
     from ringback.settings import load_settings
 
-    settings = load_settings(settings_file)
+    settings = load_settings(settings_file, without_secrets=True)
+    inputs = load_inputs(config, settings_file, os.environ) if config else None
     folder = envoy_dir()
     ca_file = {"ca_file": find_ca_file(settings.upstream)}
     upstream = settings.upstream.model_copy(update=ca_file)
@@ -147,7 +153,7 @@ def render_bootstrap(config: Path | None, settings_file: Path | None) -> str:
         tracing=settings.tracing,
         tracing_ca_file=upstream.ca_file,
         services=settings.services,
-        upstreams=_upstreams(config, settings, upstream) if config else None,
+        upstreams=_upstreams(inputs, upstream) if inputs else None,
     )
     bootstrap = adapt_bootstrap(read_bootstrap(folder / "envoy.yaml"), changes)
     check_types(bootstrap)
@@ -168,19 +174,16 @@ def render_secrets(settings_file: Path | None) -> dict[str, str]:
     from ringback.render.services import secret_files
     from ringback.settings import load_settings
 
-    files = secret_files(load_settings(settings_file).services.envoy)
+    settings = load_settings(settings_file, without_secrets=True)
+    files = secret_files(settings.services.envoy)
     header = "# Written by `ringback render envoy`. Names files; it holds no secret itself.\n"
     return {
         name: header + yaml.safe_dump(content, sort_keys=False) for name, content in files.items()
     }
 
 
-def _upstreams(config: Path, settings: "Settings", upstream: "UpstreamSettings") -> "list[Json]":
+def _upstreams(inputs: "Inputs", upstream: "UpstreamSettings") -> "list[Json]":
     from extauthz.clusters import as_json, build_clusters
-    from extauthz.litellm import load_config
-    from extauthz.services import service_origins
 
-    loaded = load_config(config, os.environ)
-    origins = {origin for deployment in loaded.deployments for origin in deployment.origins}
-    clusters = build_clusters(origins | service_origins(settings, loaded), upstream)
+    clusters = build_clusters([found.origin for found in inputs.upstreams], upstream)
     return [as_json(cluster) for cluster in clusters]

@@ -54,18 +54,21 @@ def render_manifests(target: str, inputs: Inputs, pairs: Sequence[str]) -> Manif
     module = _module(target)
     files = module.render(inputs, parse_values(module.VALUES, pairs))
     header = _header(target, pairs)
-    stream = [
-        document
-        for path, documents in files.items()
-        if not path.startswith(_FOR_KUSTOMIZE)
-        for document in documents
-        # What is no resource goes elsewhere, as the comment in it says.
-        if document.get("kind", "Kustomization") != "Kustomization"
-    ]
+    texts = {path: dump(documents) for path, documents in files.items()}
+    applied = [texts[path] for path, documents in files.items() if _is_applied(path, documents)]
     return Manifests(
-        files={path: header + dump(documents) for path, documents in files.items()},
-        stream=header + dump(stream),
+        files={path: header + text for path, text in texts.items()},
+        stream=header + "---\n".join(applied),
     )
+
+
+def _is_applied(path: str, documents: Sequence[Document]) -> bool:
+    """Tell whether a file has what a cluster is to have.
+
+    Kustomizations are for a client; what is no resource goes elsewhere, as its comment says.
+    """
+    kinds = {document.get("kind", "Kustomization") for document in documents}
+    return not path.startswith(_FOR_KUSTOMIZE) and "Kustomization" not in kinds
 
 
 def _module(target: str) -> _Module:

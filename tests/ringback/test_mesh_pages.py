@@ -157,6 +157,25 @@ def test_the_page_of_kubernetes_can_be_followed(
     assert built
 
 
+def test_the_page_of_an_existing_envoy_can_be_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is rendered is sound as it is, for Ringback and for Envoy."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("litellm.yaml", "ringback.yaml"):
+        (tmp_path / name).write_text((ROOT / "deploy/examples" / name).read_text())
+    lines = [line for line in commands(MESH / "existing-envoy.md") if line[0] == "ringback"]
+
+    assert [line[1] for line in lines] == ["render", "check"]
+    for line in lines:
+        result = CliRunner().invoke(app, line[1:])
+        assert result.exit_code == 0, result.output
+        if line[1] == "render":
+            (tmp_path / "ringback-envoy.yaml").rename("your-envoy.yaml")
+    said = validate(tmp_path / "your-envoy.yaml")
+    assert said.returncode == 0, said.stderr
+
+
 def test_the_page_of_kubernetes_lists_all_values() -> None:
     """Each value that can be set has its row, with its default."""
     rows = re.findall(

@@ -91,6 +91,22 @@ def test_services_are_static_too(config: Path, tmp_path: Path) -> None:
     assert "upstream_https_api_openai_com_443" in names
 
 
+def test_secrets_need_not_be_at_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bootstrap is written where the variables of the services are not set."""
+    monkeypatch.delenv("VOICE_KEY", raising=False)
+    config, settings = tmp_path / "litellm.yaml", tmp_path / "ringback.yaml"
+    config.write_text(CONFIG.replace("sk-made-up", "os.environ/VOICE_KEY"))
+    settings.write_text("litellm: {url: 'https://litellm.example.com'}")
+
+    names = clusters(render("--config", config, "--settings", settings))
+
+    assert names[-3:] == [
+        "upstream_https_api_openai_com_443",
+        "upstream_https_litellm_example_com_443",
+        "upstream_https_west_openai_azure_com_443",
+    ]
+
+
 def test_the_same_input_gives_the_same_text(config: Path) -> None:
     """No time, no random name: the file can be compared with the one before."""
     assert render("--config", config) == render("--config", config)
