@@ -68,7 +68,7 @@ class KubernetesValues(Values):
     envoy_image: str = f"envoyproxy/envoy:v{ENVOY_VERSION}"
     """Image of Envoy, with bash."""
 
-    envoy_threads: Annotated[int, Field(ge=1, le=64)] = 2
+    envoy_threads: Annotated[int, Field(ge=1, le=64)] = 1
     """Envoy's worker threads in each pod."""
 
     replicas: Annotated[int, Field(ge=1, le=1000)] = 2
