@@ -55,7 +55,8 @@ def whoami(
             err=True,
         )
         raise typer.Exit(2)
-    if stdin:
+    # At a pipe nobody could be asked without the echo.
+    if stdin or not sys.stdin.isatty():
         text = sys.stdin.buffer.readline(_MAX_KEY_BYTES).decode(errors="replace")
     else:
         text = typer.prompt("Key", hide_input=True, err=True)

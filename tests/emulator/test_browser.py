@@ -1,30 +1,15 @@
 """A page in a real Chromium calls the emulator directly, from another origin."""
 
-import os
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
 from aiohttp import web
-from playwright.async_api import Page, async_playwright
+from playwright.async_api import Page
 
 from emulator.server import Emulator
+from helpers.chromium import ALLOW_MICROPHONE, chromium
 
-CHROMIUM: Final = Path("/usr/bin/chromium")
-FLAGS: Final = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--use-fake-device-for-media-stream",
-    "--use-fake-ui-for-media-stream",
-    "--allow-loopback-in-peer-connection",
-    "--autoplay-policy=no-user-gesture-required",
-]
 # What an app's page does; no name in it is the emulator's.
 TALK: Final = """
 async ({mint, calls, label, session}) => {
@@ -90,14 +75,10 @@ async def page_url(clean_loop: None) -> AsyncIterator[str]:  # noqa: ARG001 - or
 @pytest.fixture
 async def page(page_url: str) -> AsyncIterator[Page]:
     """That page in a Chromium with a fake microphone."""
-    if not CHROMIUM.exists() and "CI" not in os.environ:
-        pytest.skip("no /usr/bin/chromium")
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    async with chromium(ALLOW_MICROPHONE) as browser:
         page = await browser.new_page()
         await page.goto(page_url)
         yield page
-        await browser.close()
 
 
 @pytest.mark.browser

@@ -1,5 +1,7 @@
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -145,12 +147,31 @@ def test_no_key(line: str) -> None:
 
 
 def test_prompt() -> None:
-    """Without --stdin it asks, and shows nothing of what is typed."""
+    """At a terminal it asks, and shows nothing of what is typed."""
+    command = [Path(sys.executable).with_name("ringback"), "whoami", "--settings", "ringback.yaml"]
+    at_terminal = "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) != 0)"
+    with subprocess.Popen(
+        [sys.executable, "-c", at_terminal, *command, "--model", "voice"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        # The blank comes once nothing is shown any more; what was typed before is thrown away.
+        asked = process.stdout.read(len("Key: "))
+        process.stdin.write(f"{KEY}\n".encode())
+        process.stdin.flush()
+        rest = process.stdout.read()
+    assert (process.returncode, asked) == (0, b"Key: ")
+    assert rest.split()[0] == b"RULE"
+    assert KEY.encode() not in rest
+
+
+def test_a_pipe_is_read() -> None:
+    """Without a terminal there is nobody to ask: the key is the first line, as with --stdin."""
     result = run("--model", "voice")
-    assert result.exit_code == 0
-    assert result.stderr == "Key:"
-    assert result.stdout.lstrip().startswith("RULE")
-    assert "marker" not in result.output
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.startswith("RULE")
 
 
 def test_json() -> None:
