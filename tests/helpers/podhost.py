@@ -154,7 +154,6 @@ def _script(container: Confined) -> str:
         if mount.is_read_only:
             lines.append(f"mount -o remount,bind,ro {path}")
     lines += [f"mount -o remount,bind,ro {path}" for path in ("/", "/etc", "/run")]
-    # Set by shells, and nobody's in a container.
     lines += ["cd /", f"exec {_become(container)}"]
     return "\n".join(lines)
 
