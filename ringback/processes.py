@@ -92,7 +92,7 @@ def kill(process: Process) -> None:
 def _fork(child: Child, output: int | None) -> Process:
     return fork(
         child.program or partial(become, list(child.command)),
-        title=" ".join(child.command),
+        title=f"{child.name}: {' '.join(child.command)}",
         env=os.environ if child.env is None else child.env,
         output=output,
     )

@@ -123,8 +123,8 @@ def kind_of(pid: int) -> str:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
     except OSError:
         return "other"
-    # The command of a fork is one word, with spaces in it.
-    names = {Path(word.rstrip(":")).name for word in [*words[0].split(), *words[1:]][:4]}
+    # That of a fork is one word: its name, a colon, and the command with spaces in it.
+    names = {Path(word.rstrip(":")).name for word in [*words[0].split(), *words[1:]][:5]}
     return next((kind for kind in _KINDS if kind in names), "other")
 
 
