@@ -10,7 +10,7 @@ from ringback.envoylint.parts import manager, routes
 from ringback.render import istio
 from ringback.render.bootstrap import Changes, own_bootstrap
 from ringback.render.inputs import load_inputs
-from ringback.render.istio.upstreams import PortConflictError
+from ringback.render.istio.upstreams import PortConflictError, ServiceTlsError
 from ringback.render.istio.virtualservice import RouteError, virtual_routes
 from ringback.render.targets import render_manifests
 from ringback.render.values import parse_values
@@ -64,7 +64,7 @@ def port_policy(rule: Any, port: int) -> Any:
 
 def test_an_upstream_with_tls_is_checked_by_its_name(tmp_path: Path) -> None:
     """The registry has it at a port for plain HTTP, behind which is TLS with SNI and name."""
-    manifests = render(tmp_path, OPENAI)
+    manifests = render(tmp_path, OPENAI, values=("egress=mesh",))
 
     name = "https-api-openai-com-443"
     entry = specs(manifests, "ServiceEntry")[name]
@@ -105,7 +105,11 @@ def test_settings_of_upstreams_hold_in_the_mesh(tmp_path: Path) -> None:
 def test_a_host_with_several_ports_is_one_host(tmp_path: Path) -> None:
     """Istio heeds one resource of a kind for a host: it has all ports."""
     manifests = render(
-        tmp_path, OPENAI, "https://api.openai.com:8443/v1", "http://api.openai.com:8080/v1"
+        tmp_path,
+        OPENAI,
+        "https://api.openai.com:8443/v1",
+        "http://api.openai.com:8080/v1",
+        values=("egress=mesh",),
     )
 
     (entry,) = [
@@ -133,6 +137,41 @@ def test_a_host_with_several_ports_is_one_host(tmp_path: Path) -> None:
         [{"port": 80}],
         [{"port": 8443}],
     ]
+
+
+def test_by_default_extauthz_does_tls_itself(tmp_path: Path) -> None:
+    """Its TLS has a port of its own; only what is plain HTTP anyway is for the sidecar to route."""
+    manifests = render(
+        tmp_path, OPENAI, "https://api.openai.com:8443/v1", "http://plain.example.com:8080/v1"
+    )
+
+    entries = specs(manifests, "ServiceEntry")
+    ports = {
+        entry["hosts"][0]: [
+            (p["protocol"], p["number"], p.get("targetPort")) for p in entry["ports"]
+        ]
+        for entry in entries.values()
+    }
+    assert ports == {
+        "nowhere.ringback.internal": [("HTTP", 80, None)],
+        "plain.example.com": [("HTTP", 8080, 8080)],
+        "api.openai.com": [
+            ("HTTP", 80, 443),
+            ("HTTP", 18443, 8443),
+            ("TLS", 443, None),
+            ("TLS", 8443, None),
+        ],
+    }
+    inside = [s for s in specs(manifests, "VirtualService").values() if s["gateways"] == ["mesh"]]
+    assert [service["hosts"] for service in inside] == [["plain.example.com"]]
+
+
+def test_a_sidecar_adds_no_tls_to_a_service(tmp_path: Path) -> None:
+    """Where extauthz would speak plain HTTP to a port with TLS, nothing is rendered."""
+    render(tmp_path, "https://litellm.ai.svc:4000/v1")
+
+    with pytest.raises(ServiceTlsError, match=r"https://litellm.ai.svc:4000 is a Service with TLS"):
+        render(tmp_path, "https://litellm.ai.svc:4000/v1", values=("egress=mesh",))
 
 
 def test_two_origins_at_one_port_are_refused(tmp_path: Path) -> None:
