@@ -58,9 +58,16 @@ class DataPlane:
         return self.name
 
 
-def _istio(files: Files, changes: Changes) -> Json:
+def make_istio(files: Files, changes: Changes, *, egress: str = "mesh") -> Json:
+    """Return what Istio makes of the manifests for a gateway's files.
+
+    Args:
+        files: The files.
+        changes: Where the parts of the gateway listen.
+        egress: Who does TLS for extauthz; by default the sidecar, so that it has something to do.
+    """
     inputs = load_inputs(files.config, files.settings, {})
-    values = parse_values(istio.VALUES, ["tls_secret="])
+    values = parse_values(istio.VALUES, ["tls_secret=", f"egress={egress}"])
     manifests = [
         document
         for documents in istio.render(inputs, values).values()
@@ -72,7 +79,7 @@ def _istio(files: Files, changes: Changes) -> Json:
 OWN: Final = DataPlane("envoy", lambda _files, changes: own_bootstrap(changes))
 ISTIO: Final = DataPlane(
     "istio",
-    _istio,
+    make_istio,
     listener=GATEWAY_LISTENER,
     tls_host="azure.localhost",
     differences={

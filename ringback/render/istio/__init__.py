@@ -1,7 +1,7 @@
 """The target ``istio``: a gateway of its own in a mesh, configured by Istio's resources."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from extauthz.deployments import DEFAULT_PORTS, Origin
@@ -12,7 +12,7 @@ from ringback.render.documents import Document, load_template, resource, to_docu
 from ringback.render.inputs import Inputs, Upstream, resource_name
 from ringback.render.istio.envoyfilter import Patch, gateway_patches
 from ringback.render.istio.services import Place, places, traffic_rules
-from ringback.render.istio.upstreams import MeshUpstream, host_resources, in_mesh
+from ringback.render.istio.upstreams import Egress, MeshUpstream, host_resources, in_mesh
 from ringback.render.istio.virtualservice import NOWHERE, virtual_routes
 from ringback.render.values import Values, Words
 
@@ -34,8 +34,8 @@ class IstioValues(Values):
     cluster_domain: str = "cluster.local"
     """Domain of the cluster's Services."""
 
-    egress: Literal["mesh", "direct"] = "mesh"
-    """Who does TLS for requests of extauthz itself: its sidecar, or extauthz."""
+    egress: Egress = "direct"
+    """Who does TLS for requests of extauthz itself: extauthz (direct), or its sidecar (mesh)."""
 
 
 VALUES = IstioValues
@@ -49,7 +49,11 @@ def render(inputs: Inputs, values: Values) -> Mapping[str, Sequence[Document]]:
     """
     assert isinstance(values, IstioValues)  # noqa: S101  the class of this module
     upstreams = in_mesh(
-        _all_upstreams(inputs), inputs.settings.upstream, values.namespace, values.cluster_domain
+        _all_upstreams(inputs),
+        inputs.settings.upstream,
+        values.egress,
+        namespace=values.namespace,
+        domain=values.cluster_domain,
     )
     bootstrap = _bootstrap(inputs)
     found = places(values.namespace, values.cluster_domain)
@@ -59,7 +63,7 @@ def render(inputs: Inputs, values: Values) -> Mapping[str, Sequence[Document]]:
         "routes.yaml": _routes(bootstrap, upstreams, inputs, values),
         "filters.yaml": _filters(bootstrap, found),
         "services.yaml": traffic_rules(bootstrap, found),
-        "upstreams.yaml": _upstreams(upstreams, inputs),
+        "upstreams.yaml": _upstreams(upstreams, inputs, values.egress),
         "mesh-config.yaml": _mesh_config(found[AUTHZ_CLUSTER], values),
     }
     for document in (document for documents in files.values() for document in documents):
@@ -149,7 +153,7 @@ def _commented(patches: Iterable[Patch]) -> Any:
     return written
 
 
-def _upstreams(upstreams: Iterable[MeshUpstream], inputs: Inputs) -> list[Document]:
+def _upstreams(upstreams: Iterable[MeshUpstream], inputs: Inputs, egress: Egress) -> list[Document]:
     template = load_template("istio", "upstreams.yaml")
     by_host: dict[str, list[MeshUpstream]] = {}
     for upstream in upstreams:
@@ -157,7 +161,7 @@ def _upstreams(upstreams: Iterable[MeshUpstream], inputs: Inputs) -> list[Docume
     return [
         document
         for of_host in by_host.values()
-        for document in host_resources(of_host, inputs.settings.upstream, template)
+        for document in host_resources(of_host, inputs.settings.upstream, egress, template)
     ]
 
 

@@ -3,16 +3,21 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Final, Literal
 
 from extauthz.deployments import Origin
 from extauthz.egressway import mesh_port
 from ringback.errors import StartError
 from ringback.render.documents import Document, copy_of, resource
 from ringback.render.inputs import Upstream
+from ringback.render.pods import flow
 from ringback.settings import UpstreamSettings
 
 Json = dict[str, Any]
+Egress = Literal["mesh", "direct"]
+
+# Between a port of an upstream and another one that stands for it.
+_ASIDE: Final = 10_000
 
 
 class PortConflictError(StartError):
@@ -31,6 +36,23 @@ class PortConflictError(StartError):
         return (
             f"{self.one} and {self.other} are both port {self.port} of one host in the mesh. "
             "Set upstream.mesh_port to a port that neither of them has."
+        )
+
+
+class ServiceTlsError(StartError):
+    """A Service of the cluster with TLS, which a sidecar passes on as it comes.
+
+    Args:
+        origin: The Service.
+    """
+
+    def __init__(self, origin: Origin) -> None:
+        self.origin = origin
+
+    def __str__(self) -> str:
+        return (
+            f"{self.origin} is a Service with TLS of its own, to which a sidecar adds none: "
+            "render with --set egress=direct, or let the mesh do TLS there and write http."
         )
 
 
@@ -57,25 +79,34 @@ class MeshUpstream:
 
 
 def in_mesh(
-    upstreams: Iterable[Upstream], settings: UpstreamSettings, namespace: str, domain: str
+    upstreams: Iterable[Upstream],
+    settings: UpstreamSettings,
+    egress: Egress,
+    *,
+    namespace: str,
+    domain: str,
 ) -> list[MeshUpstream]:
     """Return upstreams as Istio knows them, in the order given.
 
     Args:
         upstreams: Where requests go.
         settings: With the port that stands for 443.
+        egress: Who does TLS for extauthz.
         namespace: In which extauthz looks for a Service by its bare name.
         domain: Of the cluster: ``cluster.local``.
 
     Raises:
         PortConflictError: If two cannot be told apart.
+        ServiceTlsError: If the mesh would have to do TLS to a Service.
     """
     found = []
     taken: dict[tuple[str, int], Origin] = {}
     for upstream in upstreams:
         origin = upstream.origin
         service = _service_host(origin.host, namespace, domain)
-        port = origin.port if service else mesh_port(origin, settings)
+        if service and upstream.is_tls and egress == "mesh":
+            raise ServiceTlsError(origin)
+        port = origin.port if service else _plain_port(origin, settings, egress)
         if upstream.is_address:
             # The registry takes names only.
             host = f"{upstream.name}.ringback.internal"
@@ -88,25 +119,41 @@ def in_mesh(
     return found
 
 
+def _plain_port(origin: Origin, settings: UpstreamSettings, egress: Egress) -> int:
+    """Return where the mesh takes plain HTTP for an origin."""
+    port = mesh_port(origin, settings)
+    if egress == "direct" and origin.scheme == "https" and port == origin.port:
+        # At its own port is the TLS of extauthz; the gateway alone uses this one.
+        return port + _ASIDE if port < _ASIDE else port - _ASIDE
+    return port
+
+
 def host_resources(
-    upstreams: Sequence[MeshUpstream], settings: UpstreamSettings, template: Sequence[Document]
+    upstreams: Sequence[MeshUpstream],
+    settings: UpstreamSettings,
+    egress: Egress,
+    template: Sequence[Document],
 ) -> Iterator[Document]:
     """Give what Istio has to know of a host, of which it merges no two resources of a kind.
 
     Args:
         upstreams: All of one host.
         settings: Limits and authorities.
+        egress: Who does TLS for extauthz.
         template: A ServiceEntry, a DestinationRule and a VirtualService.
     """
     first = upstreams[0]
     name = first.upstream.name
     if not first.is_service:
-        yield _filled(template, "ServiceEntry", name, upstreams, _service_entry)
+        fill = partial(_service_entry, egress=egress)
+        yield _filled(template, "ServiceEntry", name, upstreams, fill)
     ruled = [upstream for upstream in upstreams if upstream.upstream.is_tls or not first.is_service]
     if ruled:
         fill = partial(_destination_rule, settings=settings)
         yield _filled(template, "DestinationRule", name, ruled, fill)
-    yield _filled(template, "VirtualService", f"{name}-mesh", upstreams, _virtual_service)
+    asked = [upstream for upstream in upstreams if egress == "mesh" or not upstream.upstream.is_tls]
+    if asked:
+        yield _filled(template, "VirtualService", f"{name}-mesh", asked, _virtual_service)
 
 
 def _filled(
@@ -122,7 +169,7 @@ def _filled(
     return document
 
 
-def _service_entry(spec: Json, upstreams: Sequence[MeshUpstream]) -> None:
+def _service_entry(spec: Json, upstreams: Sequence[MeshUpstream], egress: Egress) -> None:
     upstream = upstreams[0].upstream
     spec["hosts"] = [upstreams[0].host]
     if upstream.is_address:
@@ -133,6 +180,11 @@ def _service_entry(spec: Json, upstreams: Sequence[MeshUpstream]) -> None:
         port["name"] = f"http-{one.port}"
         port["number"] = one.port
         port["targetPort"] = one.upstream.origin.port
+    if egress == "direct":
+        spec["ports"] += [
+            flow(f"{{name: tls-{port}, number: {port}, protocol: TLS}}")
+            for port in (one.upstream.origin.port for one in upstreams if one.upstream.is_tls)
+        ]
 
 
 def _destination_rule(

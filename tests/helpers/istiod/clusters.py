@@ -45,14 +45,14 @@ def service_cluster(registry: Registry, host: str, port: int, addresses: Sequenc
 
 
 def entry_clusters(registry: Registry, entry: Json) -> Iterator[Json]:
-    """Give the clusters of a ServiceEntry with one host: one for each port, all with HTTP."""
+    """Give the clusters of a ServiceEntry with one host: one for each port."""
     known(
         entry,
         *("hosts", "exportTo", "location", "resolution", "ports", "addresses", "endpoints"),
     )
     for port in entry["ports"]:
         known(port, "name", "number", "protocol", "targetPort")
-        assert port["protocol"] == "HTTP"
+        assert port["protocol"] in {"HTTP", "TLS"}
         yield _entry_cluster(registry, entry, port)
 
 
