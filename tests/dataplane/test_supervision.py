@@ -32,7 +32,7 @@ from ringback.cli.stack import Stack
 
 pytestmark = [pytest.mark.dataplane, pytest.mark.asyncio(loop_scope="module")]
 
-MAX_DURATION_S = 12.0
+MAX_DURATION_S = 9.0
 CALLS = "/v1/realtime/calls"
 
 
