@@ -22,6 +22,7 @@ from extauthz.entra import EntraTokens, log_in_through
 from extauthz.gate import Gate
 from extauthz.keys.stores import KeyStores
 from extauthz.lanes import Lane
+from extauthz.leashes import Leashes
 from extauthz.limits.limiter import make_limiter
 from extauthz.mint import Minter
 from extauthz.mintrequest import MintRequests
@@ -34,10 +35,11 @@ from extauthz.service import ExtAuthz
 from extauthz.tokenguard import TokenGuard
 from extauthz.tokensettings import check_token_settings
 from extauthz.tokenuses import make_uses
+from extauthz.upstreams import Upstreams
 from extauthz.valkey import Valkey
 from ringback.jwkset import JwkSetKeeper
 from ringback.settings import Settings
-from ringback.tokens import handle_sealer, pseudonyms, token_sealer
+from ringback.tokens import call_key_sealer, handle_sealer, pseudonyms, token_sealer
 from ringback.worker import main
 
 
@@ -66,7 +68,9 @@ def _build(settings: Settings) -> ExtAuthz:
         lambda: keeper.current, time.time, settings.key_cache.revocation_s, limiter
     )
     handles = handle_sealer(settings.token, os.environ, mode=mode, fallback=master_key)
-    revocations = RevocationKeeper(settings.token, [sealer, handles], valkey)
+    call_keys = call_key_sealer(settings.token, os.environ, mode=mode, fallback=master_key)
+    sealers = [sealer, handles, call_keys]
+    revocations = RevocationKeeper(settings.token, sealers, valkey)
     tokens = TokenGuard(
         sealer,
         time.time,
@@ -74,6 +78,11 @@ def _build(settings: Settings) -> ExtAuthz:
         is_revoked=revocations.is_revoked,
     )
     callers = Callers(keeper.knowing, admission, tokens, handles, time.time)
+    supervision = settings.supervision
+    is_supervised = supervision.mode != "off"
+    leashes = Leashes(
+        call_keys if is_supervised else None, is_required=supervision.mode == "required"
+    )
     websockets, origins = settings.websocket, settings.websocket.origins
     origins = settings.cors_origins if origins is None else origins
     client_secrets = ClientSecrets(admission, minter, binds_origin=settings.token.bind_origin)
@@ -99,8 +108,8 @@ def _build(settings: Settings) -> ExtAuthz:
                     choose=router.choose,
                 ),
             ),
-            *mints.over(UnifiedCalls(admission, minter)),
-            *checks.over(Calls(keeper.knowing, admission, tokens, safety)),
+            *mints.over(UnifiedCalls(admission, minter, leashes)),
+            *checks.over(Calls(keeper.knowing, admission, tokens, safety, leashes)),
             *mints.over(client_secrets, TranscriptionSessions(client_secrets)),
             Ready(),
         ],
@@ -115,8 +124,9 @@ def _build(settings: Settings) -> ExtAuthz:
         valkey=valkey,
         cooling=cooling,
         logins=entra,
-        jwk_set=JwkSetKeeper(settings.token.jwk_set_file, [sealer, handles]),
+        jwk_set=JwkSetKeeper(settings.token.jwk_set_file, sealers),
         revocations=revocations,
+        upstreams=Upstreams(callers, entra.key_headers, egress, leashes) if is_supervised else None,
     )
 
 

@@ -32,7 +32,7 @@ class RequestFacts:
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """What access logs and sdpfilter learn about a decision; none of it is secret.
+    """What access logs and sdpfilter learn about a decision; none of it is secret, or it is sealed.
 
     Attributes:
         outcome: A stable word: ``minted``, ``call``, ``ready`` or the code of an error.
@@ -49,6 +49,10 @@ class Labels:
     sdp_policy: str | None = None
     subprotocol: str | None = None
     allowed_origin: str | None = None
+    organization: str | None = None
+    project: str | None = None
+    upstream_origin: str | None = None
+    sealed_key: str | None = None
 
 
 def labels_of(caller: VirtualKey | CallClaims, outcome: str) -> Labels:

@@ -109,15 +109,26 @@ class Callers:
         Raises:
             NoSuchCallError: If there is no such call, or it is none of the caller's: 404.
         """
+        call, deployment = self.find(handle)
+        if not is_owner(caller, call):
+            raise NoSuchCallError
+        return OwnCall(call, caller, deployment)
+
+    def find(self, handle: str) -> tuple[CallHandle, Deployment]:
+        """Return a call, whosesoever it is, and where it is: for the gateway itself.
+
+        Raises:
+            NoSuchCallError: If there is no such call, or its deployment is gone: 404.
+        """
         try:
             call = open_handle(handle, self._handles, self._now())
         except TokenError:
             raise NoSuchCallError from None
         known = self._knowing(lambda known: known.catalogue.by_id(call.deployment) is not None)
         deployment = known.catalogue.by_id(call.deployment)
-        if not is_owner(caller, call) or deployment is None:
+        if deployment is None:
             raise NoSuchCallError
-        return OwnCall(call, caller, deployment)
+        return call, deployment
 
 
 def _token_of(request: RequestFacts) -> str | None:

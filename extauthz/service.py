@@ -3,6 +3,7 @@
 import grpc
 from grpc import aio
 
+from callsapi.v1 import calls_pb2_grpc
 from envoyapi.service.auth.v3 import external_auth_pb2_grpc
 from envoyapi.service.auth.v3.external_auth_pb2 import CheckRequest, CheckResponse
 from envoyapi.service.cluster.v3 import cds_pb2_grpc
@@ -16,6 +17,7 @@ from extauthz.keys.stores import KeyStores
 from extauthz.metrics import UNDECIDED
 from extauthz.revocationkeeper import RevocationKeeper
 from extauthz.translate import read_request, write_decision
+from extauthz.upstreams import Upstreams
 from extauthz.valkey import Valkey
 from ringback import tracing
 from ringback.jwkset import JwkSetKeeper
@@ -38,6 +40,7 @@ class ExtAuthz(external_auth_pb2_grpc.AuthorizationServicer):
         logins: Those at Entra ID; the ones under way end with the service.
         jwk_set: Watches what tokens are sealed by.
         revocations: Watches what is revoked.
+        upstreams: Serves callkeeper, if calls are supervised.
     """
 
     names: tuple[str, ...] = ("envoy.service.auth.v3.Authorization", *ClusterDiscovery.names)
@@ -55,7 +58,9 @@ class ExtAuthz(external_auth_pb2_grpc.AuthorizationServicer):
         logins: EntraTokens | None = None,
         jwk_set: JwkSetKeeper | None = None,
         revocations: RevocationKeeper | None = None,
+        upstreams: Upstreams | None = None,
     ) -> None:
+        self._upstreams = upstreams
         self._gate = gate
         self._keeper = keeper
         self._discovery = discovery
@@ -70,6 +75,8 @@ class ExtAuthz(external_auth_pb2_grpc.AuthorizationServicer):
         """Add the handlers to the server."""
         external_auth_pb2_grpc.add_AuthorizationServicer_to_server(self, server)
         cds_pb2_grpc.add_ClusterDiscoveryServiceServicer_to_server(self._discovery, server)
+        if self._upstreams is not None:
+            calls_pb2_grpc.add_UpstreamsServicer_to_server(self._upstreams, server)
 
     async def start(self) -> None:
         """Connect the key sources and begin to watch the configuration files."""

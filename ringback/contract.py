@@ -46,6 +46,12 @@ TOKEN_ID: Final = "token_id"
 SUBPROTOCOL: Final = "subprotocol"
 # The SDP policy that the caller's key names, for sdpfilter.
 SDP_POLICY: Final = "sdp_policy"
+# What callkeeper is told of a call beyond that: who pays, where it is, and its ephemeral key,
+# sealed for extauthz.
+ORGANIZATION: Final = "organization"
+PROJECT: Final = "project"
+UPSTREAM_ORIGIN: Final = "upstream_origin"
+SEALED_KEY: Final = "sealed_key"
 # Rules by which sdpfilter changed the offer and the answer, joined by commas, for access logs.
 OFFER_EDITS: Final = "offer_edits"
 ANSWER_EDITS: Final = "answer_edits"
@@ -88,6 +94,8 @@ AUTHZ_MINTS_CLUSTER: Final = "extauthz_mints"
 AUTHZ_CALLS_CLUSTER: Final = "extauthz_calls"
 AUTHZ_CLUSTERS: Final = (AUTHZ_CLUSTER, AUTHZ_MINTS_CLUSTER, AUTHZ_CALLS_CLUSTER)
 PROC_CLUSTER: Final = "sdpfilter"
+# Package of the service that keeps calls. Envoy does not ask it.
+CALLKEEPER: Final = "callkeeper"
 # Route and cluster of what is not realtime.
 PASSTHROUGH: Final = "passthrough"
 UPSTREAM_CLUSTER_PREFIX: Final = "upstream_"

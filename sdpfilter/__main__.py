@@ -7,13 +7,16 @@ from ringback.settings import Settings
 from ringback.tokens import handle_sealer
 from ringback.worker import main
 from sdpfilter.policies import Policies
+from sdpfilter.registrar import Registrar
 from sdpfilter.service import SDPFilter
 
 
 def _build(settings: Settings) -> SDPFilter:
     sealer = handle_sealer(settings.token, os.environ, mode=settings.mode)
     jwk_set = JwkSetKeeper(settings.token.jwk_set_file, [sealer])
-    return SDPFilter(sealer, Policies(settings.sdp), jwk_set)
+    supervision = settings.supervision
+    registrar = None if supervision.mode == "off" else Registrar(supervision)
+    return SDPFilter(sealer, Policies(settings.sdp), jwk_set, registrar)
 
 
 if __name__ == "__main__":

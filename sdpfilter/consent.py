@@ -27,5 +27,10 @@ class Consent:
     model: str = ""
     team: str = ""
     key_alias: str = ""
+    user: str = ""
+    organization: str = ""
+    project: str = ""
+    upstream_origin: str = ""
+    sealed_key: str = ""
     sdp_policy: str | None = None
     """The policy that the key asks for by name."""

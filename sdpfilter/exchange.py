@@ -86,6 +86,21 @@ class Refuse:
 Action = Continue | Refuse
 
 
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A call that the upstream has answered.
+
+    Attributes:
+        consent: What extauthz said of it.
+        call_id: The upstream's; empty if it named none, so that nobody can control the call.
+        handle: Ours; likewise.
+    """
+
+    consent: Consent
+    call_id: str
+    handle: str
+
+
 class _Stage(Enum):
     REQUEST_HEADERS = auto()
     REQUEST_BODY = auto()
@@ -109,6 +124,7 @@ class Exchange:
         "_form",
         "_now",
         "_offer",
+        "_opened",
         "_policy",
         "_policy_for",
         "_sealer",
@@ -134,6 +150,15 @@ class Exchange:
         # The upstream's; 0 before it answers, or if Envoy does.
         self._status = 0
         self._error_headers: Mapping[str, str] = {}
+        # The upstream's id of the call and our handle, once there are any.
+        self._opened: tuple[str, str] = ("", "")
+
+    @property
+    def opened(self) -> "Opened | None":
+        """The call, once its answer has been checked and nothing but its release is left."""
+        if self._stage is not _Stage.DONE or self._offer is None or not self._status:
+            return None
+        return Opened(self._consent, *self._opened) if 200 <= self._status < 300 else None
 
     @property
     def is_over(self) -> bool:
@@ -298,7 +323,9 @@ class Exchange:
                 # The call itself is fine; it can only not be controlled.
                 removed.append("location")
             else:
-                changed["location"] = CALL_LOCATION_PREFIX + self._seal(call_id)
+                handle = self._seal(call_id)
+                self._opened = (call_id, handle)
+                changed["location"] = CALL_LOCATION_PREFIX + handle
         return Continue(changed, tuple(removed))
 
     def _seal(self, call_id: str) -> str:

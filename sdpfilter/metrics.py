@@ -26,6 +26,18 @@ REFUSALS: Final = Counter(
 ABORTED: Final = Counter(
     "ringback_sdp_streams_aborted", "Streams that nothing could be said about: Envoy answers 503"
 )
+REGISTRATIONS: Final = Counter(
+    "ringback_call_registrations",
+    "Calls that callkeeper was told of before their answer was released, by result: registered, "
+    "failed, or no_call_id where the provider named none",
+    ["result"],
+)
+ORPHANS: Final = Counter(
+    "ringback_call_orphans",
+    "Calls that callkeeper could not take on and that were hung up therefore, by result: ended, "
+    "or given_up",
+    ["result"],
+)
 
 _OFFER, _ANSWER = "offer", "answer"
 

@@ -1,5 +1,7 @@
 """What the downstream receives when sdpfilter refuses an offer or an answer."""
 
+from types import MappingProxyType
+
 from ringback.errors import ApiError
 from sdpfilter.errors import SDPError
 
@@ -69,6 +71,18 @@ class TokenSpentError(ApiError):
             "The provider does not accept this token, or not any more. "
             "Request a new one from POST /v1/realtime/client_secrets."
         )
+
+
+class SupervisionUnavailableError(ApiError):
+    """Calls have to be supervised, and nobody could take this one on."""
+
+    http_status = 503
+    type = "service_unavailable"
+    code = "supervision_unavailable"
+    headers = MappingProxyType({"retry-after": "1"})
+
+    def __str__(self) -> str:
+        return "Calls have to be supervised, and this one could not be. Try again shortly."
 
 
 class PolicyUnusableError(ApiError):

@@ -17,11 +17,19 @@ from ringback.logs import describe, get_logger
 from ringback.sdppolicy import Policy
 from ringback.tokens.jwe import Sealer
 from sdpfilter.consent import Consent
-from sdpfilter.exchange import Exchange, UnexpectedMessageError
+from sdpfilter.exchange import (
+    Action,
+    Continue,
+    Exchange,
+    Opened,
+    Refuse,
+    UnexpectedMessageError,
+)
 from sdpfilter.metrics import ABORTED
 from sdpfilter.policies import NoSuchPolicyError, Policies
 from sdpfilter.policy import PolicyConflictError
-from sdpfilter.translate import answer_message
+from sdpfilter.registrar import Registrar
+from sdpfilter.translate import take_message, write_answer
 
 # Envoy puts it into the metadata of each stream (initial_metadata in envoy.yaml).
 _REQUEST_ID = "x-request-id"
@@ -39,13 +47,19 @@ class SDPFilter(external_processor_pb2_grpc.ExternalProcessorServicer):
         sealer: From `ringback.tokens.handle_sealer`.
         policies: Which policy holds for a call.
         jwk_set: Watches what the sealer seals by; started and stopped with the service.
+        registrar: Puts calls on the leash, if they are supervised; likewise.
     """
 
     names: tuple[str, ...] = ("envoy.service.ext_proc.v3.ExternalProcessor",)
 
     def __init__(
-        self, sealer: Sealer, policies: Policies, jwk_set: JwkSetKeeper | None = None
+        self,
+        sealer: Sealer,
+        policies: Policies,
+        jwk_set: JwkSetKeeper | None = None,
+        registrar: Registrar | None = None,
     ) -> None:
+        self._registrar = registrar
         self._sealer = sealer
         self._policies = policies
         self._jwk_set = jwk_set
@@ -59,6 +73,8 @@ class SDPFilter(external_processor_pb2_grpc.ExternalProcessorServicer):
         """Begin to watch the keys of handles; nothing has to be fetched."""
         if self._jwk_set is not None:
             self._jwk_set.start()
+        if self._registrar is not None:
+            self._registrar.start()
 
     async def drain(self) -> None:
         """End nothing: a stream lives as long as one request."""
@@ -67,6 +83,8 @@ class SDPFilter(external_processor_pb2_grpc.ExternalProcessorServicer):
         """Stop watching."""
         if self._jwk_set is not None:
             await self._jwk_set.stop()
+        if self._registrar is not None:
+            await self._registrar.stop()
 
     async def Process(
         self,
@@ -82,7 +100,10 @@ class SDPFilter(external_processor_pb2_grpc.ExternalProcessorServicer):
         try:
             with tracing.served("sdpfilter.process", context.invocation_metadata):
                 while isinstance(message := await context.read(), ProcessingRequest):
-                    await context.write(answer_message(message, exchange))
+                    action = take_message(message, exchange)
+                    if self._registrar is not None and exchange.opened is not None:
+                        action = await self._release(exchange.opened, action, context)
+                    await context.write(write_answer(message, action))
                     if exchange.is_over:
                         # Nothing is owed. Envoy would cancel the stream, and of each one that is
                         # cancelled gRPC keeps 125 bytes for ever.
@@ -91,6 +112,15 @@ class SDPFilter(external_processor_pb2_grpc.ExternalProcessorServicer):
             await self._abort(context, reason=str(error))
         except Exception as error:  # noqa: BLE001  whatever it is, the stream must not end cleanly
             await self._abort(context, **describe(error))
+
+    async def _release(self, opened: Opened, action: Action, context: Context) -> Action:
+        """Return the action, or a refusal if the call is not to go on."""
+        assert self._registrar is not None  # noqa: S101  as asked before
+        request_id = dict(context.invocation_metadata() or ()).get(_REQUEST_ID)
+        refusal = await self._registrar.register(
+            opened, str(request_id or ""), is_released=isinstance(action, Continue)
+        )
+        return action if refusal is None else Refuse(refusal)
 
     def _policy_for(self, consent: Consent) -> Policy:
         try:

@@ -27,14 +27,19 @@ from ringback.contract import (
     KEY_HASH,
     MODEL,
     OFFER_EDITS,
+    ORGANIZATION,
     OUTCOME,
     OUTCOME_CALL,
     OUTCOME_KEY_CALL,
     OUTCOME_READY,
     PROC_NAMESPACE,
+    PROJECT,
     SDP_POLICY,
+    SEALED_KEY,
     TEAM,
     TOKEN_ID,
+    UPSTREAM_ORIGIN,
+    USER,
 )
 from sdpfilter.consent import Consent, Purpose
 from sdpfilter.exchange import (
@@ -61,8 +66,8 @@ _PURPOSES: Final = {
 _Option = HeaderValueOption.HeaderAppendAction
 
 
-def answer_message(message: ProcessingRequest, exchange: Exchange) -> ProcessingResponse:
-    """Return the one answer to one message of Envoy.
+def take_message(message: ProcessingRequest, exchange: Exchange) -> Action:
+    """Return what is done about one message of Envoy.
 
     Args:
         message: What Envoy sent.
@@ -71,27 +76,40 @@ def answer_message(message: ProcessingRequest, exchange: Exchange) -> Processing
     Raises:
         UnexpectedMessageError: If the message cannot be answered; the stream must be aborted.
     """
-    action: Action
     match kind := message.WhichOneof("request"):
         case "request_headers":
             part = message.request_headers
-            action = exchange.request_headers(
+            return exchange.request_headers(
                 read_headers(part), read_consent(message), end_of_stream=part.end_of_stream
             )
         case "request_body":
-            action = _request_body(message, exchange)
+            return _request_body(message, exchange)
         case "response_headers":
             part = message.response_headers
-            action = exchange.response_headers(
+            return exchange.response_headers(
                 read_headers(part),
                 from_upstream=_is_from_upstream(message),
                 end_of_stream=part.end_of_stream,
             )
         case "response_body":
             body = message.response_body
-            action = exchange.response_body(body.body, end_of_stream=body.end_of_stream)
+            return exchange.response_body(body.body, end_of_stream=body.end_of_stream)
         case _:
             raise UnexpectedMessageError(f"there is no answer to {kind}")
+
+
+def answer_message(message: ProcessingRequest, exchange: Exchange) -> ProcessingResponse:
+    """Return the one answer to one message of Envoy, where nobody has to be asked in between.
+
+    Raises:
+        UnexpectedMessageError: As `take_message` does.
+    """
+    return write_answer(message, take_message(message, exchange))
+
+
+def write_answer(message: ProcessingRequest, action: Action) -> ProcessingResponse:
+    """Return the one answer to a message, and count it."""
+    kind = message.WhichOneof("request") or ""
     count(kind, action)
     return _refuse(action) if isinstance(action, Refuse) else _allow(kind, action)
 
@@ -126,6 +144,11 @@ def read_consent(message: ProcessingRequest) -> Consent | None:
         model=decided.fields[MODEL].string_value,
         team=decided.fields[TEAM].string_value,
         key_alias=decided.fields[KEY_ALIAS].string_value,
+        user=decided.fields[USER].string_value,
+        organization=decided.fields[ORGANIZATION].string_value,
+        project=decided.fields[PROJECT].string_value,
+        upstream_origin=decided.fields[UPSTREAM_ORIGIN].string_value,
+        sealed_key=decided.fields[SEALED_KEY].string_value,
         sdp_policy=decided.fields[SDP_POLICY].string_value or None,
     )
     if purpose is not Purpose.READY and not (

@@ -9,6 +9,7 @@ from extauthz.configuration import Knowing
 from extauthz.credentials import bearer_credential
 from extauthz.decision import Decision, RequestFacts
 from extauthz.errors import AuthError
+from extauthz.leashes import Leashes
 from extauthz.metrics import TOKENS_REFUSED
 from extauthz.safety import SAFETY_IDENTIFIER, SafetyIdentifiers
 from extauthz.tokenguard import TokenGuard, refused
@@ -24,6 +25,7 @@ class Calls:
         admission: Looks at the token's key again.
         tokens: Opens tokens.
         safety: Says what providers are told of who calls.
+        leashes: Says what callkeeper is told of calls.
     """
 
     name: Final = "calls"
@@ -34,11 +36,13 @@ class Calls:
         admission: Admission,
         tokens: TokenGuard,
         safety: SafetyIdentifiers | None = None,
+        leashes: Leashes | None = None,
     ) -> None:
         self._knowing = knowing
         self._admission = admission
         self._tokens = tokens
         self._safety = safety or SafetyIdentifiers()
+        self._leashes = leashes or Leashes()
 
     def serves(self, request: RequestFacts) -> bool:
         """Tell whether a request is for this endpoint."""
@@ -65,9 +69,12 @@ class Calls:
         except DeploymentGoneError:
             TOKENS_REFUSED.labels("deployment").inc()
             raise
+        labels = self._leashes.put_on(
+            replace(allowed.labels, sdp_policy=key.sdp_policy), claims, key, deployment
+        )
         async with self._tokens.spend(claims, request):
             await self._admission.count(claims, key)
-        return replace(allowed, labels=replace(allowed.labels, sdp_policy=key.sdp_policy))
+        return replace(allowed, labels=labels)
 
     def _open(self, request: RequestFacts) -> CallClaims:
         try:

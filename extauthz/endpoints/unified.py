@@ -15,6 +15,7 @@ from extauthz.calls import allow_call
 from extauthz.credentials import AUTHORIZATION
 from extauthz.decision import Allow, Decision, RequestFacts
 from extauthz.endpoints.minting import mint_for
+from extauthz.leashes import Leashes
 from extauthz.mint import Minter
 from extauthz.mintbody import InvalidBodyError, MintRequest, parse_session
 from ringback.callform import is_form, parse_call_form
@@ -27,13 +28,17 @@ class UnifiedCalls:
     Args:
         admission: Lets callers in.
         minter: Mints.
+        leashes: Says what callkeeper is told of calls.
     """
 
     name: Final = "unified_calls"
 
-    def __init__(self, admission: Admission, minter: Minter) -> None:
+    def __init__(
+        self, admission: Admission, minter: Minter, leashes: Leashes | None = None
+    ) -> None:
         self._admission = admission
         self._minter = minter
+        self._leashes = leashes or Leashes()
 
     def serves(self, request: RequestFacts) -> bool:
         """Tell whether a request is for this endpoint: a call with a credential that is no token.
@@ -59,7 +64,13 @@ class UnifiedCalls:
                 query=request.query,
                 identifier=made.identifier,
             )
-            return _as_key_call(allowed, admitted.key.sdp_policy)
+            labels = self._leashes.put_on(
+                replace(allowed.labels, sdp_policy=admitted.key.sdp_policy),
+                made.claims,
+                admitted.key,
+                made.deployment,
+            )
+            return replace(allowed, labels=replace(labels, outcome=OUTCOME_KEY_CALL))
 
         return await mint_for(self._admission, request, _read, call)
 
@@ -80,8 +91,3 @@ def _read(request: RequestFacts) -> MintRequest:
     if is_form(content_type):
         session = parse_call_form(content_type, request.body).session
     return parse_session(session, *models or (None,))
-
-
-def _as_key_call(allowed: Allow, sdp_policy: str | None) -> Allow:
-    labels = replace(allowed.labels, outcome=OUTCOME_KEY_CALL, sdp_policy=sdp_policy)
-    return replace(allowed, labels=labels)

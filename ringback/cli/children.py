@@ -1,5 +1,6 @@
 """The children of ``ringback up``: their commands, addresses and environments."""
 
+import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,7 @@ from typing import Final
 
 from ringback.cli.folders import Folders
 from ringback.cli.plan import Inputs, StackOptions
-from ringback.contract import AUTHZ_CLUSTER, PROC_CLUSTER
+from ringback.contract import AUTHZ_CLUSTER, CALLKEEPER, PROC_CLUSTER
 from ringback.forks import run_module
 from ringback.processes import Child
 from ringback.render.bootstrap import Address
@@ -95,8 +96,14 @@ def emulator_child(address: Address, folders: Folders) -> Child:
 def service_workers(
     inputs: Inputs, options: StackOptions, wiring: Wiring, folders: Folders
 ) -> list[Worker]:
-    """Return the workers of both services, extauthz first: it takes longest to start."""
+    """Return the workers of all services, extauthz first: it takes longest to start.
+
+    callkeeper has one worker, and only if calls are supervised.
+    """
     ours = _settings_environ(inputs, wiring.egress)
+    is_supervised = inputs.settings.supervision.mode != "off"
+    if is_supervised:
+        ours |= _supervision_environ(inputs, folders)
     settings_file = {"--settings": options.settings}
     authz = _Service(
         AUTHZ_CLUSTER,
@@ -110,11 +117,21 @@ def service_workers(
         {**_common_environ(), **_given_settings(options.environ), **ours},
         metrics_offset=1,
     )
-    return [
+    calls = _Service(
+        CALLKEEPER,
+        settings_file,
+        {**_common_environ(), **_given_settings(options.environ), **ours},
+        # 2 is Envoy's.
+        metrics_offset=3,
+    )
+    workers = [
         _worker(service, index, inputs.settings.metrics_address, folders)
         for service in (authz, proc)
         for index in range(inputs.workers)
     ]
+    if is_supervised:
+        workers.append(_worker(calls, 0, inputs.settings.metrics_address, folders))
+    return workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +161,10 @@ def _worker(service: _Service, index: int, metrics: str | None, folders: Folders
 
 
 def _serve(service: str, arguments: Sequence[str]) -> None:
-    """Be a worker, in a fork of a process that has imported both services."""
+    """Be a worker, in a fork of a process that has imported all services."""
     from ringback.metrics import forget  # noqa: PLC0415  imports a client library
 
-    for other in {AUTHZ_CLUSTER, PROC_CLUSTER} - {service}:
+    for other in {AUTHZ_CLUSTER, PROC_CLUSTER, CALLKEEPER} - {service}:
         forget(sys.modules[f"{other}.metrics"])
     run_module(service, arguments)
 
@@ -161,6 +178,15 @@ def _settings_environ(inputs: Inputs, egress: Address) -> dict[str, str]:
     if inputs.token_secret is not None:
         environ["RINGBACK_TOKEN__SECRET"] = inputs.token_secret.reveal()
     return environ
+
+
+def _supervision_environ(inputs: Inputs, folders: Folders) -> dict[str, str]:
+    """Return where workers find those of the other services."""
+    extauthz = [folders.socket(f"{AUTHZ_CLUSTER}-{index}") for index in range(inputs.workers)]
+    return {
+        "RINGBACK_SUPERVISION__CALLKEEPER": json.dumps([folders.socket(f"{CALLKEEPER}-0")]),
+        "RINGBACK_SUPERVISION__EXTAUTHZ": json.dumps(extauthz),
+    }
 
 
 def _common_environ() -> dict[str, str]:

@@ -33,7 +33,7 @@ from ringback.cli.readiness import (
     worker_is_listening,
     worker_is_ready,
 )
-from ringback.contract import AUTHZ_CLUSTER
+from ringback.contract import AUTHZ_CLUSTER, CALLKEEPER
 from ringback.paths import envoy_dir, find_envoy
 from ringback.render.bootstrap import Address, Changes, MakeBootstrap, own_bootstrap
 from ringback.render.passthrough import passthrough_cluster
@@ -258,6 +258,9 @@ class Stack:
     def _bootstrap(self) -> dict[str, object]:
         endpoints: dict[str, list[str]] = {}
         for worker in self._workers:
+            if worker.service == CALLKEEPER:
+                # Whom Envoy does not ask.
+                continue
             endpoints.setdefault(worker.service, []).append(worker.address)
         settings = self.inputs.settings
         ca_file = {"ca_file": self.inputs.ca_file}

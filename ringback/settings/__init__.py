@@ -17,6 +17,7 @@ from ringback.settings.sections import (
     UpstreamSettings,
 )
 from ringback.settings.services import ServiceSettings
+from ringback.settings.supervision import SupervisionSettings
 from ringback.settings.tracing import TracingSettings
 from ringback.settings.websocket import WebSocketSettings
 
@@ -29,6 +30,7 @@ __all__ = [
     "ServiceSettings",
     "Settings",
     "SettingsError",
+    "SupervisionSettings",
     "TokenSettings",
     "TracingSettings",
     "UpstreamSettings",

@@ -31,5 +31,14 @@ class SupervisionSettings(Section):
     idle_s: _Seconds | None = None
     """How long a call may go on without speech or a response; None is no limit."""
 
+    register_timeout_s: Annotated[float, Field(gt=0, le=1.8)] = 1
+    """How long callkeeper may take to take a call on. Envoy waits 2 s for sdpfilter."""
+
+    callkeeper: Annotated[tuple[str, ...], Field(min_length=1)] = ("127.0.0.1:9003",)
+    """Addresses of callkeeper's workers, for sdpfilter: ``unix:/path`` or ``host:port``."""
+
+    extauthz: Annotated[tuple[str, ...], Field(min_length=1)] = ("127.0.0.1:9001",)
+    """Addresses of extauthz's workers, for callkeeper and sdpfilter."""
+
     max_cost: Annotated[float, Field(gt=0)] | None = None
     """What one call may cost, in US dollars; None is no limit."""

@@ -11,6 +11,7 @@ from ringback.tokens.budget import SealBudget
 from ringback.tokens.errors import MissingSecretError, WeakSecretError
 from ringback.tokens.jwe import Sealer
 from ringback.tokens.keys import (
+    CALL_KEY_PURPOSE,
     HANDLE_PURPOSE,
     PSEUDONYM_PURPOSE,
     TOKEN_PURPOSE,
@@ -58,6 +59,18 @@ def handle_sealer(
     """Return what `ringback.tokens.handles` seals with; everything else as in `token_sealer`."""
     ring = _find_keys(settings, environ, HANDLE_PURPOSE, mode, fallback)
     return Sealer(ring, prefix=CALL_ID_PREFIX, budget=SealBudget(HANDLE_PURPOSE))
+
+
+def call_key_sealer(
+    settings: TokenSettings,
+    environ: Mapping[str, str],
+    *,
+    mode: Mode = "production",
+    fallback: Secret | None = None,
+) -> Sealer:
+    """Return what seals ephemeral keys of calls for ourselves; the rest as in `token_sealer`."""
+    ring = _find_keys(settings, environ, CALL_KEY_PURPOSE, mode, fallback)
+    return Sealer(ring, prefix="ck_", budget=SealBudget(CALL_KEY_PURPOSE))
 
 
 def pseudonyms(

@@ -22,6 +22,7 @@ from ringback.tokens.errors import KeyFileError, TokenError
 TOKEN_PURPOSE: Final = "token"
 HANDLE_PURPOSE: Final = "handle"
 PSEUDONYM_PURPOSE: Final = "pseudonym"
+CALL_KEY_PURPOSE: Final = "call_key"
 
 _KEY_BYTES: Final = 32
 _DAY_S: Final = 86_400

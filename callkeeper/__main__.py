@@ -1,0 +1,52 @@
+"""``python -m callkeeper --listen ADDR``: run the service that keeps calls."""
+
+from callkeeper.calls import Limits
+from callkeeper.egress import Egress
+from callkeeper.keeper import Keeper
+from callkeeper.news import News
+from callkeeper.reach import Reaches
+from callkeeper.service import CallKeeper
+from callsapi.v1.calls_pb2_grpc import UpstreamsStub
+from ringback.errors import StartError
+from ringback.grpcpeers import Peers
+from ringback.settings import Settings
+from ringback.worker import main
+
+_MICRODOLLARS = 1_000_000
+
+
+class NoEgressListenerError(StartError):
+    """Providers would have to be reached in a way that callkeeper does not know."""
+
+    def __str__(self) -> str:
+        return (
+            "callkeeper reaches providers through Envoy's egress listener only: "
+            "set upstream.egress to listener, or supervision.mode to off."
+        )
+
+
+def limits_of(settings: Settings) -> Limits:
+    """Return what every call is held to."""
+    supervision = settings.supervision
+    cost = supervision.max_cost
+    return Limits(
+        is_required=supervision.mode == "required",
+        attach_s=supervision.attach_s,
+        unattached_s=supervision.unattached_s,
+        max_duration_s=supervision.max_duration_s,
+        idle_s=supervision.idle_s,
+        max_cost_microdollars=None if cost is None else round(cost * _MICRODOLLARS),
+    )
+
+
+def _build(settings: Settings) -> CallKeeper:
+    if settings.upstream.egress != "listener":
+        raise NoEgressListenerError
+    extauthz = Peers(settings.supervision.extauthz, UpstreamsStub)
+    egress, news = Egress(settings.upstream.egress_url), News()
+    keeper = Keeper(limits_of(settings), Reaches(extauthz), egress, news)
+    return CallKeeper(keeper, news, egress, extauthz)
+
+
+if __name__ == "__main__":
+    main("callkeeper", _build)

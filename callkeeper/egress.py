@@ -1,0 +1,141 @@
+"""Requests about a call, through Envoy's egress listener: its sideband, and its hangup."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from typing import Final
+
+from aiohttp import (
+    ClientError,
+    ClientSession,
+    ClientTimeout,
+    ClientWebSocketResponse,
+    ClientWSTimeout,
+    DummyCookieJar,
+    TCPConnector,
+    WSMsgType,
+    WSServerHandshakeError,
+)
+
+from callkeeper.errors import NotThereError, UpstreamError
+from callkeeper.reach import Reach
+from ringback import __version__
+from ringback.contract import CLUSTER_HEADER
+from ringback.secrets import Secret
+
+_HANDSHAKE_S: Final = 10.0
+_HANGUP_S: Final = 10.0
+# Also what tells that the other side is gone without a word.
+_HEARTBEAT_S: Final = 20.0
+# The longest event that is heeded is the end of a response, with all that it said.
+_MAX_EVENT_BYTES: Final = 4 * 1024 * 1024
+# The same call is asked for with the other credential after one of these.
+_TRY_OTHER: Final = frozenset({401, 403, 404})
+
+
+class Egress:
+    """A client of Envoy's egress listener.
+
+    Args:
+        url: ``http://host:port``.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url.rstrip("/")
+        self._session: ClientSession | None = None
+
+    def start(self) -> None:
+        """Be ready to connect; needs a running event loop."""
+        self._session = ClientSession(
+            # However many calls there are: each has a connection.
+            connector=TCPConnector(limit=0),
+            cookie_jar=DummyCookieJar(),
+            skip_auto_headers=("accept-encoding",),
+        )
+
+    async def stop(self) -> None:
+        """Close all connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def attach(self, reach: Reach) -> ClientWebSocketResponse:
+        """Open the sideband of a call.
+
+        With the standard credential first; sources disagree on which one a call that was opened
+        with an ephemeral key wants.
+
+        Raises:
+            NotThereError: If the provider knows no such call, whatever it is shown.
+            UpstreamError: If it cannot be asked.
+        """
+        try:
+            return await self._open(reach, reach.headers)
+        except WSServerHandshakeError as error:
+            first = error.status
+        if first in _TRY_OTHER and reach.ephemeral_headers:
+            try:
+                return await self._open(reach, reach.ephemeral_headers)
+            except WSServerHandshakeError as error:
+                if error.status == 404:
+                    first = 404
+        if first == 404:
+            raise NotThereError
+        raise UpstreamError(str(first))
+
+    async def _open(self, reach: Reach, headers: Mapping[str, Secret]) -> ClientWebSocketResponse:
+        try:
+            async with asyncio.timeout(_HANDSHAKE_S):
+                return await self._client.ws_connect(
+                    self._url + reach.sideband_path,
+                    headers=_headers(reach, headers),
+                    heartbeat=_HEARTBEAT_S,
+                    max_msg_size=_MAX_EVENT_BYTES,
+                    timeout=ClientWSTimeout(ws_close=2.0),
+                )
+        except WSServerHandshakeError:
+            raise
+        except (ClientError, OSError) as error:  # TimeoutError is one
+            raise UpstreamError(type(error).__name__) from None
+
+    async def hang_up(self, reach: Reach) -> None:
+        """End a call.
+
+        Raises:
+            NotThereError: If there is no such call any more, or not yet.
+            UpstreamError: If the provider does not confirm.
+        """
+        try:
+            async with self._client.post(
+                self._url + reach.hangup_path,
+                headers=_headers(reach, reach.headers) | {"content-length": "0"},
+                timeout=ClientTimeout(total=_HANGUP_S),
+                allow_redirects=False,
+            ) as answer:
+                status = answer.status
+        except (ClientError, OSError) as error:
+            raise UpstreamError(type(error).__name__) from None
+        if status == 404:
+            raise NotThereError
+        if not 200 <= status < 300:
+            raise UpstreamError(str(status))
+
+    @property
+    def _client(self) -> ClientSession:
+        if self._session is None:
+            raise RuntimeError("start() comes first")
+        return self._session
+
+
+async def texts_of(socket: ClientWebSocketResponse) -> AsyncIterator[str]:
+    """Give the messages of a sideband until it is closed, by whomever."""
+    async for message in socket:
+        if message.type is WSMsgType.TEXT:
+            yield message.data
+
+
+def _headers(reach: Reach, headers: Mapping[str, Secret]) -> dict[str, str]:
+    return {
+        **{name: value.reveal() for name, value in headers.items()},
+        "host": reach.authority,
+        "user-agent": f"ringback/{__version__}",
+        CLUSTER_HEADER: reach.cluster,
+    }

@@ -1,0 +1,41 @@
+"""Metrics of callkeeper. Labels have few values: reasons, phases and kinds, never ids."""
+
+from dataclasses import fields
+from typing import Final
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from callkeeper.model import Tokens
+
+OPEN_CALLS: Final = Gauge("ringback_calls_open", "Calls that this worker keeps")
+ATTACHED_CALLS: Final = Gauge("ringback_calls_attached", "Those of them with a sideband")
+ATTACH_SECONDS: Final = Histogram(
+    "ringback_call_attach_seconds",
+    "Time from a call's answer to its sideband",
+    buckets=(0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32),
+)
+ATTACH_FAILURES: Final = Counter(
+    "ringback_call_attach_failures",
+    "Tries to attach a sideband that failed, by why: not_there is a call that is not live yet",
+    ["why"],
+)
+ENDED: Final = Counter("ringback_calls_ended", "Calls that have ended, by the reason", ["reason"])
+HANGUP_FAILURES: Final = Counter(
+    "ringback_call_hangup_failures", "Hangups that a provider did not confirm; tried again"
+)
+HANGUPS_GIVEN_UP: Final = Counter(
+    "ringback_call_hangups_given_up", "Calls that nobody confirmed the end of for over an hour"
+)
+TOKENS: Final = Counter(
+    "ringback_call_tokens",
+    "Tokens that calls have used, by kind; of the kind seconds, seconds of audio",
+    ["kind"],
+)
+_KINDS: Final = tuple(field.name for field in fields(Tokens))
+
+
+def count_tokens(tokens: Tokens) -> None:
+    """Count what was used."""
+    for kind in _KINDS:
+        if number := getattr(tokens, kind):
+            TOKENS.labels(kind).inc(number)

@@ -1,0 +1,149 @@
+"""The gRPC service ``ringback.v1.Calls``: no rules."""
+
+import time
+from typing import Final
+
+import grpc
+from grpc import aio
+
+from callkeeper.calls import Reason
+from callkeeper.egress import Egress
+from callkeeper.keeper import Keeper, Kept, new_id
+from callkeeper.news import News, SlowWatcherError
+from callkeeper.translate import read_call, write_state
+from callsapi.v1 import calls_pb2_grpc
+from callsapi.v1.calls_pb2 import (
+    CallState,
+    Event,
+    GetRequest,
+    HangUpRequest,
+    HangUpResponse,
+    ListRequest,
+    ListResponse,
+    RegisterRequest,
+    RegisterResponse,
+    RevokeRequest,
+    RevokeResponse,
+    WatchRequest,
+)
+from callsapi.v1.calls_pb2_grpc import UpstreamsStub
+from ringback.grpcpeers import Peers
+
+_UNKNOWN: Final = "this worker does not keep such a call"
+
+
+class CallKeeper(calls_pb2_grpc.CallsServicer):
+    """Takes calls on, tells about them and ends them.
+
+    Args:
+        keeper: Keeps them.
+        news: Is told by the keeper.
+        egress: The keeper's; started and stopped with the service.
+        extauthz: Whom the keeper asks; likewise.
+    """
+
+    names: tuple[str, ...] = ("ringback.v1.Calls",)
+
+    def __init__(
+        self, keeper: Keeper, news: News, egress: Egress, extauthz: Peers[UpstreamsStub]
+    ) -> None:
+        self._keeper = keeper
+        self._news = news
+        self._egress = egress
+        self._extauthz = extauthz
+
+    def register(self, server: aio.Server) -> None:
+        """Add the handlers to the server."""
+        calls_pb2_grpc.add_CallsServicer_to_server(self, server)
+
+    async def start(self) -> None:
+        """Be ready to reach extauthz and providers."""
+        self._extauthz.start()
+        self._egress.start()
+
+    async def drain(self) -> None:
+        """Let watchers go."""
+        self._news.close()
+
+    async def stop(self) -> None:
+        """Let go of all calls."""
+        await self._keeper.stop()
+        await self._egress.stop()
+        await self._extauthz.stop()
+
+    async def Register(
+        self,
+        request: RegisterRequest,
+        context: aio.ServicerContext[RegisterRequest, RegisterResponse],
+    ) -> RegisterResponse:
+        """Keep a call from now on; INVALID_ARGUMENT if that is not possible."""
+        try:
+            call = read_call(request, new_id(), time.time())
+        except ValueError as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        return RegisterResponse(
+            id=self._keeper.register(call, request.handle, request.sealed_key).id
+        )
+
+    async def Get(
+        self, request: GetRequest, context: aio.ServicerContext[GetRequest, CallState]
+    ) -> CallState:
+        """Tell how a call is."""
+        kept = self._keeper.find(request.call)
+        if kept is None:
+            await context.abort(grpc.StatusCode.NOT_FOUND, _UNKNOWN)
+        return write_state(kept.call, kept.state)
+
+    async def List(
+        self,
+        request: ListRequest,  # noqa: ARG002  it has no fields
+        context: aio.ServicerContext[ListRequest, ListResponse],  # noqa: ARG002
+    ) -> ListResponse:
+        """Tell of all calls."""
+        return ListResponse(calls=[write_state(kept.call, kept.state) for kept in self._keeper])
+
+    async def Watch(
+        self,
+        request: WatchRequest,  # noqa: ARG002  as above
+        context: aio.ServicerContext[WatchRequest, Event],
+    ) -> None:
+        """Tell what happens from now on."""
+        with self._news.watch() as events:
+            # So that who watches knows that nothing is missed from here on.
+            await context.send_initial_metadata(())
+            try:
+                async for event in events:
+                    await context.write(event)
+            except SlowWatcherError as error:
+                await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
+
+    async def HangUp(
+        self,
+        request: HangUpRequest,
+        context: aio.ServicerContext[HangUpRequest, HangUpResponse],
+    ) -> HangUpResponse:
+        """Begin to end a call."""
+        kept = self._keeper.find(request.call)
+        if kept is None:
+            await context.abort(grpc.StatusCode.NOT_FOUND, _UNKNOWN)
+        self._keeper.end(kept, Reason.ADMIN)
+        return HangUpResponse()
+
+    async def Revoke(
+        self,
+        request: RevokeRequest,
+        context: aio.ServicerContext[RevokeRequest, RevokeResponse],
+    ) -> RevokeResponse:
+        """Begin to end all calls of a token or a key."""
+        if not (request.token_id or request.key_hash):
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "token_id or key_hash is needed")
+        found = [kept for kept in self._keeper if _is_of(kept, request)]
+        for kept in found:
+            self._keeper.end(kept, Reason.REVOKED)
+        return RevokeResponse(calls=len(found))
+
+
+def _is_of(kept: Kept, request: RevokeRequest) -> bool:
+    if request.token_id:
+        return kept.call.token_id == request.token_id
+    return kept.call.payer.key_hash == request.key_hash

@@ -1,0 +1,114 @@
+"""``ringback.v1.Upstreams``: tells callkeeper how a call's provider is reached, and ends calls."""
+
+from collections.abc import Mapping
+from typing import Final
+
+import grpc
+from grpc import aio
+
+from callsapi.v1 import calls_pb2_grpc
+from callsapi.v1.calls_pb2 import (
+    EndCallRequest,
+    EndCallResponse,
+    ReachRequest,
+    ReachResponse,
+)
+from extauthz.callcontrol import NoSuchCallError, UnsupportedByProviderError
+from extauthz.deployments import Deployment
+from extauthz.egress import Egress
+from extauthz.endpoints.callcontrol import KeyHeaders
+from extauthz.leashes import Leashes
+from extauthz.ownership import Callers
+from extauthz.providers import provider_of
+from extauthz.providers.base import credential, json_post
+from ringback.errors import ApiError
+from ringback.logs import get_logger
+from ringback.secrets import Secret
+
+_TIMEOUT_S: Final = 5.0
+
+
+class Upstreams(calls_pb2_grpc.UpstreamsServicer):
+    """Serves callkeeper and sdpfilter. Whoever reaches a service is one of ours.
+
+    Args:
+        callers: Opens handles.
+        key_headers: Returns the headers that open a deployment.
+        egress: Sends requests upstream.
+        leashes: Opens the ephemeral keys of calls.
+    """
+
+    def __init__(
+        self, callers: Callers, key_headers: KeyHeaders, egress: Egress, leashes: Leashes
+    ) -> None:
+        self._callers = callers
+        self._key_headers = key_headers
+        self._egress = egress
+        self._leashes = leashes
+        self._log = get_logger()
+
+    async def Reach(
+        self, request: ReachRequest, context: aio.ServicerContext[ReachRequest, ReachResponse]
+    ) -> ReachResponse:
+        """Tell how the provider of a call is reached."""
+        try:
+            call_id, deployment = self._find(request.handle)
+            provider = provider_of(deployment)
+            sideband = provider.sideband_path(deployment, call_id)
+            hangup = provider.control_path(deployment, call_id, "hangup")
+            if sideband is None or hangup is None:
+                raise UnsupportedByProviderError
+            headers = await self._key_headers(deployment)
+        except ApiError as error:
+            await context.abort(_code_of(error), error.code)
+        ephemeral: Mapping[str, Secret] = {}
+        if (key := self._leashes.open(request.sealed_key)) is not None:
+            name, value = credential(provider.CALLS_AUTH_SCHEME, key)
+            ephemeral = {**deployment.extra_headers, name: value}
+        return ReachResponse(
+            cluster=deployment.origin.cluster,
+            authority=deployment.origin.authority,
+            sideband_path=sideband,
+            hangup_path=hangup,
+            headers=_revealed(headers),
+            ephemeral_headers=_revealed(ephemeral),
+        )
+
+    async def EndCall(
+        self,
+        request: EndCallRequest,
+        context: aio.ServicerContext[EndCallRequest, EndCallResponse],
+    ) -> EndCallResponse:
+        """Hang up. A call that is not there any more has ended."""
+        try:
+            call_id, deployment = self._find(request.handle)
+            path = provider_of(deployment).control_path(deployment, call_id, "hangup")
+            if path is None:
+                raise UnsupportedByProviderError
+            headers = await self._key_headers(deployment)
+            post = json_post(deployment, path, headers)
+            answer = await self._egress.post(post, b"", timeout_s=_TIMEOUT_S)
+        except ApiError as error:
+            await context.abort(_code_of(error), error.code)
+        if not (200 <= answer.status < 300 or answer.status == 404):
+            self._log.error("hangup_refused", deployment=deployment.id, status=answer.status)
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the provider did not hang up")
+        return EndCallResponse()
+
+    def _find(self, handle: str) -> tuple[str, Deployment]:
+        found, deployment = self._callers.find(handle)
+        return found.call_id, deployment
+
+
+def _code_of(error: ApiError) -> grpc.StatusCode:
+    match error:
+        case NoSuchCallError():
+            return grpc.StatusCode.NOT_FOUND
+        case UnsupportedByProviderError():
+            return grpc.StatusCode.FAILED_PRECONDITION
+        case _:
+            return grpc.StatusCode.UNAVAILABLE
+
+
+def _revealed(headers: Mapping[str, Secret]) -> dict[str, str]:
+    return {name: value.reveal() for name, value in headers.items()}

@@ -1,0 +1,259 @@
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+from grpc import aio
+
+from callsapi.v1.calls_pb2 import (
+    PHASE_ATTACHED,
+    CallState,
+    Event,
+    HangUpRequest,
+    ListRequest,
+    RevokeRequest,
+    WatchRequest,
+)
+from callsapi.v1.calls_pb2_grpc import CallsStub
+from helpers.gateway import until
+from helpers.voiceclient import VoiceClient
+from ringback.cli.plan import StackOptions
+from ringback.cli.stack import Stack
+
+pytestmark = [pytest.mark.dataplane, pytest.mark.asyncio(loop_scope="module")]
+
+MAX_DURATION_S = 9.0
+CALLS = "/v1/realtime/calls"
+
+
+@dataclass
+class Supervised:
+    """A whole gateway with callkeeper, and the emulator behind it."""
+
+    stack: Stack
+    http: httpx.AsyncClient
+    calls: CallsStub
+    events: list[Event] = field(default_factory=list)
+
+    async def open(self, client: VoiceClient, model: str = "gpt-realtime") -> httpx.Response:
+        """Send an offer with the demo key."""
+        assert self.stack.demo_key is not None
+        return await self.http.post(
+            f"{self.stack.url}{CALLS}",
+            params={"model": model},
+            content=await client.offer(),
+            headers={
+                "authorization": f"Bearer {self.stack.demo_key.reveal()}",
+                "content-type": "application/sdp",
+            },
+        )
+
+    async def join(self, client: VoiceClient, model: str = "gpt-realtime") -> CallState:
+        """Open a call, and return it once callkeeper listens to it."""
+        before = len(self.named("call.attached"))
+        answer = await self.open(client, model)
+        assert answer.status_code == 201, answer.text
+        await client.accept(answer.text)
+        await asyncio.wait_for(client.is_connected.wait(), 20)
+        await until(lambda: len(self.named("call.attached")) > before)
+        return self.named("call.attached")[-1].call
+
+    def named(self, name: str, call: CallState | None = None) -> list[Event]:
+        """Return the events of a name, of one call or all."""
+        return [
+            event
+            for event in self.events
+            if event.name == name and (call is None or event.call.id == call.id)
+        ]
+
+    async def end_of(self, call: CallState) -> Event:
+        """Return the event of a call's end."""
+        await until(lambda: bool(self.named("call.ended", call)))
+        return self.named("call.ended", call)[0]
+
+    async def last_at_provider(self, *, state: str | None = None) -> dict[str, Any]:
+        """Return the call that the emulator took last, once it is in a state."""
+        async with asyncio.timeout(20):
+            while True:
+                last = (await self.at_provider())[-1]
+                if state in (None, last["state"]):
+                    return last
+                await asyncio.sleep(0.1)
+
+    @asynccontextmanager
+    async def without_callkeeper(self, how: str) -> AsyncIterator[None]:
+        """Stop callkeeper for a time, or let it hang."""
+        name = "callkeeper-0"
+        if how == "hangs":
+            pid = self.stack.pid_of(name)
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                yield
+            finally:
+                os.kill(pid, signal.SIGCONT)
+            return
+        child = self.stack.supervisor._running[name].child
+        await self.stack.supervisor.stop([name])
+        yield
+        await self.stack.supervisor.start(child)
+
+    async def at_provider(self) -> list[dict[str, Any]]:
+        """Return what the emulator knows of calls."""
+        answer = await self.http.get(f"{self.stack.emulator_url}/emulator/calls")
+        found: list[dict[str, Any]] = answer.json()["calls"]
+        return found
+
+
+@asynccontextmanager
+async def supervised(folder: Path, **supervision: object) -> AsyncIterator[Supervised]:
+    """Run a gateway with the emulator whose calls are supervised."""
+    settings = folder / "ringback.yaml"
+    settings.write_text(json.dumps({"supervision": supervision, "log_level": "debug"}))
+    options = StackOptions(
+        settings=settings, port=0, egress_port=0, admin_port=0, workers=1, ready_timeout_s=60
+    )
+    async with (
+        Stack(options) as stack,
+        httpx.AsyncClient(timeout=20, trust_env=False) as http,
+        aio.insecure_channel(stack.folders.socket("callkeeper-0")) as channel,
+    ):
+        gateway = Supervised(stack, http, CallsStub(channel))
+        stream = gateway.calls.Watch(WatchRequest())
+        await stream.initial_metadata()
+        watching = asyncio.create_task(_collect(stream, gateway.events))
+        try:
+            yield gateway
+        finally:
+            stream.cancel()
+            await asyncio.wait([watching])
+
+
+async def _collect(stream: Any, events: list[Event]) -> None:
+    # Ends with callkeeper, or when it is cancelled.
+    with contextlib.suppress(aio.AioRpcError, asyncio.CancelledError):
+        async for event in stream:
+            events.append(event)  # noqa: PERF401  each as it comes
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Supervised]:
+    """Give a gateway whose calls have to be supervised and may last a short time."""
+    folder = tmp_path_factory.mktemp("supervised")
+    async with supervised(
+        folder, mode="required", max_duration_s=MAX_DURATION_S, attach_s=5
+    ) as gateway:
+        yield gateway
+
+
+@pytest.mark.parametrize("model", ["gpt-realtime", "azure-realtime"])
+async def test_a_call_is_metered_and_ends_when_its_time_is_over(
+    gateway: Supervised, model: str
+) -> None:
+    """A call is known from its answer on, what it uses is counted, and it is hung up in time."""
+    opened = time.time()
+    async with VoiceClient() as client:
+        call = await gateway.join(client, model)
+        assert (call.phase, call.model) == (PHASE_ATTACHED, model)
+        assert len(call.payer.key_hash) == 64
+        listed = (await gateway.calls.List(ListRequest())).calls
+        assert [each.id for each in listed] == [call.id]
+        client.send({"type": "response.create"})
+        done = await client.wait_for("response.done")
+        await until(lambda: bool(gateway.named("call.usage", call)))
+
+        ended = await gateway.end_of(call)
+        assert ended.call.reason == "max_duration"
+        assert MAX_DURATION_S - 1 < ended.at - opened < MAX_DURATION_S + 5
+        await asyncio.wait_for(client.is_closed.wait(), 5)
+        # What the browser was told was used, and nothing twice.
+        told = [
+            event["response"]["usage"]
+            for event in client.events
+            if event["type"] == "response.done"
+        ]
+        assert done["response"]["usage"] in told
+        used = ended.call.usage
+        assert used.audio_out + used.text_out == sum(usage["output_tokens"] for usage in told)
+    assert list((await gateway.calls.List(ListRequest())).calls) == []
+
+
+async def test_a_call_that_is_hung_up_by_its_caller_is_over(gateway: Supervised) -> None:
+    """It is known here within moments."""
+    async with VoiceClient() as client:
+        call = await gateway.join(client)
+    ended = await gateway.end_of(call)
+    assert ended.call.reason == "ended_elsewhere"
+
+
+@pytest.mark.parametrize("how", ["hang_up", "revoke_key"])
+async def test_somebody_ends_a_call(gateway: Supervised, how: str) -> None:
+    """An administrator ends a call, or all of a key: the browser's peer connection closes."""
+    async with VoiceClient() as client:
+        call = await gateway.join(client)
+        began = time.monotonic()
+        if how == "hang_up":
+            await gateway.calls.HangUp(HangUpRequest(call=call.id))
+        else:
+            answer = await gateway.calls.Revoke(RevokeRequest(key_hash=call.payer.key_hash))
+            assert answer.calls == 1
+        await asyncio.wait_for(client.is_closed.wait(), 5)
+        assert time.monotonic() - began < 5
+        assert (await gateway.end_of(call)).call.reason in {"admin", "revoked"}
+
+
+async def test_a_call_that_never_comes_alive_is_hung_up(gateway: Supervised) -> None:
+    """A sideband that cannot be attached in time costs a call that has to be supervised."""
+    async with VoiceClient() as client:
+        answer = await gateway.open(client)
+        assert answer.status_code == 201
+        assert (await gateway.last_at_provider())["state"] != "ended"
+        ended = await gateway.last_at_provider(state="ended")
+        assert ended["ended_because"] == "hangup"
+        # The browser comes too late.
+        await client.accept(answer.text)
+        await asyncio.sleep(1)
+        assert not client.is_connected.is_set()
+
+
+@pytest.mark.parametrize("how", ["hangs", "is down"])
+async def test_without_callkeeper_no_answer_is_released(gateway: Supervised, how: str) -> None:
+    """The caller gets 503, and the call that the provider has answered is hung up."""
+    before = {call["call_id"] for call in await gateway.at_provider()}
+    async with gateway.without_callkeeper(how), VoiceClient() as client:
+        began = time.monotonic()
+        answer = await gateway.open(client)
+        assert time.monotonic() - began < 2
+        assert answer.status_code == 503
+        assert answer.json()["error"]["code"] == "supervision_unavailable"
+        assert answer.headers["retry-after"] == "1"
+        assert "location" not in answer.headers
+        ended = await gateway.last_at_provider(state="ended")
+        assert ended["call_id"] not in before
+        assert ended["ended_because"] == "hangup"
+    assert (await gateway.last_at_provider())["call_id"] == ended["call_id"]
+
+
+async def test_with_best_effort_calls_go_on_without_callkeeper(tmp_path: Path) -> None:
+    """They are logged and counted; those that callkeeper knows end by their limits."""
+    async with supervised(tmp_path, mode="best_effort", idle_s=2) as gateway:
+        async with VoiceClient() as client:
+            call = await gateway.join(client)
+            ended = await gateway.end_of(call)
+            assert ended.call.reason == "idle"
+            await asyncio.wait_for(client.is_closed.wait(), 5)
+        async with gateway.without_callkeeper("is down"), VoiceClient() as client:
+            answer = await gateway.open(client)
+            assert answer.status_code == 201
+            await client.accept(answer.text)
+            await asyncio.wait_for(client.is_connected.wait(), 20)
+        assert '"event": "call_not_registered"' in gateway.stack.logs("sdpfilter-0")

@@ -1,0 +1,153 @@
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import grpc
+import pytest
+from grpc import aio
+
+from callsapi.v1.calls_pb2 import EndCallRequest, ReachRequest, ReachResponse
+from callsapi.v1.calls_pb2_grpc import UpstreamsStub, add_UpstreamsServicer_to_server
+from extauthz.admission import Admission
+from extauthz.decision import Labels
+from extauthz.deployments import Deployment, Origin
+from extauthz.egress import Egress
+from extauthz.entra import EntraTokens, log_in_through
+from extauthz.keys import MasterKeySource, Scope, VirtualKey
+from extauthz.leashes import Leashes, UnsupervisableError
+from extauthz.ownership import Callers
+from extauthz.tokenguard import TokenGuard
+from extauthz.upstreams import Upstreams
+from helpers.authz import AZURE, CLAIMS, EPHEMERAL_KEY, NOW, OPENAI, Clock, configuration, sealer
+from helpers.recording import RecordingUpstream, Reply
+from ringback.secrets import Secret
+from ringback.settings import TokenSettings
+from ringback.tokens import call_key_sealer, handle_sealer
+from ringback.tokens.handles import CallHandle, seal_handle
+
+SECRET = TokenSettings(secret=Secret("0123456789abcdef"))
+HANDLES = handle_sealer(SECRET, {})
+CALL_KEYS = call_key_sealer(SECRET, {})
+PREVIEW = replace(AZURE, id="d-preview", dialect="azure-preview", api_version="2025-04-01-preview")
+KEY = VirtualKey("a" * 64, organization=Scope("org-1"), project=Scope("project-1"))
+
+
+def handle_of(deployment: str) -> str:
+    """Return the handle of a call at a deployment."""
+    call = CallHandle(
+        deployment=deployment, call_id="rtc_1", key_hash="a" * 64, token_id="t", issued_at=NOW
+    )
+    return seal_handle(call, HANDLES, NOW)
+
+
+@asynccontextmanager
+async def served(*deployments: Deployment) -> AsyncIterator[tuple[UpstreamsStub, Leashes]]:
+    """Serve over a real socket, with the upstream itself in the egress listener's place."""
+    current = configuration(MasterKeySource(Secret("sk-master")), deployments=deployments)
+    tokens, admission = TokenGuard(sealer(), Clock()), Admission(lambda: current, Clock())
+    callers = Callers(lambda _: current, admission, tokens, HANDLES, Clock())
+    where = str(deployments[0].origin) if deployments else "http://127.0.0.1:9"
+    egress = Egress.through(where)
+    leashes = Leashes(CALL_KEYS, is_required=True, now=Clock())
+    logins = EntraTokens(log_in_through(egress), Clock())
+    server = aio.server()
+    service = Upstreams(callers, logins.key_headers, egress, leashes)
+    add_UpstreamsServicer_to_server(service, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield UpstreamsStub(channel), leashes
+    await server.stop(None)
+    await egress.close()
+
+
+@pytest.mark.parametrize(
+    ("deployment", "root", "name", "value"),
+    [
+        (OPENAI, "/v1/realtime", "authorization", "Bearer sk-upstream-openai"),
+        (AZURE, "/openai/v1/realtime", "api-key", "azure-upstream-key"),
+    ],
+    ids=["openai", "azure"],
+)
+async def test_callkeeper_learns_how_a_provider_is_reached(
+    deployment: Deployment, root: str, name: str, value: str
+) -> None:
+    """Paths are the dialect's; the ephemeral key comes as a bearer token beside the other."""
+    async with served(deployment) as (stub, leashes):
+        labels = leashes.put_on(Labels("call"), CLAIMS, KEY, deployment)
+        sealed_key = labels.sealed_key or ""
+        assert EPHEMERAL_KEY not in sealed_key
+        request = ReachRequest(handle=handle_of(deployment.id), sealed_key=sealed_key)
+        assert await stub.Reach(request) == ReachResponse(
+            cluster=deployment.origin.cluster,
+            authority=deployment.origin.authority,
+            sideband_path=f"{root}?call_id=rtc_1",
+            hangup_path=f"{root}/calls/rtc_1/hangup",
+            headers={name: value},
+            ephemeral_headers={"authorization": f"Bearer {EPHEMERAL_KEY}"},
+        )
+
+
+@pytest.mark.parametrize(
+    ("handle", "code"),
+    [
+        ("rtc_made_up", grpc.StatusCode.NOT_FOUND),
+        (handle_of("gone"), grpc.StatusCode.NOT_FOUND),
+        (handle_of(PREVIEW.id), grpc.StatusCode.FAILED_PRECONDITION),
+    ],
+    ids=["no-handle", "no-deployment", "no-way-back"],
+)
+async def test_what_cannot_be_reached(handle: str, code: grpc.StatusCode) -> None:
+    """Whoever asks learns why, and no credential."""
+    async with served(OPENAI, PREVIEW) as (stub, _):
+        with pytest.raises(aio.AioRpcError) as reach:
+            await stub.Reach(ReachRequest(handle=handle))
+        with pytest.raises(aio.AioRpcError) as end:
+            await stub.EndCall(EndCallRequest(handle=handle))
+        assert reach.value.code() is end.value.code() is code
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (200, grpc.StatusCode.OK),
+        (404, grpc.StatusCode.OK),
+        (401, grpc.StatusCode.UNAVAILABLE),
+        (500, grpc.StatusCode.UNAVAILABLE),
+    ],
+)
+async def test_a_call_is_ended(status: int, code: grpc.StatusCode) -> None:
+    """The provider's hangup with the standard key; a call that is not there has ended."""
+    async with RecordingUpstream() as upstream:
+        upstream.script["hangup"] = Reply(status)
+        here = replace(OPENAI, origin=Origin("http", "127.0.0.1", upstream.port))
+        async with served(here) as (stub, _):
+            ended = stub.EndCall(EndCallRequest(handle=handle_of(here.id)))
+            assert (await ended.code()) is code
+        (request,) = upstream.received
+        assert request.target == "/v1/realtime/calls/rtc_1/hangup"
+        assert request.header("authorization") == "Bearer sk-upstream-openai"
+
+
+def test_labels_say_who_pays() -> None:
+    """Organization, project and origin; nothing of it if calls are not supervised."""
+    labels = Leashes(CALL_KEYS, now=Clock()).put_on(Labels("call"), CLAIMS, KEY, OPENAI)
+    assert (labels.organization, labels.project) == ("org-1", "project-1")
+    assert labels.upstream_origin == "https://api.openai.com"
+    assert Leashes().put_on(Labels("call"), CLAIMS, KEY, OPENAI) == Labels("call")
+
+
+def test_calls_that_must_be_supervised_and_cannot_are_refused() -> None:
+    """A dialect without a way back takes no calls then; with best effort it does."""
+    with pytest.raises(UnsupervisableError, match="a current API"):
+        Leashes(CALL_KEYS, is_required=True).put_on(Labels("call"), CLAIMS, KEY, PREVIEW)
+    labels = Leashes(CALL_KEYS, now=Clock()).put_on(Labels("call"), CLAIMS, KEY, PREVIEW)
+    assert labels.sealed_key
+
+
+@pytest.mark.parametrize(
+    "text", ["", "ck_made_up", handle_of("d")], ids=["none", "made-up", "other"]
+)
+def test_only_what_was_sealed_for_it_opens(text: str) -> None:
+    """Anything else is as good as no key."""
+    assert Leashes(CALL_KEYS, now=Clock()).open(text) is None
