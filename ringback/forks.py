@@ -15,6 +15,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -28,7 +29,17 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 def can_fork() -> bool:
     """Tell whether this process may be forked: it is on Linux and has one thread."""
-    return sys.platform == "linux" and len(list(_TASKS.iterdir())) == 1
+    return sys.platform == "linux" and _has_pidfds() and len(list(_TASKS.iterdir())) == 1
+
+
+@cache
+def _has_pidfds() -> bool:
+    """Tell whether the kernel, and whoever filters its system calls, lets a child be watched."""
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except OSError:
+        return False
+    return True
 
 
 def keep_shared() -> None:
