@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from ringback.addresses import parse_host_port
-from ringback.contract import AUTHZ_CLUSTER, PROC_CLUSTER
+from ringback.contract import AUTHZ_CLUSTERS, PROC_CLUSTER
 from ringback.errors import StartError
 from ringback.settings import ServiceSettings
 from ringback.settings.services import EnvoyTlsSettings
@@ -39,7 +39,7 @@ class PlaintextServicesError(StartError):
 
 
 def place_services(clusters: Sequence[Json], settings: ServiceSettings) -> None:
-    """Let the clusters of both services lead to where the settings say, over TLS if they say so.
+    """Let all clusters of both services lead to where the settings say, over TLS if they say so.
 
     Args:
         clusters: Those of a bootstrap; changed in place.
@@ -48,7 +48,8 @@ def place_services(clusters: Sequence[Json], settings: ServiceSettings) -> None:
     Raises:
         PlaintextServicesError: If what is asked would go to another machine in the clear.
     """
-    places = {AUTHZ_CLUSTER: settings.extauthz, PROC_CLUSTER: settings.sdpfilter}
+    places = dict.fromkeys(AUTHZ_CLUSTERS, settings.extauthz)
+    places[PROC_CLUSTER] = settings.sdpfilter
     for cluster in clusters:
         addresses = places.get(cluster["name"])
         if addresses is None:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import socket
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,7 +21,7 @@ _START_S: Final = 60
 
 
 class Apart:
-    """Workers of both services, between the ends of an ``async with`` block.
+    """Both services with their workers, between the ends of an ``async with`` block.
 
     Args:
         files: The configuration; its settings say how the services are reached.
@@ -45,19 +44,19 @@ class Apart:
         self._supervisor = Supervisor(lambda _line: None)
         self._supervisor.restarts = False
         given = {"extauthz": ["--config", str(files.config), "--keys", str(files.keys)]}
+        self._workers = {service: len(of_service) for service, of_service in ports.items()}
         self._children = {
-            f"{service}-{index}": Child(
-                f"{service}-{index}",
+            service: Child(
+                service,
                 [
                     *(*program, sys.executable, "-m", service),
-                    *("--listen", f"{host}:{port}", "--settings", str(files.settings)),
-                    *given.get(service, ()),
+                    *(word for port in of_service for word in ("--listen", f"{host}:{port}")),
+                    *("--settings", str(files.settings), *given.get(service, ())),
                 ],
                 {"PATH": os.environ["PATH"]},
-                folder / f"{service}-{index}.log",
+                folder / f"{service}.log",
             )
             for service, of_service in ports.items()
-            for index, port in enumerate(of_service)
         }
 
     async def __aenter__(self) -> Self:
@@ -78,13 +77,16 @@ class Apart:
 
     async def start(self) -> None:
         """Start all workers, and return when they serve."""
-        before = {name: len(self.logged(name, "ready")) for name in self._children}
+        wanted = {
+            name: len(self.logged(name, "ready")) + workers
+            for name, workers in self._workers.items()
+        }
         for child in self._children.values():
             await self._supervisor.start(child)
         await until(
             lambda: (
                 self._supervisor.lost
-                or all(len(self.logged(name, "ready")) > count for name, count in before.items())
+                or all(len(self.logged(name, "ready")) >= count for name, count in wanted.items())
             ),
             _START_S,
         )
@@ -95,12 +97,8 @@ class Apart:
         self._supervisor.kill()
         await self._supervisor.stop(self._children)
 
-    def signal(self, name: str, number: signal.Signals) -> None:
-        """Send a signal to a worker."""
-        os.kill(self._supervisor.pid_of(name), number)
-
     def log(self, name: str) -> str:
-        """Return what a worker has logged so far."""
+        """Return what the workers of a service have logged so far."""
         file = self._folder / f"{name}.log"
         return file.read_text(errors="replace") if file.exists() else ""
 

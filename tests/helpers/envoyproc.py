@@ -84,11 +84,16 @@ class EnvoyProcess:
         self._ports: dict[str, int] = {}
 
     async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def start(self) -> None:
+        """Start it, after `kill` once more; listeners of port 0 may then be elsewhere."""
         file, admin = self._folder / "envoy.json", self._folder / "admin"
         file.write_text(json.dumps(self._bootstrap))
         command = [*self._program, "-c", str(file), "--admin-address-path", str(admin)]
         command += [*self._options, "--concurrency", "1", "--file-flush-interval-msec", "50"]
-        log = self._folder / "envoy.log"
+        log, self._ports = self._folder / "envoy.log", {}
         await self._supervisor.start(Child("envoy", command, self._env, log))
         try:
             async with asyncio.timeout(_START_TIMEOUT_S):
@@ -96,9 +101,8 @@ class EnvoyProcess:
                     await asyncio.sleep(0.02)
                     self._ports = await self._read_ports(admin)
         except BaseException:
-            await self._stop()
+            await self.kill()
             raise
-        return self
 
     async def __aexit__(
         self,
@@ -106,7 +110,7 @@ class EnvoyProcess:
         error: BaseException | None,
         at: TracebackType | None,
     ) -> None:
-        await self._stop()
+        await self.kill()
 
     def port(self, listener: str) -> int:
         """Return where a listener listens."""
@@ -126,7 +130,8 @@ class EnvoyProcess:
         """Send SIGTERM and wait for the end."""
         await self._supervisor.stop(["envoy"], grace_s=_STOP_TIMEOUT_S)
 
-    async def _stop(self) -> None:
+    async def kill(self) -> None:
+        """End it at once, with SIGKILL."""
         self._supervisor.kill()
         await self._supervisor.stop(["envoy"])
 

@@ -9,6 +9,7 @@ from typer.testing import CliRunner, Result
 from helpers.envoyproc import validate
 from helpers.svids import DOMAIN, GATEWAY, SERVICES, Authority, Identity
 from ringback.cli import app
+from ringback.contract import AUTHZ_CLUSTERS, PROC_CLUSTER
 from ringback.envoylint import lint_text
 from ringback.settings import ServiceSettings
 
@@ -58,7 +59,8 @@ def test_services_elsewhere_are_asked_over_tls(tmp_path: Path) -> None:
     assert (authz["type"], addresses(authz)) == ("STATIC", ["10.0.0.2:9001", "10.0.0.3:9001"])
     assert (proc["type"], addresses(proc)) == ("STRICT_DNS", ["voice.test:9002"])
     assert authz["circuit_breakers"]["thresholds"][0]["max_requests"] == 2 * 128
-    for found in (authz, proc):
+    for name in (*AUTHZ_CLUSTERS, PROC_CLUSTER):
+        found = cluster(bootstrap, name)
         context = found["transport_socket"]["typed_config"]["common_tls_context"]
         names = context["combined_validation_context"]["default_validation_context"]
         assert names["match_typed_subject_alt_names"] == [
