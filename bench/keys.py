@@ -17,8 +17,8 @@ from extauthz.keys import KeyQuery, VirtualKey
 from extauthz.keys.cache import CachedSource
 from extauthz.keys.memory import KeyMemory, Lifetimes
 from extauthz.keys.postgres import PostgresSource
-from extauthz.keys.postgresconnect import Database
 from helpers.postgres import PostgresServer
+from ringback.postgresconnect import Database
 from ringback.secrets import Secret
 from ringback.settings.database import DatabaseSettings
 

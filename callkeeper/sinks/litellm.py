@@ -39,12 +39,15 @@ class LiteLLMSink:
 
     Args:
         connect: Opens a connection that may write.
+        schema: Where the tables are.
     """
 
     name = "litellm"
 
-    def __init__(self, connect: Callable[[], Awaitable[Connection]]) -> None:
-        self._connect = connect
+    def __init__(
+        self, connect: Callable[[], Awaitable[Connection]], schema: str = "public"
+    ) -> None:
+        self._connect, self._schema = connect, schema
         self._connection: Connection | None = None
         self._columns: sql.Columns = {}
 
@@ -79,7 +82,7 @@ class LiteLLMSink:
     async def _open(self) -> Connection:
         if self._connection is None or self._connection.is_closed():
             self._connection = await self._connect()
-            rows = await self._connection.fetch(sql.COLUMNS, list(sql.TABLES))
+            rows = await self._connection.fetch(sql.COLUMNS, self._schema, list(sql.TABLES))
             self._columns = {row["table_name"]: frozenset(row["columns"]) for row in rows}
             if missing := [name for name in sql.NEEDED if name not in self._columns]:
                 raise SinkUnavailableError(f"the database has no {', '.join(missing)}")
@@ -88,6 +91,7 @@ class LiteLLMSink:
     async def _write(self, connection: Connection, charges: Sequence[Charge]) -> None:
         # One writer after another: so two that bring the same usage cannot both find it missing,
         # even where LiteLLM_SpendLogs is partitioned and has no unique id, and cannot deadlock.
+        await connection.execute(sql.PREPARE, self._schema)
         await connection.execute(sql.TAKE_TURNS, sql.TURN)
         once = {request_id(charge): charge for charge in reversed(charges)}
         rows = [log_row(once[name]) for name in sorted(once)]

@@ -34,11 +34,17 @@ TABLES: Final = (_LOGS, _MEMBERS, ORGANIZATION_MEMBERS, WINDOWS, *_IDS, *DAILY)
 COLUMNS: Final = """
     SELECT table_name::text, array_agg(column_name::text) AS columns
       FROM information_schema.columns
-     WHERE table_schema = current_schema() AND table_name = ANY ($1) GROUP BY table_name"""
+     WHERE table_schema = $1 AND table_name = ANY ($2) GROUP BY table_name"""
 
 # "ringback" in ASCII. LiteLLM's own locks are of four bytes.
 TURN: Final = 0x72696E676261636B
 TAKE_TURNS: Final = "SELECT pg_advisory_xact_lock($1)"
+# For one transaction, since PgBouncer keeps nothing longer. The times are bounds, so that a writer
+# that has gone silent does not hold up LiteLLM and the others.
+PREPARE: Final = """
+    SELECT set_config('search_path', quote_ident($1), true),
+           set_config('lock_timeout', '4s', true), set_config('statement_timeout', '8s', true),
+           set_config('idle_in_transaction_session_timeout', '10s', true)"""
 LOCK_TEAM: Final = "SELECT pg_advisory_xact_lock(hashtext($1))"
 
 _LOG_TYPES: Final = {

@@ -11,12 +11,12 @@ from typing import Any, Final, TypeVar
 from extauthz.errors import KeySourceUnavailableError
 from extauthz.keys.model import KeyQuery, VirtualKey
 from extauthz.keys.postgreschanges import ChangeListener, Forgetful
-from extauthz.keys.postgresconnect import Connection, Database, Pool
 from extauthz.keys.postgresprobe import UnusableDatabaseError, probe
 from extauthz.keys.postgresquery import Query
 from extauthz.keys.records import Owners, parse_key, parse_owners
 from extauthz.keys.rowvalues import BadRowError
 from ringback.logs import describe, get_logger
+from ringback.postgresconnect import Connection, Database, Pool
 
 _HASH: Final = re.compile(r"[0-9a-f]{64}")
 _RETRY_S: Final = 0.2

@@ -4,8 +4,8 @@ import asyncio
 import re
 from typing import Final, Protocol
 
-from extauthz.keys.postgresconnect import Connection, Database
 from ringback.logs import describe, get_logger
+from ringback.postgresconnect import Connection, Database
 
 CHANNEL: Final = "ringback_keys"
 _HASH: Final = re.compile(r"[0-9a-f]{64}")

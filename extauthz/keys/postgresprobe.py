@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Final
 
-from extauthz.keys.postgresconnect import Connection
 from extauthz.keys.postgresquery import Query, Schema, build_query, missing_essentials
 from extauthz.keys.postgrestables import columns_read
+from ringback.postgresconnect import Connection
 
 _NEEDED: Final = columns_read()
 # Not information_schema, which hides what a role may not read as if it were not there.

@@ -1,13 +1,17 @@
 """How calls are supervised after their answer, when their media go peer to peer."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
+from ringback.secrets import Secret
 from ringback.settings.sections import Section
 
 # Providers end every call after that.
 PROVIDER_MAX_DURATION_S = 3600.0
+
+SinkName = Literal["litellm"]
 
 _Seconds = Annotated[float, Field(gt=0, le=PROVIDER_MAX_DURATION_S)]
 
@@ -42,3 +46,21 @@ class SupervisionSettings(Section):
 
     max_cost: Annotated[float, Field(gt=0)] | None = None
     """What one call may cost, in US dollars; None is no limit."""
+
+    prices_file: Path | None = None
+    """Prices of models, in the schema of LiteLLM's ``model_prices_and_context_window.json``. They
+    beat those that ship with us, and those of the configuration beat them."""
+
+    sinks: tuple[SinkName, ...] = ()
+    """Where costs are written: ``litellm``, into the spend tables of LiteLLM's database."""
+
+    database_url: Secret | None = None
+    """LiteLLM's database for the sink ``litellm``, with a role that may raise spend:
+    ``deploy/postgres/spend-role.sql``. Default: `database.url`."""
+
+    spool_folder: Path | None = None
+    """Where costs wait on disk until a sink has taken them; without it they wait in memory, and
+    are lost with the process. Workers share it, replicas do not."""
+
+    spool_max_bytes: Annotated[int, Field(ge=65_536, le=2**40)] = 64 * 1024 * 1024
+    """What may wait for one sink in one worker; a call leaves about 1 kB for each response."""

@@ -3,12 +3,15 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 
+import asyncpg
 import pytest
 
 from callkeeper.model import Charge, Tokens
 from callkeeper.sinks.base import SinkRefusedError, SinkUnavailableError
 from callkeeper.sinks.litellm import LiteLLMSink
+from callkeeper.sinks.writers import SinkUnusableError, open_writers
 from helpers.charges import (
     Payers,
     assert_books_balance,
@@ -16,10 +19,14 @@ from helpers.charges import (
     connect,
     insert_payers,
     later,
+    owed,
     some_charges,
     spent,
 )
-from helpers.postgres import BASELINE, Database, PostgresServer
+from helpers.postgres import BASELINE, PASSWORD, Database, PostgresServer
+from ringback.secrets import Secret
+from ringback.settings import Settings
+from ringback.settings.supervision import SupervisionSettings
 
 
 @pytest.fixture
@@ -183,6 +190,69 @@ async def test_older_schemas_take_charges(
     for table in tables:
         assert spent(database, table, "user_id") == {"user": 4000}
     database.drop()
+
+
+async def test_role_for_spend_is_enough(database: Database, payers: Payers, tmp_path: Path) -> None:
+    """The role of spend-role.sql writes all of it, and may neither read nor delete anything."""
+    script = Path(__file__).parents[2] / "deploy/postgres/spend-role.sql"
+    for _ in range(2):
+        database.execute(script.read_text())
+    database.execute(f"ALTER ROLE ringback_spend PASSWORD '{PASSWORD}'")
+    reset = datetime.now(UTC) + timedelta(hours=1)
+    limits = f'[{{"budget_duration": "2h", "reset_at": "{reset.isoformat()}"}}]'
+    database.execute('UPDATE "LiteLLM_TeamTable" SET budget_limits = %s::jsonb', limits)
+    settings = Settings(
+        supervision=SupervisionSettings(
+            sinks=("litellm",),
+            database_url=Secret(database.url_of("ringback_spend")),
+            spool_folder=tmp_path / "spool",
+        )
+    )
+    charges = _all(payers)
+    (writer,) = open_writers(settings)
+    writer.start()
+    for one in charges:
+        writer.put(one)
+    await writer.stop()
+    assert_books_balance(database, charges)
+    assert spent(database, "LiteLLM_BudgetWindowSpend", "entity_id") == owed(charges, "team_id")
+    connection = await asyncpg.connect(database.url_of("ringback_spend"))
+    for forbidden in (
+        'DELETE FROM "LiteLLM_SpendLogs"',
+        'UPDATE "LiteLLM_SpendLogs" SET spend = 0',
+        'SELECT metadata FROM "LiteLLM_SpendLogs"',
+        'UPDATE "LiteLLM_VerificationToken" SET max_budget = NULL',
+        'SELECT models FROM "LiteLLM_VerificationToken"',
+        'SELECT * FROM "LiteLLM_CredentialsTable"',
+    ):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.execute(forbidden)
+    await connection.close()
+
+
+def test_sink_without_a_database_stops_the_start(tmp_path: Path) -> None:
+    """So does a folder that cannot be made."""
+    settings = Settings(supervision=SupervisionSettings(sinks=("litellm",)))
+    with pytest.raises(SinkUnusableError, match=r"needs supervision\.database_url"):
+        open_writers(settings)
+    (tmp_path / "file").touch()
+    own = SupervisionSettings(
+        sinks=("litellm",),
+        database_url=Secret("postgresql://somebody@localhost/litellm"),
+        spool_folder=tmp_path / "file",
+    )
+    with pytest.raises(SinkUnusableError, match=r"^supervision\.spool_folder: .*: File exists"):
+        open_writers(Settings(supervision=own))
+
+
+async def test_tables_may_be_in_another_schema(database: Database, payers: Payers) -> None:
+    """The schema that the URL names as Prisma's does holds the tables."""
+    database.execute('ALTER SCHEMA public RENAME TO "Lite LLM"')
+    sink = LiteLLMSink(partial(connect, database), "Lite LLM")
+    await sink.write([charge(payers.alone, "resp_1", Tokens(text_in=1000))])
+    await sink.close()
+    database.execute('ALTER SCHEMA "Lite LLM" RENAME TO public')
+    assert spent(database, "LiteLLM_DailyUserSpend", "user_id") == {"user": 4000}
 
 
 async def test_database_without_the_tables_is_unavailable(database: Database) -> None:

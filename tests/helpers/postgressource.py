@@ -7,8 +7,8 @@ from typing import Any
 from extauthz.keys import KeyQuery, VirtualKey
 from extauthz.keys.postgres import PostgresSource
 from extauthz.keys.postgreschanges import Forgetful
-from extauthz.keys.postgresconnect import Database
 from helpers.litellmrows import hash_of
+from ringback.postgresconnect import Database
 from ringback.secrets import Secret
 from ringback.settings.database import DatabaseSettings
 

@@ -8,11 +8,11 @@ import pytest
 from extauthz.errors import KeySourceUnavailableError
 from extauthz.keys import KeyQuery
 from extauthz.keys.postgres import PostgresSource
-from extauthz.keys.postgresconnect import Database as Connector
 from helpers.litellmrows import hash_of
 from helpers.postgres import PASSWORD, Database, PostgresServer
 from helpers.postgressource import find, open_source
 from helpers.waiting import until
+from ringback.postgresconnect import Database as Connector
 from ringback.secrets import Secret
 from ringback.settings.database import DatabaseSettings
 

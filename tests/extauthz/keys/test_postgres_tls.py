@@ -6,11 +6,11 @@ import pytest
 import trustme
 
 from extauthz.errors import KeySourceUnavailableError
-from extauthz.keys.postgresconnect import Database as Connector
-from extauthz.keys.postgresurl import DatabaseUrlError
 from helpers.postgres import Database, PostgresServer
 from helpers.postgressource import find, open_source
 from helpers.postgrestls import tls_in_front
+from ringback.postgresconnect import Database as Connector
+from ringback.postgresurl import DatabaseUrlError
 from ringback.secrets import Secret
 from ringback.settings.database import DatabaseSettings
 

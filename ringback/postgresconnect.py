@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 
-from extauthz.keys.postgresurl import DatabaseUrl, DatabaseUrlError, parse_database_url
 from ringback.errors import why_unusable
+from ringback.postgresurl import DatabaseUrl, DatabaseUrlError, parse_database_url
 from ringback.secrets import Secret
 from ringback.settings.database import DatabaseSettings
 
@@ -30,14 +30,16 @@ class Database:
     Args:
         settings: The section ``database:``.
         url: The URL in force.
+        read_only: Whether sessions refuse to write.
 
     Raises:
         DatabaseUrlError: If the URL or a certificate file cannot be used.
     """
 
-    def __init__(self, settings: DatabaseSettings, url: Secret) -> None:
+    def __init__(self, settings: DatabaseSettings, url: Secret, *, read_only: bool = True) -> None:
         self.url = parse_database_url(url)
         self.settings = settings
+        self._read_only = read_only
         self._options = self._connect_options()
 
     async def open_pool(self) -> Pool:
@@ -62,7 +64,7 @@ class Database:
         if not url.is_pooled:
             # PgBouncer refuses parameters that it does not know.
             session["statement_timeout"] = str(round(settings.statement_timeout_s * 1000))
-            session["default_transaction_read_only"] = "on"
+            session["default_transaction_read_only"] = "on" if self._read_only else "off"
             # One plan fits all keys, and to plan a dozen joins takes longer than to run them.
             session["plan_cache_mode"] = "force_generic_plan"
         return {

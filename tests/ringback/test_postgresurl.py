@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from extauthz.keys.postgresurl import DatabaseUrl, DatabaseUrlError, parse_database_url
+from ringback.postgresurl import DatabaseUrl, DatabaseUrlError, parse_database_url
 from ringback.secrets import Secret
 
 PLAIN = DatabaseUrl("db.example", 5432, "litellm", Secret("pw"), "main")
