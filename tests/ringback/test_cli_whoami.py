@@ -148,10 +148,11 @@ def test_no_key(line: str) -> None:
 
 def test_prompt() -> None:
     """At a terminal it asks, and shows nothing of what is typed."""
-    command = [Path(sys.executable).with_name("ringback"), "whoami", "--settings", "ringback.yaml"]
+    ringback = str(Path(sys.executable).with_name("ringback"))
+    command = [ringback, "whoami", "--settings", "ringback.yaml", "--model", "voice"]
     at_terminal = "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) != 0)"
     with subprocess.Popen(
-        [sys.executable, "-c", at_terminal, *command, "--model", "voice"],
+        [sys.executable, "-c", at_terminal, *command],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     ) as process:
