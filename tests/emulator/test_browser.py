@@ -119,9 +119,10 @@ async def test_a_page_talks_to_the_emulator(
 
 @pytest.mark.browser
 async def test_a_page_sees_a_hangup_at_once(page: Page) -> None:
-    """Within a second of a hangup the data channel and the DTLS transport below it are closed.
+    """A hangup closes the data channel and the DTLS transport below it.
 
-    Chromium's connectionState follows seconds later, when ICE finds nobody there.
+    That takes 20 ms, on a machine that has nothing else to do. Chromium's connectionState follows
+    seconds later, when ICE finds nobody there.
     """
     async with Emulator() as emulator, aiohttp.ClientSession() as http:
         root = f"{emulator.url}{OPENAI}"
@@ -136,4 +137,4 @@ async def test_a_page_sees_a_hangup_at_once(page: Page) -> None:
         call_id = answered["location"].rpartition("/")[2]
         assert await AppBackend(http, emulator.url).hang_up(call_id) == (200, "")
         states = "[window.channel.readyState, window.connection.sctp.transport.state]"
-        await page.wait_for_function(f"{states}.every((s) => s === 'closed')", timeout=1000)
+        await page.wait_for_function(f"{states}.every((s) => s === 'closed')", timeout=3000)
