@@ -9,11 +9,12 @@ from aiohttp import web
 
 from emulator import beta, errors, shapes
 from emulator.call import Call
+from emulator.counters import Counters
 from emulator.entra import EntraId
 from emulator.events import Conversation, random_id
 from emulator.faults import Faults
 from emulator.forms import read_offer
-from emulator.mishaps import Responder, with_faults
+from emulator.mishaps import Responder, counted, with_faults
 from emulator.options import Options
 from emulator.sessions import (
     PREVIEW_CALLS,
@@ -42,6 +43,7 @@ class Api:
     calls: Calls[Call]
     faults: Faults
     entra: EntraId
+    counters: Counters
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
         """Add the dialect's endpoints."""
@@ -63,7 +65,8 @@ class Api:
     def _add(
         self, router: web.UrlDispatcher, path: str, operation: str, handler: Responder
     ) -> None:
-        router.add_post(path, with_faults(self.faults, operation, handler))
+        answer = with_faults(self.faults, operation, handler)
+        router.add_post(path, counted(self.counters, operation, answer))
 
     def authenticate(self, request: web.Request) -> Credential:
         """Return a request's credential.
@@ -143,9 +146,9 @@ class Api:
     def _make_call(
         self, credential: Credential, session: shapes.Session, request: web.Request
     ) -> Call:
-        ends_at = int(time.time() + self.options.session_cap_s)
+        cap_s = self.faults.take_cap_s(self.options.session_cap_s)
         conversation = Conversation(
-            shapes.make_session(session, random_id("sess"), expires_at=ends_at),
+            shapes.make_session(session, random_id("sess"), expires_at=int(time.time() + cap_s)),
             greet=self.options.greet,
             # The echo is the answer.
             answer_turns=self.options.voice == "speech",
@@ -157,6 +160,8 @@ class Api:
             credential,
             conversation,
             self.options,
+            faults=self.faults,
+            cap_s=cap_s,
             filtered=self.dialect.is_azure and request.query.get("webrtcfilter") == "on",
             on_end=self._call_ended,
         )

@@ -8,6 +8,7 @@ from aiohttp import web
 from emulator.api import Api
 from emulator.call import Call
 from emulator.control import add_control_routes
+from emulator.counters import Counters
 from emulator.entra import EntraId
 from emulator.errors import ApiError
 from emulator.faults import Faults
@@ -57,15 +58,16 @@ def make_app(options: Options, calls: Calls[Call]) -> web.Application:
     """Return the application with all dialects, ``/healthz`` and the ``/emulator`` endpoints."""
     app = web.Application(middlewares=[_answer])
     faults, keys, sockets = Faults(options.faults), EphemeralKeys(), Sockets()
+    counters = Counters()
     entra = EntraId(
         is_strict=options.entra or bool(options.entra_tokens), tokens=options.entra_tokens
     )
     entra.add_routes(app.router, faults)
     for dialect in Dialect:
-        api = Api(dialect, options, keys, calls, faults, entra)
+        api = Api(dialect, options, keys, calls, faults, entra, counters)
         api.add_routes(app.router)
         if dialect in _WITH_SOCKETS:
             app.router.add_get(dialect.value, Upgrades(api, sockets).handle)
-    add_control_routes(app.router, calls, sockets, faults)
+    add_control_routes(app.router, calls, sockets, faults, counters)
     app.on_shutdown.append(sockets.close)
     return app

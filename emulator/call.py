@@ -11,6 +11,9 @@ import numpy as np
 
 from emulator.echo import Echo
 from emulator.events import Conversation
+from emulator.faults import Faults
+from emulator.metering import Meter
+from emulator.observers import Inbox, Observers
 from emulator.offers import parse_offer, put_rejected_back, set_rejected_aside
 from emulator.options import Options
 from emulator.pcm import loudness
@@ -41,9 +44,8 @@ _FILTER: Final = frozenset(
         "response.output_text.done",
     }
 )
-
-# Events for one who listens in, as JSON; None when the call has ended.
-Inbox = asyncio.Queue[str | None]
+# Why a call has ended that lasted as long as it may.
+SESSION_CAP: Final = "session cap"
 
 
 class Call:
@@ -55,6 +57,8 @@ class Call:
         credential: What it was made with.
         conversation: Its session.
         options: Of the emulator.
+        faults: Of the emulator.
+        cap_s: After this many seconds the call ends.
         filtered: Whether the data channel carries only what Azure's ``webrtcfilter`` lets through.
         on_end: Called once, when it is over.
     """
@@ -67,6 +71,8 @@ class Call:
         conversation: Conversation,
         options: Options,
         *,
+        faults: Faults,
+        cap_s: float,
         filtered: bool,
         on_end: Callable[["Call"], None],
     ) -> None:
@@ -76,14 +82,20 @@ class Call:
         self.state = "connecting"
         self.ended_because: str | None = None
         self.controls: list[str] = []
+        self.cap_s = cap_s
+        self.observers = Observers(faults)
+        # Until so many seconds from when it went live, and with which status.
+        self.refuses_sidebands = (0.0, 0)
+        self._meter = Meter(faults)
         self._conversation = conversation
         self._options = options
         self._filtered = filtered
         self._on_end = on_end
         self._echo = Echo() if options.voice == "echo" else None
-        self._inboxes: set[Inbox] = set()
         self._offer = self._answer = ""
         self._started_at = time.time()
+        self._live_since: float | None = None
+        self._live_until: float | None = None
         self._audio_bytes_received = 0
         self._events_received: deque[str] = deque(maxlen=_EVENT_TYPES_KEPT)
         self._events_sent: Counter[str] = Counter()
@@ -99,6 +111,13 @@ class Call:
     def is_live(self) -> bool:
         """Whether the peer is connected."""
         return self.state == "live"
+
+    @property
+    def live_s(self) -> float:
+        """For how many seconds the peer has been connected, or was until the call ended."""
+        if self._live_since is None:
+            return 0.0
+        return (self._live_until or time.monotonic()) - self._live_since
 
     @property
     def has_ended(self) -> bool:
@@ -133,35 +152,33 @@ class Call:
             self._task.cancel()
         await asyncio.wait([self._task])
 
-    def attach(self) -> Inbox:
-        """Return an inbox that gets a copy of every event from now on."""
-        inbox: Inbox = asyncio.Queue()
-        self._inboxes.add(inbox)
-        return inbox
-
-    def detach(self, inbox: Inbox) -> None:
-        """Stop filling an inbox; the call goes on."""
-        self._inboxes.discard(inbox)
-
     def control(self, text: str | bytes, inbox: Inbox) -> None:
         """Take an event from one who listens in."""
         self._deliver(self._conversation.receive(text), reply=inbox.put_nowait)
 
+    def record(self) -> dict[str, Any]:
+        """Return what is kept of the call for ``GET /emulator/counters``."""
+        return {
+            "call_id": self.call_id,
+            "state": self.state,
+            "ended_because": self.ended_because,
+            "live_s": round(self.live_s, 3),
+            **self.observers.snapshot(),
+            "bills": self._meter.bills(),
+        }
+
     def snapshot(self) -> dict[str, Any]:
         """Return the state of the call for ``GET /emulator/calls``."""
         return {
-            "call_id": self.call_id,
+            **self.record(),
             "dialect": self.dialect.name.lower(),
             "model": self._conversation.session.get("model"),
-            "state": self.state,
-            "ended_because": self.ended_because,
             "started_at": self._started_at,
             "audio_bytes_received": self._audio_bytes_received,
             "controls": self.controls,
             "channel": self._peer.channel_label,
             "events_received": list(self._events_received),
             "events_sent": dict(self._events_sent),
-            "observers": len(self._inboxes),
             "offer": self._offer,
             "answer": self._answer,
         }
@@ -177,9 +194,9 @@ class Call:
             pass
         finally:
             self.state, self.ended_because = "ended", self.ended_because or reason
+            self._live_until = time.monotonic()
+            self.observers.end()
             self._on_end(self)
-            for inbox in self._inboxes:
-                inbox.put_nowait(None)
             await self._peer.close()
 
     async def _connect_and_converse(self) -> str:
@@ -191,15 +208,17 @@ class Call:
         if not is_connected:
             return "connection failed"
         self.state = "live"
+        self._live_since = time.monotonic()
+        self.observers.watch()
         if not self._peer.has_channel:
             self._deliver(self._conversation.open())
         try:
-            async with asyncio.timeout(self._options.session_cap_s):
+            async with asyncio.timeout(self.cap_s):
                 await self._converse()
         except TimeoutError:
-            self._deliver(self._conversation.expire(self._options.session_cap_s))
+            self._deliver(self._conversation.expire(self.cap_s))
             await asyncio.sleep(_FAREWELL_S)
-            return "session cap"
+            return SESSION_CAP
         return "client left"
 
     async def _converse(self) -> None:
@@ -243,15 +262,14 @@ class Call:
 
     def _deliver(self, events: list[Event], reply: Callable[[str], None] | None = None) -> None:
         """Give events to the data channel and all who listen in; an error only to its cause."""
-        for event in events:
+        for event in map(self._meter.settle, events):
             text = json.dumps(event)
             self._events_sent[event["type"]] += 1
             if reply is not None and event["type"] == "error":
                 reply(text)
                 continue
             self._send(text, event["type"])
-            for inbox in self._inboxes:
-                inbox.put_nowait(text)
+            self.observers.tell(event["type"], text)
 
     def _send(self, text: str, kind: str = "error") -> None:
         if not self._filtered or kind in _FILTER:

@@ -1,8 +1,11 @@
 """Endpoints that no provider has: health, the state of the calls, and fault switches."""
 
+from collections import Counter
+
 from aiohttp import web
 
 from emulator.call import Call
+from emulator.counters import Counters
 from emulator.errors import ApiError
 from emulator.faults import Faults, parse_fault
 from emulator.sessions import Calls
@@ -11,15 +14,34 @@ from emulator.sockets import Sockets
 
 
 def add_control_routes(
-    router: web.UrlDispatcher, calls: Calls[Call], sockets: Sockets, faults: Faults
+    router: web.UrlDispatcher,
+    calls: Calls[Call],
+    sockets: Sockets,
+    faults: Faults,
+    counters: Counters,
 ) -> None:
-    """Add ``/healthz``, ``/emulator/calls`` and ``/emulator/faults``."""
+    """Add ``/healthz`` and ``/emulator/``: ``calls``, ``counters`` and ``faults``."""
 
     async def health(_: web.Request) -> web.Response:
         return web.json_response({"status": "ok"})
 
     async def list_calls(_: web.Request) -> web.Response:
         return web.json_response({"calls": calls.snapshots(), "sockets": sockets.snapshots()})
+
+    async def count(_: web.Request) -> web.Response:
+        records = calls.records()
+        states = Counter(record["state"] for record in records)
+        ends = Counter(record["ended_because"] for record in records if record["ended_because"])
+        return web.json_response(
+            {
+                "open": len(calls.running()),
+                "states": states,
+                "ends": ends,
+                "sidebands": len(sockets.sidebands),
+                "answers": counters.answers(),
+                "calls": records,
+            }
+        )
 
     async def list_faults(_: web.Request) -> web.Response:
         return web.json_response(faults.active())
@@ -38,6 +60,7 @@ def add_control_routes(
 
     router.add_get("/healthz", health)
     router.add_get("/emulator/calls", list_calls)
+    router.add_get("/emulator/counters", count)
     router.add_get("/emulator/faults", list_faults)
     router.add_post("/emulator/faults", switch_on)
     router.add_delete("/emulator/faults", clear)

@@ -98,6 +98,15 @@ def call_not_found() -> ApiError:
     )
 
 
+def session_expired(cap_s: float) -> ApiError:
+    """End a session that has lasted as long as it may; sockets close with the same words (1001)."""
+    return ApiError(
+        400,
+        f"Your session hit the maximum duration of {cap_s / 60:g} minutes.",
+        code="session_expired",
+    )
+
+
 def invalid_offer(
     message: str = "Invalid SDP offer. Please try again with a WHIP-compliant offer.",
 ) -> ApiError:

@@ -147,12 +147,7 @@ class Conversation:
 
     def expire(self, cap_s: float) -> list[Event]:
         """End: the session has lasted as long as it may."""
-        refusal = ApiError(
-            400,
-            f"Your session hit the maximum duration of {cap_s / 60:g} minutes.",
-            code="session_expired",
-        )
-        return self._numbered([_error(refusal, None)])
+        return self._numbered([_error(errors.session_expired(cap_s), None)])
 
     # --- Turns ------------------------------------------------------------------------------------
 
@@ -190,7 +185,8 @@ class Conversation:
             "item_id": item_id,
         }
         events = [committed, *self._history.add_user_audio(item_id, length_ms)]
-        if self.session["audio"]["input"]["transcription"] is None:
+        transcription = self.session["audio"]["input"]["transcription"]
+        if transcription is None:
             return events
         transcript = f"({length_ms / 1000:.1f} seconds of audio; the emulator does not listen)"
         place = {"item_id": item_id, "content_index": 0}
@@ -198,7 +194,7 @@ class Conversation:
             "type": f"{_TRANSCRIPTION}.completed",
             **place,
             "transcript": transcript,
-            "usage": transcription_usage(length_ms, transcript),
+            "usage": transcription_usage(_model(transcription), length_ms, transcript),
         }
         delta = {"type": f"{_TRANSCRIPTION}.delta", **place, "delta": transcript}
         return [*events, delta, completed]
@@ -275,6 +271,10 @@ class Conversation:
     def _numbered(self, events: list[Event]) -> list[Event]:
         shaped = [to_beta(event) for event in events] if self._speaks_beta else events
         return [{"event_id": self._make_id("event"), **event} for event in shaped if event]
+
+
+def _model(transcription: object) -> str:
+    return str(transcription.get("model")) if isinstance(transcription, dict) else ""
 
 
 def _error(refusal: ApiError, event_id: object) -> Event:

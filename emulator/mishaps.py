@@ -6,6 +6,8 @@ from typing import Final
 
 from aiohttp import web
 
+from emulator.counters import Counters
+from emulator.errors import ApiError
 from emulator.faults import Fault, Faults, refusal, spoil_body
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -24,6 +26,21 @@ def with_faults(faults: Faults, operation: str, handler: Responder) -> Handler:
         response = await handler(request)
         if fault is not None:
             _spoil(response, fault)
+        return response
+
+    return handle
+
+
+def counted(counters: Counters, operation: str, handler: Handler) -> Handler:
+    """Return a handler whose answers are counted."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        try:
+            response = await handler(request)
+        except ApiError as exc:
+            counters.count(operation, exc.status)
+            raise
+        counters.count(operation, response.status)
         return response
 
     return handle

@@ -13,8 +13,9 @@ from emulator.shapes import Session
 EPHEMERAL_PREFIX: Final = "ek_"
 # Where calls of `Dialect.AZURE_PREVIEW` are made, on a host of the region.
 PREVIEW_CALLS: Final = "/v1/realtimertc"
-# How many ended calls `Calls.snapshots` still shows.
+# How many ended calls `Calls.snapshots` still shows, and `Calls.records`.
 _ENDED_CALLS_KEPT: Final = 100
+_RECORDS_KEPT: Final = 10_000
 
 
 class Dialect(enum.Enum):
@@ -147,6 +148,9 @@ class RegisteredCall(Protocol):
     def snapshot(self) -> dict[str, Any]:
         """Return its state."""
 
+    def record(self) -> dict[str, Any]:
+        """Return the part of its state that is kept for long."""
+
 
 CallT = TypeVar("CallT", bound=RegisteredCall)
 
@@ -157,6 +161,7 @@ class Calls(Generic[CallT]):
     def __init__(self) -> None:
         self._running: dict[str, CallT] = {}
         self._ended: deque[dict[str, Any]] = deque(maxlen=_ENDED_CALLS_KEPT)
+        self._records: deque[dict[str, Any]] = deque(maxlen=_RECORDS_KEPT)
 
     @staticmethod
     def new_id() -> str:
@@ -171,6 +176,7 @@ class Calls(Generic[CallT]):
         """Note that a call is over; from now on it is not found."""
         if self._running.pop(call.call_id, None) is not None:
             self._ended.append(call.snapshot())
+            self._records.append(call.record())
 
     def find_running(self, call_id: str, dialect: Dialect, credential: Credential) -> CallT:
         """Return a call that has not ended, for who may control it.
@@ -206,3 +212,7 @@ class Calls(Generic[CallT]):
     def snapshots(self) -> list[dict[str, Any]]:
         """Return the state of every call, the oldest first."""
         return [*self._ended, *(call.snapshot() for call in self._running.values())]
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return what is kept of every call, the oldest first."""
+        return [*self._records, *(call.record() for call in self._running.values())]

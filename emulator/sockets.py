@@ -1,4 +1,4 @@
-"""WebSockets: whole sessions (``?model=``), and sidebands of calls (``?call_id=``)."""
+"""WebSockets: whole sessions (``?model=``), and the way to sidebands (``?call_id=``)."""
 
 import asyncio
 import contextlib
@@ -8,29 +8,27 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
+from aiohttp import WSCloseCode, WSMessage, web
 
 from emulator import errors, shapes
 from emulator.api import Api
-from emulator.call import Inbox, event_type
+from emulator.call import event_type
 from emulator.events import Conversation, random_id
-from emulator.faults import GARBAGE, Fault
+from emulator.faults import GARBAGE
 from emulator.mishaps import suffer
 from emulator.pcm import SocketAudio
 from emulator.responses import Event
 from emulator.sessions import Dialect
+from emulator.sideband import BETA, DATA, HEARTBEAT_S, listen_in
 
 # How browsers show a key: they cannot set headers.
 _KEY_PROTOCOL: Final = "openai-insecure-api-key."
-_BETA: Final = "realtime=v1"
 _BETA_CLOSE_CODE: Final = 4000
 _TICK_MS: Final = 20
-_HEARTBEAT_S: Final = 30.0
 # An event may carry 15 MiB of audio.
 _MAX_MESSAGE_BYTES: Final = 24 * 1024 * 1024
 _ENDED_KEPT: Final = 100
 _EVENT_TYPES_KEPT: Final = 1000
-_DATA: Final = (WSMsgType.TEXT, WSMsgType.BINARY)
 
 
 @dataclass(eq=False)
@@ -70,7 +68,7 @@ class SocketSession:
         }
 
     async def _take(self, message: WSMessage) -> None:
-        if message.type in _DATA:
+        if message.type in DATA:
             self._received.append(event_type(message.data))
             await self._send(self.conversation.receive(message.data))
 
@@ -82,7 +80,8 @@ class SocketSession:
                 await self._send(self.conversation.advance(_TICK_MS))
                 await asyncio.sleep(_TICK_MS / 1000)
             await self._send(self.conversation.expire(self.session_cap_s))
-            await self.socket.close()
+            words = errors.session_expired(self.session_cap_s).message
+            await self.socket.close(code=WSCloseCode.GOING_AWAY, message=words.encode())
 
     async def _send(self, events: list[Event]) -> None:
         for event in events:
@@ -94,6 +93,7 @@ class Sockets:
     """The WebSocket sessions: those that run, and what is left of the last ones that ended."""
 
     def __init__(self) -> None:
+        self.sidebands: set[web.WebSocketResponse] = set()
         self._running: set[SocketSession] = set()
         self._ended: deque[dict[str, Any]] = deque(maxlen=_ENDED_KEPT)
 
@@ -107,9 +107,10 @@ class Sockets:
             self._ended.append(session.snapshot())
 
     async def close(self, _: web.Application) -> None:
-        """End every session: the emulator stops."""
-        for session in list(self._running):
-            await session.socket.close(code=WSCloseCode.GOING_AWAY)
+        """Close every socket: the emulator stops."""
+        sessions = [session.socket for session in self._running]
+        for socket in [*sessions, *self.sidebands]:
+            await socket.close(code=WSCloseCode.GOING_AWAY)
 
     def snapshots(self) -> list[dict[str, Any]]:
         """Return the state of every session, the oldest first."""
@@ -125,57 +126,36 @@ class Upgrades:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Listen in on a call if the request names one, and begin a session otherwise."""
-        is_sideband = "call_id" in request.query
-        fault = self.api.faults.take("sideband" if is_sideband else "websocket")
-        await suffer(fault)
-        is_dated = self.api.dialect is Dialect.AZURE_DATED
-        if self.api.dialect is Dialect.AZURE and "api-version" in request.query:
-            raise errors.missing_key()
-        if is_sideband and not is_dated:
-            return await self._listen_in(request, fault)
-        return await self._converse(request, fault)
-
-    async def _listen_in(self, request: web.Request, fault: Fault | None) -> web.StreamResponse:
-        """Give a copy of every event of a live call (sideband)."""
-        credential = self.api.authenticate(request)
-        if "model" in request.query:
-            raise errors.unknown_parameter("model")
-        if _BETA in request.headers.get("OpenAI-Beta", ""):
-            raise errors.call_not_found()
-        call_id = request.query["call_id"]
-        call = self.api.calls.find_live(call_id, self.api.dialect, credential)
-        socket = web.WebSocketResponse(heartbeat=_HEARTBEAT_S)
-        await socket.prepare(request)
-        inbox = call.attach()
-        if fault is not None and fault.malformed == "garbage":
-            inbox.put_nowait(GARBAGE)
-        forwarder = asyncio.create_task(_forward(inbox, socket))
+        is_sideband = "call_id" in request.query and self.api.dialect is not Dialect.AZURE_DATED
+        operation = "sideband" if is_sideband else "websocket"
         try:
-            async for message in socket:
-                if message.type in _DATA:
-                    call.control(message.data, inbox)
-        finally:
-            call.detach(inbox)
-            forwarder.cancel()
-            await asyncio.wait([forwarder])
-        return socket
+            if self.api.dialect is Dialect.AZURE and "api-version" in request.query:
+                raise errors.missing_key()
+            if is_sideband:
+                return await listen_in(self.api, request, self.sockets.sidebands)
+            return await self._converse(request)
+        except errors.ApiError as exc:
+            self.api.counters.count(operation, exc.status)
+            raise
 
-    async def _converse(self, request: web.Request, fault: Fault | None) -> web.StreamResponse:
+    async def _converse(self, request: web.Request) -> web.StreamResponse:
         """Begin a session whose audio is in its events."""
+        fault = self.api.faults.take("websocket")
+        await suffer(fault)
         session = self._wanted_session(request)
-        options = self.api.options
-        ends_at = int(time.time() + options.session_cap_s)
+        cap_s = self.api.faults.take_cap_s(self.api.options.session_cap_s)
         conversation = Conversation(
-            shapes.make_session(session, random_id("sess"), expires_at=ends_at),
+            shapes.make_session(session, random_id("sess"), expires_at=int(time.time() + cap_s)),
             greet=False,
             speaks_beta=self._speaks_beta,
             audio=SocketAudio(),
         )
         socket = web.WebSocketResponse(
-            heartbeat=_HEARTBEAT_S, max_msg_size=_MAX_MESSAGE_BYTES, protocols=("realtime",)
+            heartbeat=HEARTBEAT_S, max_msg_size=_MAX_MESSAGE_BYTES, protocols=("realtime",)
         )
         await socket.prepare(request)
-        if _BETA in request.headers.get("OpenAI-Beta", "") and not self._speaks_beta:
+        self.api.counters.count("websocket", socket.status)
+        if BETA in request.headers.get("OpenAI-Beta", "") and not self._speaks_beta:
             refused = errors.beta_disabled()
             event = {"type": "error", "event_id": random_id("event"), "error": refused.error()}
             await socket.send_json(event)
@@ -185,8 +165,8 @@ class Upgrades:
             return socket
         if fault is not None and fault.malformed == "garbage":
             await socket.send_str(GARBAGE)
-        dialect, cap_s = self.api.dialect, options.session_cap_s
-        await self.sockets.run(SocketSession(dialect, conversation, socket, cap_s))
+        session_ = SocketSession(self.api.dialect, conversation, socket, cap_s)
+        await self.sockets.run(session_)
         return socket
 
     def _wanted_session(self, request: web.Request) -> shapes.Session:
@@ -219,10 +199,3 @@ def _with_key_header(request: web.Request) -> web.Request:
     headers = request.headers.copy()
     headers["Authorization"] = f"Bearer {keys[0].removeprefix(_KEY_PROTOCOL)}"
     return request.clone(headers=headers)
-
-
-async def _forward(inbox: Inbox, socket: web.WebSocketResponse) -> None:
-    with contextlib.suppress(ConnectionError):
-        while (text := await inbox.get()) is not None:
-            await socket.send_str(text)
-        await socket.close()

@@ -4,6 +4,7 @@ Audio rates are OpenAI's published ones: one token per 100 ms of user audio, one
 model's. Text is counted as four characters a token.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,6 +13,25 @@ _MODEL_MS_PER_TOKEN: Final = 50
 _CHARACTERS_PER_TOKEN: Final = 4
 # The provider caches the beginning of the input in blocks of this many tokens.
 _CACHE_BLOCK_TOKENS: Final = 64
+# The events with usage, and what is billed there.
+BILLED: Final[Mapping[str, str]] = {
+    "response.done": "response",
+    "conversation.item.input_audio_transcription.completed": "transcription",
+}
+# No two parts are alike, so that none can be taken for another.
+FULL_USAGE: Final[Mapping[str, Any]] = {
+    "total_tokens": 1159,
+    "input_tokens": 1021,
+    "output_tokens": 138,
+    "input_token_details": {
+        "text_tokens": 211,
+        "audio_tokens": 307,
+        "image_tokens": 503,
+        "cached_tokens": 384,
+        "cached_tokens_details": {"text_tokens": 64, "audio_tokens": 128, "image_tokens": 192},
+    },
+    "output_token_details": {"text_tokens": 41, "audio_tokens": 97},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +110,17 @@ class Ledger:
         }
 
 
-def transcription_usage(duration_ms: int, transcript: str) -> dict[str, Any]:
-    """Return the ``usage`` of a transcription of user audio."""
+def transcription_usage(model: str, duration_ms: int, transcript: str) -> dict[str, Any]:
+    """Return the ``usage`` of a transcription: Whisper's in begun seconds, others' in tokens.
+
+    Args:
+        model: What transcribes.
+        duration_ms: Of the user's audio.
+        transcript: What comes of it.
+    """
     heard, written = count_user_audio(duration_ms), count_text(transcript)
+    if "whisper" in model:
+        return _by_duration(heard)
     return {
         "type": "tokens",
         "total_tokens": heard + written,
@@ -100,6 +128,36 @@ def transcription_usage(duration_ms: int, transcript: str) -> dict[str, Any]:
         "input_token_details": {"text_tokens": 0, "audio_tokens": heard},
         "output_tokens": written,
     }
+
+
+def spoil_usage(said: str | Mapping[str, Any], usage: dict[str, Any]) -> Any:
+    """Return what a fault makes of usage.
+
+    Args:
+        said: ``zero``, ``null``, ``full``, ``duration`` (of a transcription), or what to return.
+        usage: What it was.
+    """
+    match said:
+        case "zero":
+            return _zeroed(usage)
+        case "null":
+            return None
+        case "full":
+            return dict(FULL_USAGE)
+        case "duration":
+            return usage if usage["type"] == "duration" else _by_duration(usage["input_tokens"])
+        case _:
+            return said
+
+
+def _zeroed(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _zeroed(part) for name, part in value.items()}
+    return 0 if isinstance(value, int) else value
+
+
+def _by_duration(heard: int) -> dict[str, Any]:
+    return {"type": "duration", "seconds": -(-heard * _USER_MS_PER_TOKEN // 1000)}
 
 
 def _whole_blocks(tokens: int) -> int:

@@ -3,11 +3,13 @@
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
+import aiohttp
 import pytest
 from aiohttp import web
 from playwright.async_api import Page
 
 from emulator.server import Emulator
+from helpers.appbackend import OPENAI, SESSION, AppBackend
 from helpers.chromium import ALLOW_MICROPHONE, chromium
 
 # What an app's page does; no name in it is the emulator's.
@@ -113,3 +115,26 @@ async def test_a_page_talks_to_the_emulator(
         assert energy > 0.001
         kinds = await page.evaluate("window.seen.map((e) => e.type)")
         assert kinds[0] == "session.created"
+
+
+@pytest.mark.browser
+async def test_a_page_sees_a_hangup_at_once(page: Page) -> None:
+    """A hangup closes the data channel and the DTLS transport below it.
+
+    That takes 20 ms, on a machine that has nothing else to do. Chromium's connectionState follows
+    seconds later, when ICE finds nobody there.
+    """
+    async with Emulator() as emulator, aiohttp.ClientSession() as http:
+        root = f"{emulator.url}{OPENAI}"
+        arguments: dict[str, Any] = {
+            "mint": f"{root}/client_secrets",
+            "calls": f"{root}/calls",
+            "label": "oai-events",
+            "session": SESSION,
+        }
+        answered = await page.evaluate(TALK, arguments)
+        await page.wait_for_function("window.seen.some((e) => e.type === 'session.updated')")
+        call_id = answered["location"].rpartition("/")[2]
+        assert await AppBackend(http, emulator.url).hang_up(call_id) == (200, "")
+        states = "[window.channel.readyState, window.connection.sctp.transport.state]"
+        await page.wait_for_function(f"{states}.every((s) => s === 'closed')", timeout=3000)

@@ -5,8 +5,13 @@ import pytest
 
 from emulator.faults import (
     GARBAGE,
+    AnyFault,
+    EventsFault,
     Fault,
     Faults,
+    SessionFault,
+    SidebandFault,
+    UsageFault,
     parse_fault,
     parse_fault_option,
     refusal,
@@ -27,9 +32,19 @@ from emulator.faults import (
             Fault(malformed="no_value"),
             id="m",
         ),
+        pytest.param(
+            "sideband:keys=ephemeral,cut_after_s=1.5,cut_code=1011,times=1",
+            "sideband",
+            SidebandFault(keys="ephemeral", cut_after_s=1.5, cut_code=1011, times=1),
+            id="sideband",
+        ),
+        pytest.param("sideband:lingers=true", "sideband", SidebandFault(lingers=True), id="true"),
+        pytest.param("session:cap_s=5", "session", SessionFault(5), id="session"),
+        pytest.param("events:again_s=0", "events", EventsFault(again_s=0), id="events"),
+        pytest.param("usage:response=full", "usage", UsageFault("full"), id="usage"),
     ],
 )
-def test_fault_options_are_read(text: str, operation: str, fault: Fault) -> None:
+def test_fault_options_are_read(text: str, operation: str, fault: AnyFault) -> None:
     """The command line says the same as the JSON endpoint."""
     assert parse_fault_option(text) == (operation, fault)
 
@@ -47,6 +62,16 @@ def test_fault_options_are_read(text: str, operation: str, fault: Fault) -> None
         pytest.param("calls", {"times": 0}, "count", id="zero-times"),
         pytest.param("calls", {"malformed": "no_value"}, "no_location", id="wrong-malformation"),
         pytest.param("calls", {"malformed": []}, "no_location", id="malformation-array"),
+        pytest.param("calls", {"keys": "standard"}, "expected an object", id="of-sidebands"),
+        pytest.param("sideband", {"keys": "both"}, "standard, ephemeral", id="keys"),
+        pytest.param("sideband", {"cut_code": 1006}, "close code", id="reserved-close-code"),
+        pytest.param("sideband", {"cut_after_events": True}, "count", id="true-events"),
+        pytest.param("sideband", {"lingers": 1}, "true or false", id="lingers-1"),
+        pytest.param("sideband", {"cut_after_s": None}, "seconds", id="null-seconds"),
+        pytest.param("session", {"cap_s": 601}, "seconds", id="cap-too-long"),
+        pytest.param("events", {"kind": 1}, "type of an event", id="event-type"),
+        pytest.param("usage", {"response": "duration"}, "zero, null, full", id="usage-response"),
+        pytest.param("usage", {"transcription": []}, "or an object", id="usage-array"),
     ],
 )
 def test_wrong_faults_are_refused(operation: str, value: Any, message: str) -> None:
@@ -75,6 +100,28 @@ def test_a_fault_hits_as_often_as_it_says() -> None:
     assert faults.active() == {"hangup": {"status": 503}}
     faults.clear()
     assert faults.take("hangup") is None
+
+
+def test_what_does_not_fit_is_not_hit() -> None:
+    """A fault of events or of usage counts only those that it is about."""
+    faults = Faults(
+        {"events": EventsFault(late_s=1, times=1), "usage": UsageFault("zero", times=1)}
+    )
+    assert faults.take_event("response.created") == EventsFault()
+    assert faults.take_event("response.done").late_s == 1
+    assert faults.take_event("response.done") == EventsFault()
+    assert faults.take_usage("transcription") is None
+    assert [faults.take_usage("response") for _ in range(2)] == ["zero", None]
+    assert faults.active() == {}
+
+
+def test_without_faults_all_is_as_usual() -> None:
+    """What takes a fault gets one that changes nothing."""
+    faults = Faults()
+    assert faults.take_sideband() == SidebandFault()
+    assert faults.take_cap_s(3600) == 3600
+    faults.switch_on({"session": SessionFault(2, times=1)})
+    assert [faults.take_cap_s(3600) for _ in range(2)] == [2, 3600]
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 418, 429, 500, 503])

@@ -203,14 +203,15 @@ async def test_upgrades_are_refused(
 
 
 async def test_a_session_ends_at_the_cap(http: aiohttp.ClientSession, clean_loop: None) -> None:  # noqa: ARG001 - order
-    """An error says why, and the socket is closed."""
+    """An error says why, and the socket is closed with the same words."""
     async with (
         Emulator(Options(session_cap_s=0.2)) as emulator,
         http.ws_connect(f"{emulator.url}{OPENAI}{MODEL}", headers=STANDARD) as socket,
     ):
         error = (await read_until(socket, "error"))[-1]["error"]
         assert error["code"] == "session_expired"
-        assert (await socket.receive(timeout=5)).type is aiohttp.WSMsgType.CLOSE
+        closed = await socket.receive(timeout=5)
+        assert (closed.data, closed.extra) == (aiohttp.WSCloseCode.GOING_AWAY, error["message"])
 
 
 async def test_a_session_ends_with_the_emulator(http: aiohttp.ClientSession) -> None:
