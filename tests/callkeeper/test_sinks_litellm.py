@@ -196,6 +196,25 @@ async def test_data_that_the_database_refuses_is_told_apart(
     assert spent(database, "LiteLLM_UserTable", "user_id") == {"user": 36}
 
 
+async def test_partitioned_log_counts_once_too(
+    database: Database, payers: Payers, sink: LiteLLMSink
+) -> None:
+    """LiteLLM's partitions have no unique id; charges wait for one that is missing."""
+    database.execute(
+        'ALTER TABLE "LiteLLM_SpendLogs" RENAME TO old;'
+        'CREATE TABLE "LiteLLM_SpendLogs" (LIKE old INCLUDING DEFAULTS,'
+        ' PRIMARY KEY (request_id, "startTime")) PARTITION BY RANGE ("startTime")'
+    )
+    one = charge(payers.alone, "resp_1", Tokens(text_in=1000))
+    with pytest.raises(SinkUnavailableError) as raised:
+        await sink.write([one])
+    assert not isinstance(raised.value, SinkRefusedError)
+    database.execute('CREATE TABLE part PARTITION OF "LiteLLM_SpendLogs" DEFAULT')
+    await sink.write([one])
+    await sink.write([later(one, 0.5)])
+    assert spent(database, "LiteLLM_UserTable", "user_id") == {"user": 4000}
+
+
 @pytest.mark.parametrize(
     ("until", "tables"),
     [
