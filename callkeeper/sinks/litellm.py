@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 else:
     Connection = asyncpg.Connection
 
-# Data that the database refuses would be refused again.
-_DATA_REFUSED: Final = ("22", "23")
+# Classes of SQLSTATE: data that the database refuses would be refused again.
+_DATA, _CONSTRAINT = "22", "23"
 
 
 class LiteLLMSink:
@@ -58,9 +58,7 @@ class LiteLLMSink:
             async with connection.transaction():
                 await self._write(connection, charges)
         except asyncpg.PostgresError as error:
-            if not isinstance(error, asyncpg.PostgresConnectionError) and str(
-                error.sqlstate
-            ).startswith(_DATA_REFUSED):
+            if _is_refusal(error):
                 raise SinkRefusedError(_describe(error)) from error
             await self.close()
             raise SinkUnavailableError(_describe(error)) from error
@@ -85,6 +83,8 @@ class LiteLLMSink:
             rows = await self._connection.fetch(sql.COLUMNS, self._schema, list(sql.TABLES))
             self._columns = {row["table_name"]: frozenset(row["columns"]) for row in rows}
             if missing := [name for name in sql.NEEDED if name not in self._columns]:
+                # Looked at again with the next connection.
+                await self.close()
                 raise SinkUnavailableError(f"the database has no {', '.join(missing)}")
         return self._connection
 
@@ -208,6 +208,14 @@ def _spent(sums: Sums, columns: sql.Columns) -> Iterable[tuple[str, list[tuple[A
             sql.RAISE_ORGANIZATION_MEMBER,
             [(*key, dollars(cost)) for key, cost in sorted(sums.organization_members.items())],
         )
+
+
+def _is_refusal(error: asyncpg.PostgresError) -> bool:
+    """Tell whether the data is to blame; for a partition that is missing nobody's data is."""
+    sqlstate = str(error.sqlstate)
+    if sqlstate.startswith(_CONSTRAINT):
+        return getattr(error, "constraint_name", None) is not None
+    return sqlstate.startswith(_DATA)
 
 
 def _describe(error: BaseException) -> str:

@@ -133,7 +133,7 @@ class DiskSpool:
                 self._log.error("spool_line_unusable", spool=self._name, lines=bad)
             if charges:
                 return charges
-            if segment.size == 0:
+            if segment.size == 0 and len(self._segments) == 1:
                 return []
             # Nothing of use is left in it.
             self._forget(segment)
@@ -199,6 +199,7 @@ class _Segment:
             os.close(self._file)
             raise
         self._read = 0
+        self._is_torn = False
         self._ends: list[int] = []
 
     def _truncate_to_lines(self) -> None:
@@ -221,7 +222,10 @@ class _Segment:
                 written += os.write(self._file, data[written:])
             os.fdatasync(self._file)
         except OSError:
+            # Should that fail, too, nothing may be written behind what is torn.
+            self._is_torn = True
             os.ftruncate(self._file, self.size)
+            self._is_torn = False
             raise
         self.size += len(data)
 
@@ -251,7 +255,7 @@ class _Segment:
 
     def is_full(self, limit: int) -> bool:
         """Tell whether the next lines belong into another one."""
-        return self.size >= limit
+        return self._is_torn or self.size >= limit
 
     def is_read(self) -> bool:
         """Tell whether there is nothing more to read."""

@@ -39,9 +39,12 @@ def parse_windows(limits: str | None, now: datetime) -> Iterator[Window]:
         limits: JSON: a list of objects with ``budget_duration`` and ``reset_at``.
         now: The current time.
     """
-    found = json.loads(limits) if limits else None
-    # Some versions of LiteLLM store JSON in a string.
-    found = json.loads(found) if isinstance(found, str) else found
+    try:
+        found = json.loads(limits) if limits else None
+        # Some versions of LiteLLM store JSON in a string.
+        found = json.loads(found) if isinstance(found, str) else found
+    except (ValueError, RecursionError):
+        return
     for limit in found if isinstance(found, list) else ():
         if isinstance(limit, dict) and (window := _window(limit, now)) is not None:
             yield window

@@ -12,7 +12,7 @@ from typing import Final, Literal, TypeVar
 from callkeeper.model import Charge
 from callkeeper.sinks.base import Sink, SinkRefusedError, SinkUnavailableError
 from callkeeper.sinks.counters import SINK_CHARGES, SINK_FAILURES, SINK_LAG, SPOOL_BYTES
-from callkeeper.sinks.spool import Spool, SpoolFullError
+from callkeeper.sinks.spool import Spool
 from ringback.logs import describe, get_logger
 
 _MIN_RETRY_S: Final = 0.2
@@ -158,7 +158,7 @@ class Writer:
         batch = [self._waiting[at] for at in range(min(self._batch_count, len(self._waiting)))]
         try:
             await self._with_spool(partial(self._spool.append, batch))
-        except SpoolFullError as error:
+        except Exception as error:  # noqa: BLE001  whatever it is, they stay in memory
             self._set(is_full=True)
             if self._is_news("full"):
                 self._log.error(
@@ -166,7 +166,7 @@ class Writer:
                     sink=self._sink.name,
                     bytes=self._spool.size_bytes,
                     waiting=len(self._waiting),
-                    **({} if error.__cause__ is None else describe(error.__cause__)),
+                    **describe(error.__cause__ or error),
                 )
             return False
         self._settled.clear()
@@ -183,22 +183,31 @@ class Writer:
         while True:
             await self._kept.wait()
             self._kept.clear()
-            while batch := await self._with_spool(partial(self._spool.peek, self._batch_count)):
-                self._oldest_at = batch[0].usage.at
+            while True:
                 try:
-                    await self._write(batch)
+                    if not await self._deliver_batch():
+                        break
                 except Exception as error:  # noqa: BLE001  whatever it is, charges are not given up
                     self._tell_down(error)
                     await asyncio.sleep(retry_s)
                     retry_s = min(retry_s * 2, _MAX_RETRY_S)
-                    continue
-                retry_s = _MIN_RETRY_S
-                if self._is_down:
-                    self._log.info("sink_available", sink=self._sink.name)
-                self._set(is_down=False)
-                await self._with_spool(partial(self._spool.drop, len(batch)))
+                else:
+                    retry_s = _MIN_RETRY_S
             self._oldest_at = None
             self._settled.set()
+
+    async def _deliver_batch(self) -> bool:
+        """Bring the oldest batch to the sink; False if there is none."""
+        batch = await self._with_spool(partial(self._spool.peek, self._batch_count))
+        if not batch:
+            return False
+        self._oldest_at = batch[0].usage.at
+        await self._write(batch)
+        await self._with_spool(partial(self._spool.drop, len(batch)))
+        if self._is_down:
+            self._log.info("sink_available", sink=self._sink.name)
+        self._set(is_down=False)
+        return True
 
     async def _write(self, batch: Sequence[Charge]) -> None:
         begin = time.perf_counter()

@@ -28,6 +28,8 @@ from ringback.secrets import Secret
 from ringback.settings import Settings
 from ringback.settings.supervision import SupervisionSettings
 
+_DATA = Path(__file__).parents[1] / "data"
+
 
 @pytest.fixture
 def payers(database: Database) -> Payers:
@@ -108,6 +110,31 @@ async def test_row_is_like_litellms_own(
     ]
 
 
+@pytest.mark.parametrize("page", ["user", "team"])
+async def test_litellms_page_of_usage_shows_the_spend(
+    database: Database, payers: Payers, sink: LiteLLMSink, page: str
+) -> None:
+    """Its own query finds the total, and what each key has spent."""
+    charges = _all(payers)
+    await sink.write(charges)
+    if page == "team":
+        charges = [one for one in charges if one.call.payer.team_id]
+    query = _DATA / f"litellm/daily_activity_{page}.sql"
+    connection = await connect(database)
+    rows = await connection.fetch(
+        query.read_text(), "2026-01-01", "2099-01-01", "__ptu_flat_cost__", 100
+    )
+    await connection.close()
+    (total,) = [row for row in rows if row["group_level"] == 127]
+    assert round(total["spend"] * 1e6) == sum(one.cost_microdollars for one in charges)
+    assert (total["api_requests"], total["failed_requests"]) == (len(charges), 0)
+    by_key: dict[str, int] = {}
+    for row in rows:
+        if row["group_level"] == 31:
+            by_key[row["api_key"]] = by_key.get(row["api_key"], 0) + round(row["spend"] * 1e6)
+    assert by_key == owed(charges, "key_hash")
+
+
 async def test_an_item_s_id_is_one_of_its_call(
     database: Database, payers: Payers, sink: LiteLLMSink
 ) -> None:
@@ -167,6 +194,25 @@ async def test_data_that_the_database_refuses_is_told_apart(
     assert database.execute('SELECT * FROM "LiteLLM_SpendLogs"') == []
     await sink.write([good])
     assert spent(database, "LiteLLM_UserTable", "user_id") == {"user": 36}
+
+
+async def test_partitioned_log_counts_once_too(
+    database: Database, payers: Payers, sink: LiteLLMSink
+) -> None:
+    """LiteLLM's partitions have no unique id; charges wait for one that is missing."""
+    database.execute(
+        'ALTER TABLE "LiteLLM_SpendLogs" RENAME TO old;'
+        'CREATE TABLE "LiteLLM_SpendLogs" (LIKE old INCLUDING DEFAULTS,'
+        ' PRIMARY KEY (request_id, "startTime")) PARTITION BY RANGE ("startTime")'
+    )
+    one = charge(payers.alone, "resp_1", Tokens(text_in=1000))
+    with pytest.raises(SinkUnavailableError) as raised:
+        await sink.write([one])
+    assert not isinstance(raised.value, SinkRefusedError)
+    database.execute('CREATE TABLE part PARTITION OF "LiteLLM_SpendLogs" DEFAULT')
+    await sink.write([one])
+    await sink.write([later(one, 0.5)])
+    assert spent(database, "LiteLLM_UserTable", "user_id") == {"user": 4000}
 
 
 @pytest.mark.parametrize(

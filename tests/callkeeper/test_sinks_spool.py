@@ -125,6 +125,18 @@ def test_segments_belong_to_one_process(tmp_path: Path) -> None:
         spool.close()
 
 
+def test_empty_segment_hides_no_other(tmp_path: Path) -> None:
+    """A process that died before its first line has left a file, which is older than others."""
+    (tmp_path / "litellm.0.jsonl").touch()
+    spool = _open(tmp_path)
+    spool.append(_CHARGES[:2])
+    spool.close()
+    (tmp_path / "litellm.1.jsonl").touch()
+    spool = _open(tmp_path)
+    assert _read(spool) == _CHARGES[:2]
+    spool.close()
+
+
 def test_files_are_ours_alone(tmp_path: Path) -> None:
     """Nobody else reads who called."""
     spool = _open(tmp_path / "spool")
