@@ -35,7 +35,7 @@ CONNECTION_AGE_S: Final = 1
 NAME: Final = "services.test"
 PAST: Final = timedelta(days=-1)
 SETTLED_S: Final = 20.0
-# Refusals until it is certain that no connection of before is left.
+# Equal answers until it is certain that no connection of before is left.
 IN_A_ROW: Final = 10
 
 
@@ -62,12 +62,12 @@ class House:
         self.envoy_side.write(self.authority.issue(GATEWAY), self.authority)
         self.service_side.write(self.authority.issue(SERVICES, NAME), self.authority)
 
-    async def until_refused(self) -> None:
-        """Wait until no request passes any more, over none of the connections that there are."""
-        refused = 0
+    async def until_all(self, status: int) -> None:
+        """Wait until mints get this status at every worker, over whatever connection."""
+        in_a_row = 0
         async with asyncio.timeout(SETTLED_S):
-            while refused < IN_A_ROW:
-                refused = 0 if (await self.caller.mint()).status == 200 else refused + 1
+            while in_a_row < IN_A_ROW:
+                in_a_row = in_a_row + 1 if (await self.caller.mint()).status == status else 0
                 await asyncio.sleep(0.05)
 
 
@@ -117,6 +117,7 @@ async def house(shared_house: House) -> AsyncIterator[House]:
     shared_house.upstream.reset()
     yield shared_house
     shared_house.restore()
+    await shared_house.until_all(200)
     await shared_house.caller.until_ready()
 
 
@@ -160,7 +161,7 @@ async def test_nobody_else_is_believed(house: House, side: str, wrong: str) -> N
     }
     identity: Identity = getattr(house, side)
     identity.write(pairs[wrong](), house.authority)
-    await house.until_refused()
+    await house.until_all(503)
     await check_nothing_passes(house.caller, house.upstream, token)
 
 
