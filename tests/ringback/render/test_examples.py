@@ -58,3 +58,16 @@ def test_make_writes_every_target() -> None:
     makefile = (DEPLOY.parent / "Makefile").read_text()
     (line,) = [line for line in makefile.splitlines() if line.startswith("TARGETS := ")]
     assert set(line.split()[2:]) == set(TARGETS)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_supervision_is_not_left_out_silently(target: str, tmp_path: Path) -> None:
+    """Calls would be refused, or without a leash: nothing is written instead."""
+    settings = tmp_path / "ringback.yaml"
+    settings.write_text("supervision: {mode: required}\n")
+    files = ("--config", EXAMPLES / "litellm.yaml", "--settings", settings)
+
+    result = CliRunner().invoke(app, ["render", target, *map(str, files)])
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "supervision.mode: callkeeper is in no manifests yet" in result.stderr
