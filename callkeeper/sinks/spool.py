@@ -50,8 +50,8 @@ class Spool(Protocol):
     def drop(self, count: int) -> None:
         """Forget so many of the charges that `peek` returned last. Blocks."""
 
-    def close(self) -> None:
-        """Let go; what is on disk stays there."""
+    def close(self) -> list[Charge]:
+        """Let go; what is on disk stays there, and what is lost is returned."""
 
 
 class MemorySpool:
@@ -83,8 +83,12 @@ class MemorySpool:
         for _ in range(count):
             self.size_bytes -= self._charges.popleft()[1]
 
-    def close(self) -> None:
+    def close(self) -> list[Charge]:
         """See `Spool`."""
+        lost = [charge for charge, _ in self._charges]
+        self._charges.clear()
+        self.size_bytes = 0
+        return lost
 
 
 class DiskSpool:
@@ -146,11 +150,12 @@ class DiskSpool:
         if segment.is_read():
             self._forget(segment)
 
-    def close(self) -> None:
+    def close(self) -> list[Charge]:
         """See `Spool`."""
         for segment in self._segments:
             segment.close(keep=segment.size > 0)
         self._segments.clear()
+        return []
 
     def _create(self) -> "_Segment":
         # In the order of time, so that the oldest is found first.

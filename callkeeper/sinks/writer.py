@@ -134,10 +134,9 @@ class Writer:
         for task in (keeper, deliverer):
             task.cancel()
         await asyncio.gather(keeper, deliverer, return_exceptions=True)
-        for charge in self._waiting:
+        for charge in (*self._spool.close(), *self._waiting):
             self._count_lost(charge, "lost")
         self._waiting.clear()
-        self._spool.close()
         await self._sink.close()
 
     async def _keep(self) -> None:
@@ -156,6 +155,8 @@ class Writer:
     async def _keep_batch(self) -> bool:
         """Bring one batch to the spool; False if that is full."""
         batch = [self._waiting[at] for at in range(min(self._batch_count, len(self._waiting)))]
+        if not batch:
+            return True
         try:
             await self._with_spool(partial(self._spool.append, batch))
         except Exception as error:  # noqa: BLE001  whatever it is, they stay in memory
@@ -207,6 +208,7 @@ class Writer:
         if self._is_down:
             self._log.info("sink_available", sink=self._sink.name)
         self._set(is_down=False)
+        self._settled.clear()
         return True
 
     async def _write(self, batch: Sequence[Charge]) -> None:

@@ -85,6 +85,36 @@ async def test_what_a_sink_does_not_take_is_there_after_a_restart(tmp_path: Path
     assert sink.taken == _CHARGES
 
 
+async def test_what_waits_in_memory_is_counted_when_it_is_lost() -> None:
+    """Without a disk, the end of the process loses what the sink did not take, and says so."""
+    sink = _Switched()
+    sink.is_up = False
+    writer = Writer(sink, MemorySpool(_MEGABYTE), batch_count=4, batch_s=0)
+    writer.start()
+    for one in _CHARGES[:10]:
+        writer.put(one)
+    await _until(lambda: writer.state == "behind")
+    await writer.stop()
+    assert sink.taken == []
+    assert writer.counts.lost == 10
+    assert writer.counts.lost_microdollars == sum(one.cost_microdollars for one in _CHARGES[:10])
+
+
+async def test_stopping_drains_what_a_sink_takes_again() -> None:
+    """After an outage, too, all of it is written before the end."""
+    sink = _Switched()
+    sink.is_up = False
+    writer = Writer(sink, MemorySpool(_MEGABYTE), batch_count=4, batch_s=0)
+    writer.start()
+    for one in _CHARGES:
+        writer.put(one)
+    await _until(lambda: writer.state == "behind")
+    sink.is_up = True
+    await _until(lambda: writer.state == "ok")
+    await writer.stop()
+    assert sink.taken == _CHARGES
+
+
 async def test_full_spool_is_told_and_nothing_is_lost_that_fits(tmp_path: Path) -> None:
     """Full: the state says so, charges wait in memory, then they are counted as lost."""
     sink = _Switched()
