@@ -1,9 +1,11 @@
 """``python -m callkeeper --listen ADDR``: run the service that keeps calls."""
 
 from callkeeper.calls import Limits
+from callkeeper.charging import Charging
 from callkeeper.egress import Egress
 from callkeeper.keeper import Keeper
 from callkeeper.news import News
+from callkeeper.pricelists import open_price_book
 from callkeeper.reach import Reaches
 from callkeeper.service import CallKeeper
 from callsapi.v1.calls_pb2_grpc import UpstreamsStub
@@ -44,7 +46,8 @@ def _build(settings: Settings) -> CallKeeper:
         raise NoEgressListenerError
     extauthz = Peers(settings.supervision.extauthz, UpstreamsStub)
     egress, news = Egress(settings.upstream.egress_url), News()
-    keeper = Keeper(limits_of(settings), Reaches(extauthz), egress, news)
+    charging = Charging(open_price_book())
+    keeper = Keeper(limits_of(settings), Reaches(extauthz), egress, news, charging.charge)
     return CallKeeper(keeper, news, egress, extauthz)
 
 

@@ -184,6 +184,9 @@ async def test_a_call_is_metered_and_ends_when_its_time_is_over(
         assert done["response"]["usage"] in told
         used = ended.call.usage
         assert used.audio_out + used.text_out == sum(usage["output_tokens"] for usage in told)
+        if model == "gpt-realtime":
+            # 64 dollars for a million audio tokens that were spoken, and something for the rest.
+            assert ended.call.cost_microdollars > 64 * used.audio_out > 0
     assert list((await gateway.calls.List(ListRequest())).calls) == []
 
 
