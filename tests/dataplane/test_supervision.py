@@ -19,13 +19,15 @@ from callsapi.v1.calls_pb2 import (
     PHASE_ATTACHED,
     CallState,
     Event,
-    HangUpRequest,
     ListRequest,
     RevokeRequest,
     WatchRequest,
 )
 from callsapi.v1.calls_pb2_grpc import CallsStub
+from helpers.charges import spent
 from helpers.gateway import until
+from helpers.postgres import Database
+from helpers.upprocess import RINGBACK
 from helpers.voiceclient import VoiceClient
 from ringback.cli.plan import StackOptions
 from ringback.cli.stack import Stack
@@ -44,6 +46,18 @@ class Supervised:
     http: httpx.AsyncClient
     calls: CallsStub
     events: list[Event] = field(default_factory=list)
+
+    @property
+    def address(self) -> str:
+        """Where callkeeper listens."""
+        return self.stack.folders.socket("callkeeper-0")
+
+    async def ringback(self, *arguments: str) -> tuple[int | None, str]:
+        """Run a command that asks callkeeper; return its exit code and what it prints."""
+        command = [*RINGBACK, *arguments, "--address", self.address]
+        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+        output, _ = await process.communicate()
+        return process.returncode, output.decode()
 
     async def open(self, client: VoiceClient, model: str = "gpt-realtime") -> httpx.Response:
         """Send an offer with the demo key."""
@@ -167,6 +181,8 @@ async def test_a_call_is_metered_and_ends_when_its_time_is_over(
         assert len(call.payer.key_hash) == 64
         listed = (await gateway.calls.List(ListRequest())).calls
         assert [each.id for each in listed] == [call.id]
+        code, shown = await gateway.ringback("calls", "list")
+        assert (code, shown.splitlines()[1].split()[0]) == (0, call.id)
         client.send({"type": "response.create"})
         done = await client.wait_for("response.done")
         await until(lambda: bool(gateway.named("call.usage", call)))
@@ -205,7 +221,8 @@ async def test_somebody_ends_a_call(gateway: Supervised, how: str) -> None:
         call = await gateway.join(client)
         began = time.monotonic()
         if how == "hang_up":
-            await gateway.calls.HangUp(HangUpRequest(call=call.id))
+            assert await gateway.ringback("calls", "hangup", call.id) == (0, "It is being ended.\n")
+            assert (await gateway.ringback("calls", "hangup", "another"))[0] == 1
         else:
             answer = await gateway.calls.Revoke(RevokeRequest(key_hash=call.payer.key_hash))
             assert answer.calls == 1
@@ -246,13 +263,19 @@ async def test_without_callkeeper_no_answer_is_released(gateway: Supervised, how
     assert (await gateway.last_at_provider())["call_id"] == ended["call_id"]
 
 
-async def test_with_best_effort_calls_go_on_without_callkeeper(tmp_path: Path) -> None:
-    """They are logged and counted; those that callkeeper knows end by their limits."""
-    async with supervised(tmp_path, mode="best_effort", idle_s=2) as gateway:
+async def test_with_best_effort_calls_go_on_without_callkeeper(
+    tmp_path: Path, database: Database
+) -> None:
+    """They are logged and counted; those that are known end by their limits, and are paid for."""
+    sink = {"sinks": ["litellm"], "database_url": database.url}
+    async with supervised(tmp_path, mode="best_effort", idle_s=2, **sink) as gateway:
         async with VoiceClient() as client:
             call = await gateway.join(client)
             ended = await gateway.end_of(call)
             assert ended.call.reason == "idle"
+            assert spent(database, "LiteLLM_SpendLogs", "session_id") == {
+                call.id: ended.call.cost_microdollars
+            }
             await asyncio.wait_for(client.is_closed.wait(), 5)
         async with gateway.without_callkeeper("is down"), VoiceClient() as client:
             answer = await gateway.open(client)
