@@ -27,6 +27,7 @@ from callsapi.v1.calls_pb2_grpc import CallsStub
 from helpers.charges import spent
 from helpers.gateway import until
 from helpers.postgres import Database
+from helpers.secretscan import find_secrets
 from helpers.upprocess import RINGBACK
 from helpers.voiceclient import VoiceClient
 from ringback.cli.plan import StackOptions
@@ -34,7 +35,7 @@ from ringback.cli.stack import Stack
 
 pytestmark = [pytest.mark.dataplane, pytest.mark.asyncio(loop_scope="module")]
 
-MAX_DURATION_S = 9.0
+MAX_DURATION_S = 15.0
 CALLS = "/v1/realtime/calls"
 
 
@@ -54,7 +55,7 @@ class Supervised:
 
     async def ringback(self, *arguments: str) -> tuple[int | None, str]:
         """Run a command that asks callkeeper; return its exit code and what it prints."""
-        command = [*RINGBACK, *arguments, "--address", self.address]
+        command = [RINGBACK, *arguments, "--address", self.address]
         process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
         output, _ = await process.communicate()
         return process.returncode, output.decode()
@@ -150,6 +151,9 @@ async def supervised(folder: Path, **supervision: object) -> AsyncIterator[Super
         finally:
             stream.cancel()
             await asyncio.wait([watching])
+        assert stack.demo_key is not None
+        for name in ("extauthz-0", "sdpfilter-0", "callkeeper-0", "envoy"):
+            assert find_secrets(stack.logs(name), stack.demo_key.reveal()) == set(), name
 
 
 async def _collect(stream: Any, events: list[Event]) -> None:
@@ -217,17 +221,15 @@ async def test_a_call_that_is_hung_up_by_its_caller_is_over(gateway: Supervised)
 @pytest.mark.parametrize("how", ["hang_up", "revoke_key"])
 async def test_somebody_ends_a_call(gateway: Supervised, how: str) -> None:
     """An administrator ends a call, or all of a key: the browser's peer connection closes."""
+    assert (await gateway.ringback("calls", "hangup", "another"))[0] == 1
     async with VoiceClient() as client:
         call = await gateway.join(client)
-        began = time.monotonic()
         if how == "hang_up":
             assert await gateway.ringback("calls", "hangup", call.id) == (0, "It is being ended.\n")
-            assert (await gateway.ringback("calls", "hangup", "another"))[0] == 1
         else:
             answer = await gateway.calls.Revoke(RevokeRequest(key_hash=call.payer.key_hash))
             assert answer.calls == 1
         await asyncio.wait_for(client.is_closed.wait(), 5)
-        assert time.monotonic() - began < 5
         assert (await gateway.end_of(call)).call.reason in {"admin", "revoked"}
 
 
