@@ -1,11 +1,14 @@
 """``python -m callkeeper --listen ADDR``: run the service that keeps calls."""
 
 from callkeeper.calls import Limits
+from callkeeper.charging import Charging
 from callkeeper.egress import Egress
 from callkeeper.keeper import Keeper
 from callkeeper.news import News
+from callkeeper.pricelists import open_price_book
 from callkeeper.reach import Reaches
 from callkeeper.service import CallKeeper
+from callkeeper.sinks.writers import open_writers
 from callsapi.v1.calls_pb2_grpc import UpstreamsStub
 from ringback.errors import StartError
 from ringback.grpcpeers import Peers
@@ -44,8 +47,12 @@ def _build(settings: Settings) -> CallKeeper:
         raise NoEgressListenerError
     extauthz = Peers(settings.supervision.extauthz, UpstreamsStub)
     egress, news = Egress(settings.upstream.egress_url), News()
-    keeper = Keeper(limits_of(settings), Reaches(extauthz), egress, news)
-    return CallKeeper(keeper, news, egress, extauthz)
+    writers = open_writers(settings)
+    charging = Charging(
+        open_price_book(settings.supervision.prices_file), [writer.put for writer in writers]
+    )
+    keeper = Keeper(limits_of(settings), Reaches(extauthz), egress, news, charging.charge)
+    return CallKeeper(keeper, news, egress, extauthz, writers)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from callkeeper.errors import NotThereError, ReachError, UncontrollableError, Up
 from callkeeper.meter import ACTIVITY, HEEDED, Meter
 from callkeeper.model import Call, Usage
 from callkeeper.news import News
+from callkeeper.prices import PricedDeployment
 from callkeeper.reach import Reach, Reaches
 from ringback.logs import describe, get_logger
 
@@ -32,8 +33,8 @@ _GONE_AFTER_S: Final = 3900.0
 # Cheaper than to parse what is not heeded; json.dumps and JSON.stringify agree but for the space.
 _MARK: Final = re.compile(r'"type":\s?"(' + "|".join(map(re.escape, sorted(HEEDED))) + '")')
 
-Charge = Callable[[Call, Usage], int]
-"""Books what a call has used; returns its cost in micro-dollars."""
+Charge = Callable[[Call, Usage, PricedDeployment | None], int]
+"""Books what a call has used at a deployment; returns its cost in micro-dollars."""
 
 
 @dataclass(eq=False, slots=True)
@@ -69,7 +70,7 @@ class Keeper:
         reaches: Reaches,
         egress: Egress,
         news: News,
-        charge: Charge = lambda _call, _usage: 0,
+        charge: Charge,
     ) -> None:
         self._limits = limits
         self._reaches = reaches
@@ -192,7 +193,8 @@ class Keeper:
         event = _parse(text)
         usage = kept.meter.read(event, time.time())
         if usage is not None:
-            cost = self._charge(kept.call, usage)
+            pricing = kept.reach.pricing if kept.reach is not None else None
+            cost = self._charge(kept.call, usage, pricing)
             self._change(kept, calls.charged(kept.state, usage.tokens, cost))
             metrics.count_tokens(usage.tokens)
             self._tell("call.usage", kept)

@@ -31,6 +31,14 @@ TOKENS: Final = Counter(
     "Tokens that calls have used, by kind; of the kind seconds, seconds of audio",
     ["kind"],
 )
+COST: Final = Counter(
+    "ringback_call_cost_microdollars", "What calls have cost, by deployment", ["deployment"]
+)
+UNPRICED: Final = Counter(
+    "ringback_call_usage_unpriced",
+    "Responses and transcriptions whose price is not known, or not wholly, by deployment",
+    ["deployment"],
+)
 _KINDS: Final = tuple(field.name for field in fields(Tokens))
 
 

@@ -8,6 +8,7 @@ import grpc
 from grpc import aio
 
 from callkeeper.errors import ReachError, UncontrollableError
+from callkeeper.prices import PricedDeployment, PriceError, priced_deployment
 from callsapi.v1.calls_pb2 import ReachRequest, ReachResponse
 from callsapi.v1.calls_pb2_grpc import UpstreamsStub
 from ringback.grpcpeers import Peers
@@ -27,6 +28,7 @@ class Reach:
         hangup_path: Path of the command that ends it.
         headers: With the deployment's standard credential.
         ephemeral_headers: With the call's ephemeral key; empty if there is none.
+        pricing: What the configuration says of its prices; None if that makes no sense.
     """
 
     cluster: str
@@ -35,6 +37,7 @@ class Reach:
     hangup_path: str
     headers: Mapping[str, Secret]
     ephemeral_headers: Mapping[str, Secret]
+    pricing: PricedDeployment | None = None
 
 
 class Reaches:
@@ -75,4 +78,18 @@ def _read(answer: ReachResponse) -> Reach:
         hangup_path=answer.hangup_path,
         headers={name: Secret(value) for name, value in answer.headers.items()},
         ephemeral_headers={name: Secret(value) for name, value in answer.ephemeral_headers.items()},
+        pricing=_pricing(answer),
     )
+
+
+def _pricing(answer: ReachResponse) -> PricedDeployment | None:
+    pricing = answer.pricing
+    params = {"model": pricing.model, **pricing.prices}
+    origin = f"https://{answer.authority}"
+    try:
+        return priced_deployment(
+            pricing.provider, params, {"base_model": pricing.base_model}, origin
+        )
+    except PriceError:
+        # Counted and logged where it is missed.
+        return None

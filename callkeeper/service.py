@@ -1,6 +1,7 @@
 """The gRPC service ``ringback.v1.Calls``: no rules."""
 
 import time
+from collections.abc import Sequence
 from typing import Final
 
 import grpc
@@ -10,6 +11,7 @@ from callkeeper.calls import Reason
 from callkeeper.egress import Egress
 from callkeeper.keeper import Keeper, Kept, new_id
 from callkeeper.news import News, SlowWatcherError
+from callkeeper.sinks.writer import Writer
 from callkeeper.translate import read_call, write_state
 from callsapi.v1 import calls_pb2_grpc
 from callsapi.v1.calls_pb2 import (
@@ -40,13 +42,20 @@ class CallKeeper(calls_pb2_grpc.CallsServicer):
         news: Is told by the keeper.
         egress: The keeper's; started and stopped with the service.
         extauthz: Whom the keeper asks; likewise.
+        writers: Where charges go; likewise.
     """
 
     names: tuple[str, ...] = ("ringback.v1.Calls",)
 
     def __init__(
-        self, keeper: Keeper, news: News, egress: Egress, extauthz: Peers[UpstreamsStub]
+        self,
+        keeper: Keeper,
+        news: News,
+        egress: Egress,
+        extauthz: Peers[UpstreamsStub],
+        writers: Sequence[Writer] = (),
     ) -> None:
+        self._writers = tuple(writers)
         self._keeper = keeper
         self._news = news
         self._egress = egress
@@ -60,6 +69,8 @@ class CallKeeper(calls_pb2_grpc.CallsServicer):
         """Be ready to reach extauthz and providers."""
         self._extauthz.start()
         self._egress.start()
+        for writer in self._writers:
+            writer.start()
 
     async def drain(self) -> None:
         """Let watchers go."""
@@ -68,6 +79,8 @@ class CallKeeper(calls_pb2_grpc.CallsServicer):
     async def stop(self) -> None:
         """Let go of all calls."""
         await self._keeper.stop()
+        for writer in self._writers:
+            await writer.stop()
         await self._egress.stop()
         await self._extauthz.stop()
 

@@ -109,6 +109,8 @@ class Deployment:
         entra: How to log in at Entra ID; None: `api_key` opens the upstream.
         session: Session fields that win over the caller's when a token is minted.
         session_defaults: Session fields for callers that do not send their own.
+        prices: In dollars for one unit, by LiteLLM's names, as they were written.
+        base_model: What model it is a deployment of, by the names of price lists.
     """
 
     id: str
@@ -141,6 +143,8 @@ class Deployment:
     entra: EntraLogin | None = None
     session: Mapping[str, Any] = field(default_factory=dict, hash=False)
     session_defaults: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    prices: Mapping[str, str] = field(default_factory=dict, hash=False)
+    base_model: str | None = None
 
     @property
     def origins(self) -> tuple[Origin, ...]:

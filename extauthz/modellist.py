@@ -11,6 +11,7 @@ from extauthz.deployments import REALTIME_MODE, Deployment, Origin
 from extauthz.fields import Field
 from extauthz.modelentry import notes_of, parse_entry, reason_to_skip, split_model
 from extauthz.namedcredentials import NamedCredentials
+from extauthz.priceentry import parse_prices
 from extauthz.routingentry import parse_group, parse_routing, unused_routing
 
 
@@ -55,10 +56,10 @@ class ModelList:
             self.notes.append(f"{place}: not used: {reason}")
             return
         if provider is not None:
-            routing = parse_routing(entry)
+            further = {**parse_routing(entry), **parse_prices(entry)}
             deployment = parse_entry(entry, group, provider, upstream_model)
             if deployment is not None:
-                self._join(replace(deployment, **routing), entry)
+                self._join(replace(deployment, **further), entry)
                 self.notes += notes_of(entry, deployment)
         self._note_mistakes(entry, upstream_model)
         self.notes += unused_routing(entry)

@@ -10,6 +10,7 @@ from callsapi.v1 import calls_pb2_grpc
 from callsapi.v1.calls_pb2 import (
     EndCallRequest,
     EndCallResponse,
+    Pricing,
     ReachRequest,
     ReachResponse,
 )
@@ -72,6 +73,12 @@ class Upstreams(calls_pb2_grpc.UpstreamsServicer):
             hangup_path=hangup,
             headers=_revealed(headers),
             ephemeral_headers=_revealed(ephemeral),
+            pricing=Pricing(
+                provider=deployment.provider,
+                model=deployment.upstream_model,
+                base_model=deployment.base_model or "",
+                prices=deployment.prices,
+            ),
         )
 
     async def EndCall(

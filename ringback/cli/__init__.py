@@ -2,7 +2,7 @@
 
 import typer
 
-from ringback.cli import check, emulator, keys, render, sdp, tokens, up, whoami
+from ringback.cli import calls, check, emulator, keys, render, sdp, tokens, up, whoami
 
 # NOTE: Typer's own tracebacks are off: they print local variables, and some of ours are secrets.
 app = typer.Typer(
@@ -18,6 +18,7 @@ app.command(name="up")(up.up)
 app.command(name="check")(check.check)
 app.add_typer(keys.app, name="keys")
 app.add_typer(tokens.app, name="tokens")
+app.add_typer(calls.app, name="calls")
 app.command(name="whoami")(whoami.whoami)
 app.add_typer(render.app, name="render")
 app.add_typer(sdp.app, name="sdp")

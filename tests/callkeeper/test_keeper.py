@@ -1,6 +1,6 @@
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,9 +12,10 @@ from grpc import aio
 
 from callkeeper.calls import Limits
 from callkeeper.egress import Egress
-from callkeeper.keeper import Keeper
+from callkeeper.keeper import Charge, Keeper
 from callkeeper.model import Call, Usage
 from callkeeper.news import News
+from callkeeper.prices import PricedDeployment
 from callkeeper.reach import Reaches
 from callkeeper.service import CallKeeper
 from callsapi.v1 import calls_pb2
@@ -90,7 +91,7 @@ class Running:
 async def running(
     folder: Path,
     limits: Limits = LIMITS,
-    charge: Callable[[Call, Usage], int] = lambda _call, _usage: 0,
+    charge: Charge = lambda _call, _usage, _pricing: 0,
 ) -> AsyncIterator[Running]:
     """Run the service on a socket, with a provider and somebody in extauthz's place."""
     async with sideband_provider() as provider:
@@ -173,7 +174,9 @@ async def test_usage_is_counted_once_and_priced(tmp_path: Path) -> None:
     """Of a repeated event nothing is charged; what is no event is passed over."""
     charged: list[Usage] = []
 
-    def charge(_call: Call, usage: Usage) -> int:
+    def charge(_call: Call, usage: Usage, pricing: PricedDeployment | None) -> int:
+        assert pricing is not None
+        assert (pricing.provider, pricing.model) == ("openai", "gpt-realtime")
         charged.append(usage)
         return 60
 

@@ -6,7 +6,7 @@ import grpc
 import pytest
 from grpc import aio
 
-from callsapi.v1.calls_pb2 import EndCallRequest, ReachRequest, ReachResponse
+from callsapi.v1.calls_pb2 import EndCallRequest, Pricing, ReachRequest, ReachResponse
 from callsapi.v1.calls_pb2_grpc import UpstreamsStub, add_UpstreamsServicer_to_server
 from extauthz.admission import Admission
 from extauthz.decision import Labels
@@ -73,6 +73,7 @@ async def test_callkeeper_learns_how_a_provider_is_reached(
     deployment: Deployment, root: str, name: str, value: str
 ) -> None:
     """Paths are the dialect's; the ephemeral key comes as a bearer token beside the other."""
+    deployment = replace(deployment, prices={"input_cost_per_token": "4e-06"})
     async with served(deployment) as (stub, leashes):
         labels = leashes.put_on(Labels("call"), CLAIMS, KEY, deployment)
         sealed_key = labels.sealed_key or ""
@@ -85,6 +86,11 @@ async def test_callkeeper_learns_how_a_provider_is_reached(
             hangup_path=f"{root}/calls/rtc_1/hangup",
             headers={name: value},
             ephemeral_headers={"authorization": f"Bearer {EPHEMERAL_KEY}"},
+            pricing=Pricing(
+                provider=deployment.provider,
+                model=deployment.upstream_model,
+                prices={"input_cost_per_token": "4e-06"},
+            ),
         )
 
 

@@ -12,7 +12,7 @@ from aiohttp import web
 from grpc import aio
 
 from callsapi.v1 import calls_pb2_grpc
-from callsapi.v1.calls_pb2 import ReachRequest, ReachResponse
+from callsapi.v1.calls_pb2 import Pricing, ReachRequest, ReachResponse
 
 STANDARD: Final = "Bearer sk-standard"
 EPHEMERAL: Final = "Bearer ek-of-the-call"
@@ -129,5 +129,6 @@ class ReachTeller(calls_pb2_grpc.UpstreamsServicer):
             sideband_path="/v1/realtime?call_id=rtc_1",
             hangup_path="/v1/realtime/calls/rtc_1/hangup",
             headers={"authorization": STANDARD},
+            pricing=Pricing(provider="openai", model="gpt-realtime"),
             ephemeral_headers={"authorization": EPHEMERAL} if request.sealed_key else {},
         )

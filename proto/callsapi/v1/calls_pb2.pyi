@@ -505,6 +505,7 @@ class ReachResponse(_message.Message):
     HANGUP_PATH_FIELD_NUMBER: _builtins.int
     HEADERS_FIELD_NUMBER: _builtins.int
     EPHEMERAL_HEADERS_FIELD_NUMBER: _builtins.int
+    PRICING_FIELD_NUMBER: _builtins.int
     cluster: _builtins.str
     """Name of Envoy's cluster."""
     authority: _builtins.str
@@ -519,6 +520,8 @@ class ReachResponse(_message.Message):
     def ephemeral_headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """The same with the call's ephemeral key; none if there is no such key."""
 
+    @_builtins.property
+    def pricing(self) -> Global___Pricing: ...
     def __init__(
         self,
         *,
@@ -528,14 +531,70 @@ class ReachResponse(_message.Message):
         hangup_path: _builtins.str = ...,
         headers: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         ephemeral_headers: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        pricing: Global___Pricing | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pricing", b"pricing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["authority", b"authority", "cluster", b"cluster", "ephemeral_headers", b"ephemeral_headers", "hangup_path", b"hangup_path", "headers", b"headers", "sideband_path", b"sideband_path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authority", b"authority", "cluster", b"cluster", "ephemeral_headers", b"ephemeral_headers", "hangup_path", b"hangup_path", "headers", b"headers", "pricing", b"pricing", "sideband_path", b"sideband_path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReachResponse: _TypeAlias = ReachResponse  # noqa: Y015
+
+@_typing.final
+class Pricing(_message.Message):
+    """What the configuration says about the prices of a deployment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class PricesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    BASE_MODEL_FIELD_NUMBER: _builtins.int
+    PRICES_FIELD_NUMBER: _builtins.int
+    provider: _builtins.str
+    """openai or azure"""
+    model: _builtins.str
+    """The upstream's model; at Azure the name of a deployment."""
+    base_model: _builtins.str
+    @_builtins.property
+    def prices(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Dollars for one unit, as they were written, by LiteLLM's names."""
+
+    def __init__(
+        self,
+        *,
+        provider: _builtins.str = ...,
+        model: _builtins.str = ...,
+        base_model: _builtins.str = ...,
+        prices: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_model", b"base_model", "model", b"model", "prices", b"prices", "provider", b"provider"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Pricing: _TypeAlias = Pricing  # noqa: Y015
 
 @_typing.final
 class EndCallRequest(_message.Message):
