@@ -8,11 +8,12 @@ import ctypes
 import os
 import shlex
 import shutil
+import signal
 import stat
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
@@ -72,6 +73,7 @@ class PodHost:
         self._holder = subprocess.Popen(
             ["/usr/bin/env", "unshare", "--net", "sh", "-c", f"{setup} && exec sleep infinity"],
             stdout=subprocess.PIPE,
+            start_new_session=True,
         )
         assert self._holder.stdout is not None
         assert self._holder.stdout.readline() == b"up\n"
@@ -81,7 +83,9 @@ class PodHost:
         holder = self._holder
         assert holder is not None
         for child in (*self._children, holder):
-            child.kill()
+            # With whatever a script of its has started.
+            with suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
             child.wait()
         assert holder.stdout is not None
         holder.stdout.close()
@@ -106,6 +110,7 @@ class PodHost:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd="/",
+                start_new_session=True,
             )
         self._children.append(child)
         return child
