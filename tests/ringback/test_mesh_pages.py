@@ -20,7 +20,7 @@ from ringback.render.kubernetes import KubernetesValues
 ROOT: Final = Path(__file__).parents[2]
 MESH: Final = ROOT / "docs" / "mesh"
 # Kinds of meshes whose schemas are not at hand.
-FOREIGN: Final = ("consul.hashicorp.com/", "kuma.io/", "gateway.kgateway.dev/")
+FOREIGN: Final = ("cert-manager.io/", "consul.hashicorp.com/", "gateway.kgateway.dev/", "kuma.io/")
 _BLOCK: Final = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 
 
