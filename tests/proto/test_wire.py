@@ -7,6 +7,7 @@ from typing import Any
 import betterproto2
 import envoy_data_plane.envoy.config.cluster.v3 as upstream_cluster
 import envoy_data_plane.envoy.config.core.v3 as upstream_core
+import envoy_data_plane.envoy.extensions.transport_sockets.tls.v3
 import envoy_data_plane.envoy.extensions.upstreams.http.v3  # noqa: F401  is looked up by name
 import envoy_data_plane.envoy.service.auth.v3 as upstream_auth
 import envoy_data_plane.envoy.service.cluster.v3 as upstream_cds
