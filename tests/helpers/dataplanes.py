@@ -7,7 +7,7 @@ fixture starts an Envoy asks for `dataplane` and lets it make the bootstrap.
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from types import TracebackType
 from typing import Final, Generic, Self, TypeVar
@@ -27,7 +27,6 @@ T = TypeVar("T")
 
 # Keys of what a data plane may do otherwise than our own Envoy, where a test would notice.
 UNREACHED_MINT: Final = "unreached_mint"
-CUT_FRAGMENT: Final = "cut_fragment"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +65,9 @@ def make_istio(files: Files, changes: Changes, *, egress: str = "mesh") -> Json:
         changes: Where the parts of the gateway listen.
         egress: Who does TLS for extauthz; by default the sidecar, so that it has something to do.
     """
-    inputs = load_inputs(files.config, files.settings, {})
-    values = parse_values(istio.VALUES, ["tls_secret=", f"egress={egress}"])
+    # Files of tests have secrets in them, and these manifests are not for their pods.
+    inputs = replace(load_inputs(files.config, files.settings, {}), settings_file=None)
+    values = parse_values(istio.VALUES, ["tls_secret=", f"egress={egress}", "config_secret=config"])
     manifests = [
         document
         for documents in istio.render(inputs, values).values()
@@ -86,8 +86,6 @@ ISTIO: Final = DataPlane(
         UNREACHED_MINT: "With `egress=mesh`, a mint or a command for a call whose provider cannot "
         "be reached gets 502 `upstream_failed` instead of 503 `upstream_unreachable`: the "
         "sidecar's own 503 looks like the provider's.",
-        CUT_FRAGMENT: "A path with a fragment (`#...`) is served without it instead of refused "
-        "with 400: Istio switches Envoy's refusal off in all proxies.",
     },
 )
 DATA_PLANES: Final = {plane.name: plane for plane in (OWN, ISTIO)}

@@ -40,6 +40,34 @@ def read_manifests(text: str) -> list[Manifest]:
     return [document for document in yaml.safe_load_all(text) if document is not None]
 
 
+def containers(pod: Manifest) -> list[Manifest]:
+    """Return all containers of a pod."""
+    return [*pod.get("initContainers", []), *pod["containers"]]
+
+
+def check_restricted(pod: Manifest) -> None:
+    """Check that a pod's ``spec`` is what the Pod Security Standards call restricted, and more.
+
+    https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted
+    """
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["runAsUser"] > 0
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert pod["automountServiceAccountToken"] is False
+    assert pod.keys().isdisjoint({"hostNetwork", "hostPID", "hostIPC"})
+    for volume in pod.get("volumes", []):
+        assert volume.keys() - {"name"} <= {"configMap", "emptyDir", "projected", "secret"}
+    for container in containers(pod):
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert container["resources"]["requests"].keys() == {"cpu", "memory"}
+        assert container["resources"]["limits"].keys() == {"memory"}
+        assert not any("hostPort" in port for port in container.get("ports", []))
+
+
 def mistakes(documents: Iterable[Manifest], cache: pytest.Cache) -> list[str]:
     """Return what is wrong with manifests: kind, name, place and reason in a line each.
 

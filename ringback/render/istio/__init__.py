@@ -4,25 +4,42 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString, LiteralScalarString
+
 from extauthz.deployments import DEFAULT_PORTS, Origin
 from ringback.contract import AUTHZ_CLUSTER, PASSTHROUGH
 from ringback.envoylint.parts import routes
+from ringback.render.apart import SERVICES, ApartValues, UnservedError
 from ringback.render.bootstrap import Changes, own_bootstrap
-from ringback.render.documents import Document, load_template, resource, to_document
+from ringback.render.documents import (
+    Document,
+    dump,
+    load_template,
+    load_text,
+    resource,
+    to_document,
+)
 from ringback.render.inputs import Inputs, Upstream, resource_name
 from ringback.render.istio.envoyfilter import Patch, gateway_patches
-from ringback.render.istio.services import Place, places, traffic_rules
+from ringback.render.istio.services import (
+    PROXY_CONFIG,
+    Place,
+    mesh_documents,
+    places,
+    service_documents,
+)
 from ringback.render.istio.upstreams import Egress, MeshUpstream, host_resources, in_mesh
 from ringback.render.istio.virtualservice import NOWHERE, virtual_routes
-from ringback.render.values import Values, Words
+from ringback.render.values import Name, Values, Words
 
 Json = dict[str, Any]
 
 _NOWHERE_HOST: Final = "nowhere.ringback.internal"
 _COMMENT_INDENT: Final = 2
+_CONNECTION_LIMIT: Final = "overload.global_downstream_max_connections"
 
 
-class IstioValues(Values):
+class IstioValues(ApartValues):
     """What can be set."""
 
     hosts: Words = ("*",)
@@ -37,6 +54,9 @@ class IstioValues(Values):
     egress: Egress = "direct"
     """Who does TLS for requests of extauthz itself: extauthz (direct), or its sidecar (mesh)."""
 
+    istio_namespace: Name = "istio-system"
+    """Namespace of istiod."""
+
 
 VALUES = IstioValues
 
@@ -48,6 +68,8 @@ def render(inputs: Inputs, values: Values) -> Mapping[str, Sequence[Document]]:
         StartError: If something in the inputs cannot be said in a mesh.
     """
     assert isinstance(values, IstioValues)  # noqa: S101  the class of this module
+    if inputs.settings.playground:
+        raise UnservedError("playground", "Leave it out; `ringback up` serves the page.")
     upstreams = in_mesh(
         _all_upstreams(inputs),
         inputs.settings.upstream,
@@ -55,14 +77,15 @@ def render(inputs: Inputs, values: Values) -> Mapping[str, Sequence[Document]]:
         namespace=values.namespace,
         domain=values.cluster_domain,
     )
-    bootstrap = _bootstrap(inputs)
+    bootstrap = _bootstrap(inputs, values.replicas)
     found = places(values.namespace, values.cluster_domain)
     files = {
-        "gateway.yaml": _gateway(values),
+        "gateway.yaml": _gateway(values, inputs.settings.overload.max_connections),
         "authorization.yaml": load_template("istio", "authorization.yaml"),
         "routes.yaml": _routes(bootstrap, upstreams, inputs, values),
         "filters.yaml": _filters(bootstrap, found),
-        "services.yaml": traffic_rules(bootstrap, found),
+        "services.yaml": service_documents(inputs, values, values.egress, values.istio_namespace),
+        "mesh.yaml": mesh_documents(bootstrap, found, values.egress, values.namespace),
         "upstreams.yaml": _upstreams(upstreams, inputs, values.egress),
         "mesh-config.yaml": _mesh_config(found[AUTHZ_CLUSTER], values),
     }
@@ -72,9 +95,11 @@ def render(inputs: Inputs, values: Values) -> Mapping[str, Sequence[Document]]:
     return files
 
 
-def _bootstrap(inputs: Inputs) -> Json:
+def _bootstrap(inputs: Inputs, replicas: int) -> Json:
     settings = inputs.settings
     changes = Changes(
+        # Limits are for all pods together; only the number counts.
+        endpoints=dict.fromkeys(SERVICES, ("127.0.0.1:1",) * replicas),
         cors_origins=settings.cors_origins,
         websocket=settings.websocket,
         overload=settings.overload,
@@ -99,8 +124,13 @@ def _passthrough_origin(inputs: Inputs) -> Origin | None:
     return Origin(url.scheme, url.hostname or "", url.port or DEFAULT_PORTS[url.scheme])
 
 
-def _gateway(values: IstioValues) -> list[Document]:
+def _gateway(values: IstioValues, max_connections: int) -> list[Document]:
     documents = load_template("istio", "gateway.yaml")
+    deployment = resource(documents, "Deployment")["spec"]["template"]
+    annotations = deployment["metadata"]["annotations"]
+    proxy = load_text(annotations[PROXY_CONFIG])
+    proxy["runtimeValues"][_CONNECTION_LIMIT] = DoubleQuotedScalarString(str(max_connections))
+    annotations[PROXY_CONFIG] = LiteralScalarString(dump([proxy]))
     server = resource(documents, "Gateway")["spec"]["servers"][0]
     server["hosts"] = [f"./{host}" for host in values.hosts]
     if values.tls_secret:

@@ -1,9 +1,11 @@
-"""Where our services are in the mesh, and how much of them Envoy asks at once."""
+"""Our services in the mesh: where they are, who may ask them, and how much at once."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
+
+from ruamel.yaml.scalarstring import LiteralScalarString
 
 from ringback.contract import (
     AUTHZ_CALLS_CLUSTER,
@@ -12,21 +14,53 @@ from ringback.contract import (
     PROC_CLUSTER,
 )
 from ringback.envoylint.parts import named
-from ringback.render.documents import Document, load_template, resource
+from ringback.render.apart import (
+    SERVICES,
+    ApartValues,
+    apart_documents,
+    container_of,
+    name_of,
+    template_of,
+)
+from ringback.render.documents import (
+    Document,
+    copy_of,
+    line,
+    load_template,
+    load_text,
+    resource,
+)
+from ringback.render.inputs import Inputs
+from ringback.render.istio.upstreams import Egress
+from ringback.render.pods import flow
 
 Json = dict[str, Any]
 
-AUTHZ_SERVICE: Final = "ringback-extauthz"
-PROC_SERVICE: Final = "ringback-sdpfilter"
-# By the clusters of envoy.yaml. Envoy counts by cluster, and istiod makes one of each port.
-_PORTS: Final[Mapping[str, tuple[str, int]]] = MappingProxyType(
+# By the clusters of envoy.yaml: service, port and its name. Envoy counts by cluster, and istiod
+# makes one of each port.
+_PORTS: Final[Mapping[str, tuple[str, int, str]]] = MappingProxyType(
     {
-        AUTHZ_CLUSTER: (AUTHZ_SERVICE, 9001),
-        AUTHZ_MINTS_CLUSTER: (AUTHZ_SERVICE, 9003),
-        AUTHZ_CALLS_CLUSTER: (AUTHZ_SERVICE, 9005),
-        PROC_CLUSTER: (PROC_SERVICE, 9002),
+        AUTHZ_CLUSTER: (AUTHZ_CLUSTER, 9001, "grpc"),
+        AUTHZ_MINTS_CLUSTER: (AUTHZ_CLUSTER, 9003, "grpc-mints"),
+        AUTHZ_CALLS_CLUSTER: (AUTHZ_CLUSTER, 9005, "grpc-calls"),
+        PROC_CLUSTER: (PROC_CLUSTER, 9002, "grpc"),
     }
 )
+_GATEWAY: Final = "{podSelector: {matchLabels: {app.kubernetes.io/name: ringback-gateway}}}"
+_TO_ISTIOD: Final = """\
+to:  # the sidecar's configuration and certificate
+- namespaceSelector:
+    matchLabels: {kubernetes.io/metadata.name: istio-system}
+ports:
+- {port: 15012}
+"""
+_INJECT: Final = "sidecar.istio.io/inject"
+PROXY_CONFIG: Final = "proxy.istio.io/config"
+# The sidecar is there first, and ends last.
+_PROXY: Final = """\
+holdApplicationUntilProxyStarts: true
+terminationDrainDuration: 25s
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,24 +89,92 @@ def places(namespace: str, domain: str) -> dict[str, Place]:
         domain: Of the cluster's Services.
     """
     return {
-        cluster: Place(f"{service}.{namespace}.svc.{domain}", port)
-        for cluster, (service, port) in _PORTS.items()
+        cluster: Place(f"{name_of(service)}.{namespace}.svc.{domain}", port)
+        for cluster, (service, port, _) in _PORTS.items()
     }
 
 
-def traffic_rules(bootstrap: Json, found: Mapping[str, Place]) -> list[Document]:
-    """Return a DestinationRule for each service, with the limits of envoy.yaml's clusters.
+def service_documents(
+    inputs: Inputs, values: ApartValues, egress: Egress, istio_namespace: str
+) -> list[Document]:
+    """Return Deployments of both services with a sidecar each, and what belongs to them.
+
+    Args:
+        inputs: The configuration.
+        values: What was set.
+        egress: Who does TLS for extauthz.
+        istio_namespace: Where istiod is.
+
+    Raises:
+        StartError: If the configuration cannot be in these manifests.
+    """
+    documents = apart_documents(inputs, values, flow(_GATEWAY), egress=egress)
+    for service in SERVICES:
+        _give_sidecar(service, documents)
+        _let_to_istiod(service, documents, istio_namespace)
+    _open_ports(documents)
+    return documents
+
+
+def mesh_documents(
+    bootstrap: Json, found: Mapping[str, Place], egress: Egress, namespace: str
+) -> list[Document]:
+    """Return who the services are in the mesh, who may ask them, and how.
 
     Args:
         bootstrap: envoy.yaml as the settings want it.
         found: From `places`.
+        egress: Who does TLS for extauthz.
+        namespace: Theirs, and the gateway's.
     """
-    documents = load_template("istio", "services.yaml")
+    documents = load_template("istio", "mesh.yaml")
+    _limit(bootstrap, found, documents)
+    (asking, _) = resource(documents, "AuthorizationPolicy")["spec"]["rules"]
+    (peer,) = asking["from"]
+    peer["source"]["principals"] = flow(f"[cluster.local/ns/{namespace}/sa/ringback-gateway]")
+    if egress == "direct":
+        documents.remove(resource(documents, "Sidecar"))
+    return documents
+
+
+def _give_sidecar(service: str, documents: Sequence[Document]) -> None:
+    template = template_of(service, documents)
+    template["metadata"]["labels"][_INJECT] = "true"
+    template["metadata"]["annotations"][PROXY_CONFIG] = LiteralScalarString(_PROXY)
+    template["spec"]["serviceAccountName"] = name_of(service)
+    environ = container_of(service, documents)["env"]
+    # The sidecar asks for the certificate.
+    environ.append(line(name="RINGBACK_SERVICES__PLAINTEXT", value="true"))
+
+
+def _let_to_istiod(service: str, documents: Sequence[Document], namespace: str) -> None:
+    names = resource(documents, "NetworkPolicy", name_of(AUTHZ_CLUSTER))["spec"]["egress"][0]
+    spec = resource(documents, "NetworkPolicy", name_of(service))["spec"]
+    _, *others = spec.get("egress", [names])
+    istiod = load_text(_TO_ISTIOD)
+    (peer,) = istiod["to"]
+    peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"] = namespace
+    spec["egress"] = [copy_of(names), istiod, *others]
+
+
+def _open_ports(documents: Sequence[Document]) -> None:
+    for service in SERVICES:
+        spec = resource(documents, "Service", name_of(service))["spec"]
+        # The gateway is told the pods by istiod.
+        del spec["clusterIP"]
+        spec["ports"] = [
+            line(name=name, port=port, targetPort="grpc")
+            for of_service, port, name in _PORTS.values()
+            if of_service == service
+        ]
+
+
+def _limit(bootstrap: Json, found: Mapping[str, Place], documents: Sequence[Document]) -> None:
     for cluster, place in found.items():
-        service, port = _PORTS[cluster]
+        service, port, _ = _PORTS[cluster]
         own = named(bootstrap["static_resources"]["clusters"], cluster)
         (limits,) = own["circuit_breakers"]["thresholds"]
-        spec = resource(documents, "DestinationRule", service)["spec"]
+        spec = resource(documents, "DestinationRule", name_of(service))["spec"]
         spec["host"] = place.host
         (policy,) = [
             policy
@@ -83,4 +185,3 @@ def traffic_rules(bootstrap: Json, found: Mapping[str, Place]) -> list[Document]
         http["http2MaxRequests"] = limits["max_requests"]
         http["http1MaxPendingRequests"] = limits["max_pending_requests"]
         http["maxRetries"] = limits["max_retries"]
-    return documents

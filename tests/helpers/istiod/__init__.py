@@ -15,22 +15,22 @@ nothing is passed over. Three things differ from the proxies of a mesh:
 from collections.abc import Iterable
 from typing import Any, Final
 
+import yaml
+
 from helpers.istiod.clusters import entry_clusters, service_cluster
 from helpers.istiod.listeners import gateway_listener, sidecar_listener
 from helpers.istiod.patches import Patches
-from helpers.istiod.registry import Registry
+from helpers.istiod.registry import Registry, known
 from ringback.render.bootstrap import Changes
 
 Json = dict[str, Any]
 
 # What Istio's agent sets in every bootstrap (pkg/bootstrap/config.go).
-_RUNTIME: Final = {
+_RUNTIME: Final[Json] = {
     "re2.max_program_size.error_level": "32768",
     "envoy.reloadable_features.http_reject_path_with_fragment": False,
 }
-_PREFIX: Final = "ringback-"
-_DOMAIN: Final = "svc.cluster.local"
-_SERVICES: Final = {"extauthz": (9001, 9003, 9005), "sdpfilter": (9002,)}
+_SERVICES: Final = ("extauthz", "sdpfilter")
 
 
 def istiod_bootstrap(manifests: Iterable[Json], changes: Changes) -> Json:
@@ -53,11 +53,11 @@ def istiod_bootstrap(manifests: Iterable[Json], changes: Changes) -> Json:
         service_cluster(
             registry,
             f"ringback-{name}.{namespace}.svc.cluster.local",
-            port,
+            port["port"],
             changes.endpoints[name],
         )
-        for name, ports in _SERVICES.items()
-        for port in ports
+        for name in _SERVICES
+        for port in registry.spec("Service", f"ringback-{name}")["ports"]
     ]
     for entry in registry.specs("ServiceEntry"):
         clusters += entry_clusters(registry, entry)
@@ -71,9 +71,23 @@ def istiod_bootstrap(manifests: Iterable[Json], changes: Changes) -> Json:
             "cluster": "ringback-gateway",
         },
         "admin": {"address": {"socket_address": admin}},
-        "layered_runtime": {"layers": [{"name": "global config", "static_layer": _RUNTIME}]},
+        "layered_runtime": {
+            "layers": [{"name": "global config", "static_layer": _runtime(registry)}]
+        },
         "static_resources": {
             "listeners": [gateway, sidecar_listener(registry, changes.egress)],
             "clusters": clusters,
         },
     }
+
+
+def _runtime(registry: Registry) -> Json:
+    """Return what the gateway's agent puts into its bootstrap: its own, and what the pod says."""
+    pod = registry.spec("Deployment", "ringback-gateway")["template"]
+    config = yaml.safe_load(pod["metadata"]["annotations"]["proxy.istio.io/config"])
+    known(config, "terminationDrainDuration", "proxyHeaders", "runtimeValues")
+    values = {
+        name: {"true": True, "false": False}.get(value, value)
+        for name, value in config["runtimeValues"].items()
+    }
+    return _RUNTIME | values

@@ -11,7 +11,14 @@ from typer.testing import CliRunner
 from extauthz.keys import hash_key
 from extauthz.keys.keyfile import load_keys
 from extauthz.litellm import load_config
-from helpers.manifests import Manifest, build, mistakes, read_manifests
+from helpers.manifests import (
+    Manifest,
+    build,
+    check_restricted,
+    containers,
+    mistakes,
+    read_manifests,
+)
 from ringback.cli import app
 from ringback.envoylint import lint_text
 from ringback.paths import ENVOY_VERSION
@@ -54,11 +61,6 @@ def pods(documents: list[Manifest]) -> Iterator[Manifest]:
             yield document["spec"]["template"]["spec"]
 
 
-def containers(pod: Manifest) -> list[Manifest]:
-    """Return all containers of a pod."""
-    return [*pod.get("initContainers", []), *pod["containers"]]
-
-
 def render(config: Path, *arguments: str | Path) -> str:
     """Return what the command prints for a configuration."""
     command = ["render", "kubernetes", "--config", config, *arguments]
@@ -88,28 +90,9 @@ def test_what_kustomize_makes_fits_the_schemas(
 def test_pods_keep_to_the_restricted_profile(
     built: Mapping[str, list[Manifest]], folder: str
 ) -> None:
-    """No root, no capability, nothing to write to: what the Pod Security Standards call restricted.
-
-    https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted
-    """
-    allowed = {"configMap", "emptyDir", "projected", "secret"}
+    """No root, no capability, nothing to write to."""
     for pod in pods(built[folder]):
-        assert pod["securityContext"]["runAsNonRoot"] is True
-        assert pod["securityContext"]["runAsUser"] > 0
-        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-        assert pod["automountServiceAccountToken"] is False
-        assert pod.keys().isdisjoint({"hostNetwork", "hostPID", "hostIPC"})
-        for volume in pod.get("volumes", []):
-            assert volume.keys() - {"name"} <= allowed
-        for container in containers(pod):
-            assert container["securityContext"] == {
-                "allowPrivilegeEscalation": False,
-                "readOnlyRootFilesystem": True,
-                "capabilities": {"drop": ["ALL"]},
-            }
-            assert container["resources"]["requests"].keys() == {"cpu", "memory"}
-            assert container["resources"]["limits"].keys() == {"memory"}
-            assert not any("hostPort" in port for port in container.get("ports", []))
+        check_restricted(pod)
 
 
 @every_overlay
