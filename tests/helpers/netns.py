@@ -24,6 +24,7 @@ import pytest
 
 T = TypeVar("T")
 
+_TUN: Final = Path("/dev/net/tun")
 _CLONE_NEWNET: Final = 0x40000000
 # linux/if_tun.h
 _TUNSETIFF: Final = 0x400454CA
@@ -37,12 +38,12 @@ _ADDRESS: Final = "11.77.0.{}"
 def find_ip() -> str:
     """Return the path of iproute2's ``ip``.
 
-    Without it, or without root, the test is skipped, or fails in CI.
+    Without it, root or TAP devices the test is skipped, or fails in CI.
     """
     found = shutil.which("ip")
-    if found is None or os.geteuid() != 0:
+    if found is None or os.geteuid() != 0 or not _TUN.exists():
         verdict = pytest.fail if os.environ.get("CI") else pytest.skip
-        verdict("needs root and iproute2 (apt-get install iproute2)")
+        verdict(f"needs root, iproute2 (apt-get install iproute2) and {_TUN}")
     assert found is not None
     return found
 
@@ -213,7 +214,7 @@ def _enter(namespace: str) -> None:
 
 
 def _open_tap(name: str) -> int:
-    end = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
+    end = os.open(_TUN, os.O_RDWR | os.O_NONBLOCK)
     fcntl.ioctl(end, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _IFF_TAP | _IFF_NO_PI))
     return end
 
