@@ -89,7 +89,8 @@ async def open_gateway(
         files.write_keys()
         ports = free_metrics_ports()
         files.write_settings(
-            upstream={"ca_file": str(ca_file), "mint_timeout_s": 2}, metrics_address=ports.address
+            upstream={"ca_file": str(ca_file), "mint_timeout_s": 2, "egress": dataplane.egress},
+            metrics_address=ports.address,
         )
         async with Stack(files.options(), make_bootstrap=dataplane.with_(files)) as stack:
             gateway = Gateway(stack, files, openai, azure, metrics=ports)
@@ -136,7 +137,8 @@ async def open_pair(
         files.write_config(entries_of_pair(openai, azure, dataplane.tls_host))
         files.write_keys()
         files.write_settings(
-            upstream={"ca_file": str(own_ca_file)}, reload={"settle_s": 1, "drain_s": 2}
+            upstream={"ca_file": str(own_ca_file), "egress": dataplane.egress},
+            reload={"settle_s": 1, "drain_s": 2},
         )
         options = files.options(workers=2)
         async with Stack(options, make_bootstrap=dataplane.with_(files)) as stack:

@@ -461,14 +461,14 @@ NO_SERVICE: Final = ("extauthz", "sdpfilter")
 
 @pytest.mark.parametrize("absent", NO_SERVICE)
 async def test_nobody_in_the_place_of_a_service_sends_nothing_upstream(
-    tmp_path: Path, flood: int, absent: str
+    tmp_path: Path, flood: int, absent: str, dataplane: DataPlane
 ) -> None:
     """A socket that is missing, no socket, or spoken at by a stranger: every call ends with 503."""
     place = tmp_path / "place.sock"
     endpoints = {absent: f"unix:{place}"}
     async with (
         strangers(place) as stranger,
-        open_door(tmp_path, timeout_s=1, endpoints=endpoints) as door,
+        open_door(tmp_path, dataplane=dataplane, timeout_s=1, endpoints=endpoints) as door,
     ):
 
         def check(answer: Message) -> None:
