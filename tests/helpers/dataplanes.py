@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Final, Generic, Self, TypeVar
 
 from helpers.envoygateway import plane as envoygateway
+from helpers.envoygateway.differences import DIFFERENCES
 from helpers.gatewayfiles import Files
 from helpers.istiod import istiod_bootstrap
 from helpers.istiod.listeners import GATEWAY_LISTENER
@@ -97,6 +98,7 @@ ENVOY_GATEWAY: Final = DataPlane(
     listener=envoygateway.LISTENER,
     tls_host="azure.localhost",
     egress="direct",
+    differences=DIFFERENCES,
 )
 DATA_PLANES: Final = {plane.name: plane for plane in (OWN, ISTIO, ENVOY_GATEWAY)}
 

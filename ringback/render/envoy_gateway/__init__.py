@@ -21,9 +21,15 @@ _ORIGIN: Final = re.compile(r"https?://(\*\.)?[\w.-]+(:[0-9]{1,5})?")
 _OVERRIDDEN: Final = (
     ("server", "ringback"),
     ("x-request-id", "%REQ(X-REQUEST-ID)%"),
-    ("access-control-allow-origin", "%REQ(ORIGIN)%"),
     ("access-control-expose-headers", "location, x-request-id, retry-after"),
 )
+_ALLOW_ORIGIN: Final = "access-control-allow-origin"
+# Envoy's own refusals are the same for everybody. A provider answers what extauthz has let pass,
+# which names the page that may read it.
+_ORIGINS: Final = {
+    "Local": "%REQ(ORIGIN)%",
+    "Backend": "%DYNAMIC_METADATA(envoy.filters.http.ext_authz:allowed_origin)%",
+}
 
 
 VALUES = EnvoyGatewayValues
@@ -117,7 +123,7 @@ def _policies(inputs: Inputs, values: EnvoyGatewayValues) -> list[Document]:
     (proc,) = resource(documents, "EnvoyExtensionPolicy")["spec"]["extProc"]
     overload = inputs.settings.overload
     grpc = part(security, "spec", "extAuth", "grpc")
-    _limit(grpc, overload.max_decisions, values)
+    _limit(grpc, overload.max_decisions + overload.max_mints, values)
     _limit(proc, overload.max_calls, values)
     if values.plaintext:
         for spec in (grpc, proc):
@@ -128,6 +134,9 @@ def _policies(inputs: Inputs, values: EnvoyGatewayValues) -> list[Document]:
     for name in ("cors", "extAuth", "authorization"):
         without_body["spec"][name] = copy.deepcopy(security["spec"][name])
     del without_body["spec"]["extAuth"]["bodyToExtAuth"]
+    # Calls: with a token they wait for nobody, with a key for a provider.
+    grpc = without_body["spec"]["extAuth"]["grpc"]
+    _limit(grpc, overload.max_checks + overload.max_mints, values)
     traffic = resource(documents, "BackendTrafficPolicy", "ringback")["spec"]
     _limit_upstream(traffic["circuitBreaker"], inputs.settings.upstream.max_requests)
     traffic["timeout"]["tcp"]["connectTimeout"] = duration(
@@ -135,10 +144,14 @@ def _policies(inputs: Inputs, values: EnvoyGatewayValues) -> list[Document]:
     )
     websockets = resource(documents, "BackendTrafficPolicy", "ringback-websockets")["spec"]
     local = [rule for rule in traffic["responseOverride"] if rule["source"] == "Local"]
-    websockets["responseOverride"] += copy.deepcopy(local)
+    # The last one there is of handshakes that failed, and comes after them.
+    websockets["responseOverride"][-1:-1] = copy.deepcopy(local)
     for rule in (*traffic["responseOverride"], *websockets["responseOverride"]):
         headers = rule["response"].setdefault("header", {}).setdefault("set", [])
-        headers += [{"name": name, "value": value} for name, value in _OVERRIDDEN]
+        headers += [
+            {"name": name, "value": value}
+            for name, value in (*_OVERRIDDEN, (_ALLOW_ORIGIN, _ORIGINS[rule["source"]]))
+        ]
     return documents
 
 

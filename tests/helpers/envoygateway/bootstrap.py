@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from helpers.envoygateway import filters
-from helpers.envoygateway.clusters import service_cluster
+from helpers.envoygateway.clusters import service_cluster, transport_socket
 from helpers.envoygateway.resources import Json, Resources, known, name_of, size_of
 from helpers.envoygateway.routes import IrRoute, read_routes, route_clusters, xds_route
 
@@ -158,7 +158,7 @@ def _http_filters(
     buffer = filters.plain(filters.BUFFER, "buffer.v3.Buffer", max_request_bytes=limits[0])
     made.append({**buffer, "disabled": True})
     for policy in resources.documents:
-        match policy["kind"], policy["spec"]:
+        match policy["kind"], policy.get("spec"):
             case "SecurityPolicy", {"extAuth": _}:
                 made.append(filters.ext_authz(policy, f"{name_of(policy)}/extauth/0"))
             case "EnvoyExtensionPolicy", _:
@@ -184,7 +184,13 @@ def _service_clusters(resources: Resources) -> list[Json]:
 def _service(name: str, spec: Mapping[str, Any], resources: Resources) -> Json:
     (reference,) = spec["backendRefs"]
     addresses = resources.services[reference["name"]]
-    return service_cluster(name, addresses, spec["backendSettings"])
+    cluster = service_cluster(name, addresses, spec["backendSettings"])
+    if reference["kind"] == "Backend":
+        # With the addresses that its name stands for.
+        cluster["transport_socket"] = transport_socket(
+            resources.get("Backend", reference["name"]), resources
+        )
+    return cluster
 
 
 def _access_log(settings: Mapping[str, Any]) -> list[Json]:

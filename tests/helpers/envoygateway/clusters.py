@@ -36,7 +36,7 @@ def backend_cluster(name: str, backend: Json, traffic: Mapping[str, Any], all_: 
     else:
         target = {"pipe": {"path": endpoint["unix"]["path"]}}
     cluster["load_assignment"] = _assignment(name, [target])
-    tls = _tls(backend, all_)
+    tls = transport_socket(backend, all_)
     if tls is not None:
         cluster["transport_socket"] = tls
     upstream = _common_options(traffic)
@@ -67,6 +67,70 @@ def service_cluster(name: str, addresses: Iterable[str], settings: Mapping[str, 
         {"explicit_http_config": {"http2_protocol_options": http2}}
     )
     return cluster
+
+
+def transport_socket(backend: Json, all_: Resources) -> Json | None:
+    """Return the transport socket of a Backend; its BackendTLSPolicy goes before its own words."""
+    name = backend["metadata"]["name"]
+    validation: dict[str, Any] = {}
+    for policy in all_.all("BackendTLSPolicy"):
+        if name in {target["name"] for target in policy["spec"]["targetRefs"]}:
+            validation = dict(policy["spec"]["validation"])
+    own = backend["spec"].get("tls")
+    if own is None and not validation:
+        return None
+    client = known(
+        own or {}, "minVersion", "alpnProtocols", "sni", "clientCertificateRef", *_AUTHORITIES
+    )
+    known(validation, "hostname", "subjectAltNames", *_AUTHORITIES)
+    host = validation["hostname"]
+    common: Json = {
+        "tls_params": {
+            "tls_minimum_protocol_version": _TLS_VERSIONS[client["minVersion"]],
+            "tls_maximum_protocol_version": "TLSv1_3",
+        },
+        "alpn_protocols": list(client["alpnProtocols"]),
+        "validation_context": {
+            "trusted_ca": _trusted(validation, all_),
+            "match_typed_subject_alt_names": _names(validation),
+        },
+    }
+    if reference := client.get("clientCertificateRef"):
+        assert reference["namespace"] == backend["metadata"]["namespace"]
+        secret = all_.secrets[reference["name"]]
+        common["tls_certificates"] = [
+            {
+                "certificate_chain": {"inline_string": secret["tls.crt"]},
+                "private_key": {"inline_string": secret["tls.key"]},
+            }
+        ]
+    return {
+        "name": "envoy.transport_sockets.tls",
+        "typed_config": {
+            "@type": f"{_URL}.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+            "sni": host,
+            "common_tls_context": common,
+        },
+    }
+
+
+def _names(validation: Mapping[str, Any]) -> list[Json]:
+    """Return what a certificate has to have one of: the host name unless names are given."""
+    if "subjectAltNames" not in validation:
+        return [{"san_type": "DNS", "matcher": {"exact": validation["hostname"]}}]
+    return [
+        {"san_type": "URI", "matcher": {"exact": known(name, "type", "uri")["uri"]}}
+        for name in validation["subjectAltNames"]
+    ]
+
+
+def _trusted(validation: Mapping[str, Any], all_: Resources) -> Json:
+    if validation.get("wellKnownCACertificates") == "System":
+        return {"filename": _SYSTEM_CA}
+    (reference,) = validation["caCertificateRefs"]
+    if reference["kind"] == "Secret":
+        return {"inline_string": all_.secrets[reference["name"]]["ca.crt"]}
+    return {"inline_string": all_.config_maps[reference["name"]]}
 
 
 def _cluster(name: str, settings: Mapping[str, Any]) -> Json:
@@ -135,47 +199,6 @@ def _options(upstream: Json) -> Json:
             **upstream,
         }
     }
-
-
-def _tls(backend: Json, all_: Resources) -> Json | None:
-    """Return the transport socket of a Backend; its BackendTLSPolicy goes before its own words."""
-    name = backend["metadata"]["name"]
-    validation: dict[str, Any] = {}
-    for policy in all_.all("BackendTLSPolicy"):
-        if name in {target["name"] for target in policy["spec"]["targetRefs"]}:
-            validation = dict(policy["spec"]["validation"])
-    own = backend["spec"].get("tls")
-    if own is None and not validation:
-        return None
-    client = known(own or {}, "minVersion", "alpnProtocols", "sni", *_AUTHORITIES)
-    known(validation, "hostname", *_AUTHORITIES)
-    host = validation["hostname"]
-    context: Json = {
-        "trusted_ca": _trusted(validation, all_),
-        "match_typed_subject_alt_names": [{"san_type": "DNS", "matcher": {"exact": host}}],
-    }
-    return {
-        "name": "envoy.transport_sockets.tls",
-        "typed_config": {
-            "@type": f"{_URL}.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
-            "sni": host,
-            "common_tls_context": {
-                "tls_params": {
-                    "tls_minimum_protocol_version": _TLS_VERSIONS[client["minVersion"]],
-                    "tls_maximum_protocol_version": "TLSv1_3",
-                },
-                "alpn_protocols": list(client["alpnProtocols"]),
-                "validation_context": context,
-            },
-        },
-    }
-
-
-def _trusted(validation: Mapping[str, Any], all_: Resources) -> Json:
-    if validation.get("wellKnownCACertificates") == "System":
-        return {"filename": _SYSTEM_CA}
-    (reference,) = validation["caCertificateRefs"]
-    return {"inline_string": all_.config_maps[reference["name"]]}
 
 
 def _assignment(name: str, addresses: Iterable[Json]) -> Json:

@@ -39,11 +39,13 @@ class Resources:
         documents: Manifests as plain data.
         services: Addresses by the name of a Service: ``host:port`` or ``unix:/path``.
         config_maps: Text of the one key by the name of a ConfigMap.
+        secrets: Of a Secret with a certificate, the text of each key, by its name.
     """
 
     documents: Sequence[Json]
     services: Mapping[str, Sequence[str]] = field(default_factory=dict)
     config_maps: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def all(self, kind: str) -> Iterable[Json]:
         """Give the manifests of a kind."""
