@@ -68,7 +68,7 @@ async def open_gateway(dataplane: DataPlane, folder: Path) -> AsyncIterator[Gate
             upstream={"mint_timeout_s": 2, "egress": dataplane.egress},
         )
         async with Stack(files.options(), make_bootstrap=dataplane.with_(files)) as stack:
-            gateway = Gateway(stack, files, openai, evil)
+            gateway = Gateway(stack, files, openai, evil, dataplane=dataplane)
             before = pids(gateway)
             yield gateway
             assert pids(gateway) == before

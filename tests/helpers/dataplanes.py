@@ -96,7 +96,6 @@ ENVOY_GATEWAY: Final = DataPlane(
     "envoy-gateway",
     envoygateway.make,
     listener=envoygateway.LISTENER,
-    tls_host="azure.localhost",
     egress="direct",
     differences=DIFFERENCES,
 )

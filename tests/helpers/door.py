@@ -169,7 +169,7 @@ def consent_to(origin: Origin) -> CheckResponse:
         ":authority": origin.authority,
         "authorization": "Bearer ek_upstream",
     }
-    labels = Labels("call", deployment="d", key_hash="k", token_id="t")
+    labels = Labels("call", deployment="d", key_hash="k", token_id="t", allowed_origin=ORIGIN)
     return write_decision(Allow(labels, {name: Secret(text) for name, text in headers.items()}))
 
 

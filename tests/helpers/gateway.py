@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from extauthz.keys import hash_key
+from helpers.dataplanes import OWN, DataPlane
 from helpers.descriptions import OFFERS
 from helpers.expect import ORIGIN
 from helpers.gatewayfiles import KEY, TOKEN_SECRET, Files
@@ -161,6 +162,7 @@ class Gateway(Caller):
         openai: Speaks plain HTTP.
         azure: Speaks TLS.
         metrics: Where its metrics are, if it has any.
+        dataplane: What has made Envoy's configuration.
     """
 
     stack: Stack
@@ -168,6 +170,7 @@ class Gateway(Caller):
     openai: RecordingUpstream
     azure: RecordingUpstream
     metrics: MetricsPorts | None = None
+    dataplane: DataPlane = OWN
 
     @property
     def port(self) -> int:

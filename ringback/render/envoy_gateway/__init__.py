@@ -117,9 +117,12 @@ def _gateway(inputs: Inputs, values: EnvoyGatewayValues) -> list[Document]:
 def _policies(inputs: Inputs, values: EnvoyGatewayValues) -> list[Document]:
     documents = load_template(_TARGET, "policies.yaml")
     security = resource(documents, "SecurityPolicy", "ringback")
-    part(security, "spec", "cors")["allowOrigins"] = [
-        _origin(origin) for origin in inputs.settings.cors_origins
-    ]
+    cors = part(security, "spec", "cors")
+    if "cors_origins" in inputs.settings.model_fields_set:
+        cors["allowOrigins"] = [_origin(origin) for origin in inputs.settings.cors_origins]
+    else:
+        # The default is there for pages that are developed on the same machine.
+        del cors["allowOrigins"]
     (proc,) = resource(documents, "EnvoyExtensionPolicy")["spec"]["extProc"]
     overload = inputs.settings.overload
     grpc = part(security, "spec", "extAuth", "grpc")
@@ -148,9 +151,11 @@ def _policies(inputs: Inputs, values: EnvoyGatewayValues) -> list[Document]:
     websockets["responseOverride"][-1:-1] = copy.deepcopy(local)
     for rule in (*traffic["responseOverride"], *websockets["responseOverride"]):
         headers = rule["response"].setdefault("header", {}).setdefault("set", [])
+        given = {header["name"] for header in headers}
         headers += [
             {"name": name, "value": value}
             for name, value in (*_OVERRIDDEN, (_ALLOW_ORIGIN, _ORIGINS[rule["source"]]))
+            if name not in given
         ]
     return documents
 

@@ -5,13 +5,12 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from ringback.contract import AUTHZ_CLUSTER, PROC_CLUSTER
-from ringback.render.documents import Document, load_template, named, resource
+from ringback.render.documents import Document, line, load_template, named, resource
 from ringback.render.embedding import SETTINGS, config_texts, settings_text
 from ringback.render.envoy_gateway.values import EnvoyGatewayValues
 from ringback.render.inputs import Inputs
 from ringback.render.pods import (
     digest,
-    flow,
     give_config,
     give_keys,
     give_secrets,
@@ -127,7 +126,7 @@ def _adapt_certificates(
     }
     container = named(_pod(service, documents)["containers"], service)
     for key, value in environ.items():
-        container["env"].append(flow(f"{{name: RINGBACK_SERVICES__TLS__{key}, value: '{value}'}}"))
+        container["env"].append(line(name=f"RINGBACK_SERVICES__TLS__{key}", value=value))
 
 
 def _leave_out_certificates(service: str, documents: list[Document]) -> None:
@@ -139,7 +138,7 @@ def _leave_out_certificates(service: str, documents: list[Document]) -> None:
     pod["volumes"].remove(named(pod["volumes"], "tls"))
     container = named(pod["containers"], service)
     container["volumeMounts"].remove(named(container["volumeMounts"], "tls"))
-    container["env"].append(flow("{name: RINGBACK_SERVICES__PLAINTEXT, value: 'true'}"))
+    container["env"].append(line(name="RINGBACK_SERVICES__PLAINTEXT", value="true"))
 
 
 def _spiffe_id(account: str, values: EnvoyGatewayValues) -> str:
@@ -147,10 +146,6 @@ def _spiffe_id(account: str, values: EnvoyGatewayValues) -> str:
 
 
 def _give_authorities(pod: Any, container: Any, config_map: str) -> None:
-    pod["volumes"].append(flow(f"{{name: upstream, configMap: {{name: {config_map}}}}}"))
-    container["volumeMounts"].append(
-        flow(f"{{name: upstream, mountPath: {_CA_FOLDER}, readOnly: true}}")
-    )
-    container["env"].append(
-        flow(f"{{name: RINGBACK_UPSTREAM__CA_FILE, value: {_CA_FOLDER}/ca.crt}}")
-    )
+    pod["volumes"].append(line(name="upstream", configMap={"name": config_map}))
+    container["volumeMounts"].append(line(name="upstream", mountPath=_CA_FOLDER, readOnly=True))
+    container["env"].append(line(name="RINGBACK_UPSTREAM__CA_FILE", value=f"{_CA_FOLDER}/ca.crt"))

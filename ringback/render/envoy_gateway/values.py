@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ringback.render.values import Name, Ports, Values, Words
+from ringback.render.values import Name, Ports, Values, Variables
 
 Domain = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")]
 
@@ -31,7 +31,7 @@ class EnvoyGatewayValues(Values):
     secret: Name = "ringback-secrets"
     """Name of the Secret whose keys are the variables that the configuration needs."""
 
-    secrets: Words = ()
+    secrets: Variables = ()
     """Further variables of that Secret: RINGBACK_STORE__URL,RINGBACK_DATABASE__URL."""
 
     config_secret: Name | Literal[""] = ""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from helpers.envoygateway import filters
-from helpers.envoygateway.clusters import service_cluster, transport_socket
+from helpers.envoygateway.clusters import certificate, service_cluster, transport_socket
 from helpers.envoygateway.resources import Json, Resources, known, name_of, size_of
 from helpers.envoygateway.routes import IrRoute, read_routes, route_clusters, xds_route
 
@@ -67,12 +67,29 @@ def _listener(gateway: Json, routes: list[IrRoute], resources: Resources) -> Jso
         "per_connection_buffer_limit_bytes": size_of(connection["bufferLimit"]),
         "default_filter_chain": {
             "name": name,
+            **_downstream_tls(listener, resources),
             "filters": [
                 {"name": "envoy.filters.network.connection_limit", "typed_config": limit},
                 {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager},
             ],
         },
     }
+
+
+def _downstream_tls(listener: Json, resources: Resources) -> Json:
+    if "tls" not in listener:
+        return {}
+    (reference,) = known(listener["tls"], "mode", "certificateRefs")["certificateRefs"]
+    secret = resources.secrets[reference["name"]]
+    context = {
+        "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3"
+        ".DownstreamTlsContext",
+        "common_tls_context": {
+            "alpn_protocols": ["h2", "http/1.1"],
+            "tls_certificates": [certificate(secret)],
+        },
+    }
+    return {"transport_socket": {"name": "envoy.transport_sockets.tls", "typed_config": context}}
 
 
 def _manager(

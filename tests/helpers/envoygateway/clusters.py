@@ -97,13 +97,7 @@ def transport_socket(backend: Json, all_: Resources) -> Json | None:
     }
     if reference := client.get("clientCertificateRef"):
         assert reference["namespace"] == backend["metadata"]["namespace"]
-        secret = all_.secrets[reference["name"]]
-        common["tls_certificates"] = [
-            {
-                "certificate_chain": {"inline_string": secret["tls.crt"]},
-                "private_key": {"inline_string": secret["tls.key"]},
-            }
-        ]
+        common["tls_certificates"] = [certificate(all_.secrets[reference["name"]])]
     return {
         "name": "envoy.transport_sockets.tls",
         "typed_config": {
@@ -111,6 +105,14 @@ def transport_socket(backend: Json, all_: Resources) -> Json | None:
             "sni": host,
             "common_tls_context": common,
         },
+    }
+
+
+def certificate(secret: Mapping[str, str]) -> Json:
+    """Return the certificate that is in a Secret."""
+    return {
+        "certificate_chain": {"inline_string": secret["tls.crt"]},
+        "private_key": {"inline_string": secret["tls.key"]},
     }
 
 

@@ -193,7 +193,7 @@ def _grpc_service(service: Mapping[str, Any], cluster: str, timeout: str) -> Jso
 def _cors_policy(cors: Mapping[str, Any]) -> Json:
     return {
         "@type": f"{_URL}.cors.v3.CorsPolicy",
-        "allow_origin_string_match": [_origin(origin) for origin in cors["allowOrigins"]],
+        "allow_origin_string_match": [_origin(origin) for origin in cors.get("allowOrigins", [])],
         "allow_methods": ", ".join(cors["allowMethods"]),
         "allow_headers": ", ".join(cors["allowHeaders"]),
         "expose_headers": ", ".join(cors["exposeHeaders"]),

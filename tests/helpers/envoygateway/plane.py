@@ -41,6 +41,11 @@ def make(files: Files, changes: Changes) -> Json:
         },
         config_maps=_authorities(inputs, settings.upstream.ca_file),
     )
+    return serve(resources, changes)
+
+
+def serve(resources: Resources, changes: Changes) -> Json:
+    """Return the bootstrap of a Gateway on this machine."""
     bootstrap = translate(resources)
     (listener,) = bootstrap["static_resources"]["listeners"]
     listener["address"] = _address(changes.ingress)
