@@ -93,7 +93,7 @@ async def open_gateway(
             metrics_address=ports.address,
         )
         async with Stack(files.options(), make_bootstrap=dataplane.with_(files)) as stack:
-            gateway = Gateway(stack, files, openai, azure, metrics=ports)
+            gateway = Gateway(stack, files, openai, azure, metrics=ports, dataplane=dataplane)
             yield gateway
             check_logs(gateway)
         for upstream in (misnamed, unknown, expired, plain):
@@ -142,7 +142,7 @@ async def open_pair(
         )
         options = files.options(workers=2)
         async with Stack(options, make_bootstrap=dataplane.with_(files)) as stack:
-            gateway = Gateway(stack, files, openai, azure)
+            gateway = Gateway(stack, files, openai, azure, dataplane=dataplane)
             yield gateway
             check_logs(gateway)
 

@@ -14,6 +14,7 @@ HANDSHAKE_HEADERS: Final = "handshake_headers"
 HANDSHAKE_REFUSALS: Final = "handshake_refusals"
 LARGE_ANSWERS: Final = "large_answers"
 ALIVE_TO_ALL: Final = "alive_to_all"
+SLOW_RECOVERY: Final = "slow_recovery"
 
 DIFFERENCES: Final = {
     UNCHECKED_CONSENT: "A consent of extauthz that is not marked as checked is refused as "
@@ -32,6 +33,9 @@ DIFFERENCES: Final = {
     HANDSHAKE_REFUSALS: "A WebSocket that the provider refuses has no `retry-after`, and one whose "
     "provider cannot be reached no CORS headers; pages can read neither.",
     ALIVE_TO_ALL: "`/healthz` answers every method, and says the name of Envoy's cluster.",
+    SLOW_RECOVERY: "A service that comes back is found after up to 60 s if nobody has called in "
+    "the meantime: how often Envoy looks without traffic cannot be set. If all pods were away, "
+    "requests go to them at once all the same.",
     LARGE_ANSWERS: "An answer of a provider of more than 1 MiB is 500 in plain text instead of "
     "502: Envoy answers past all filters.",
 }
