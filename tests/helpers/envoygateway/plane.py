@@ -13,7 +13,8 @@ from helpers.gatewayfiles import Files
 from ringback.contract import AUTHZ_CLUSTER, PROC_CLUSTER
 from ringback.render.bootstrap import Address, Changes
 from ringback.render.documents import dump
-from ringback.render.envoy_gateway import EnvoyGatewayValues, render
+from ringback.render.envoy_gateway import render
+from ringback.render.envoy_gateway.values import EnvoyGatewayValues
 from ringback.render.inputs import Inputs, load_inputs
 
 # Namespace, Gateway, listener.
@@ -63,7 +64,7 @@ def manifests(inputs: Inputs, *, settings: Any = None, **values: Any) -> list[Js
         upstreams=inputs.upstreams,
         variables=inputs.variables,
     )
-    chosen = EnvoyGatewayValues(**(_VALUES | values))
+    chosen = EnvoyGatewayValues.model_validate(_VALUES | values)
     files = render(made, chosen).values()
     text = dump([document for documents in files for document in documents])
     return [document for document in yaml.safe_load_all(text) if document is not None]
