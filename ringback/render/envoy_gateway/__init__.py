@@ -147,8 +147,7 @@ def _policies(inputs: Inputs, values: EnvoyGatewayValues) -> list[Document]:
     )
     websockets = resource(documents, "BackendTrafficPolicy", "ringback-websockets")["spec"]
     local = [rule for rule in traffic["responseOverride"] if rule["source"] == "Local"]
-    # The last one there is of handshakes that failed, and comes after them.
-    websockets["responseOverride"][-1:-1] = copy.deepcopy(local)
+    websockets["responseOverride"] += copy.deepcopy(local)
     for rule in (*traffic["responseOverride"], *websockets["responseOverride"]):
         headers = rule["response"].setdefault("header", {}).setdefault("set", [])
         given = {header["name"] for header in headers}
