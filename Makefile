@@ -16,7 +16,7 @@ XDIST := --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 LITELLM := .bench/litellm
 
 # What deploy/ has manifests of, made from deploy/examples.
-TARGETS := kubernetes istio
+TARGETS := kubernetes istio envoy-gateway
 
 .PHONY: help setup up test retest lint bench figures parts wrk browser manifests requirements proto clean
 

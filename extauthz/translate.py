@@ -43,6 +43,9 @@ def write_decision(decision: Decision) -> CheckResponse:
 
     Envoy lets a request pass unless the status is an error, whatever else the message says. So an
     answer of ours, also a success, goes out as a denial.
+
+    Raises:
+        ValueError: If the value of a header would become several lines.
     """
     if isinstance(decision, Allow):
         response = CheckResponse(
@@ -69,6 +72,9 @@ def write_decision(decision: Decision) -> CheckResponse:
 
 
 def _options(headers: Mapping[str, str]) -> Iterable[HeaderValueOption]:
+    # Not every Envoy looks (validate_mutations); no such value is ours.
+    if any(char in value for value in headers.values() for char in "\0\r\n"):
+        raise ValueError("a header of more than one line")
     # ext_authz reads `value` only; a raw_value would set an empty header.
     return [
         HeaderValueOption(

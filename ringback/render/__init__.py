@@ -8,6 +8,7 @@ TARGETS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "kubernetes": "Write manifests of a Deployment with an Envoy of its own, for kustomize.",
         "istio": "Write manifests of a gateway and services in an Istio mesh.",
+        "envoy-gateway": "Write manifests of a Gateway of Envoy Gateway and of the services.",
     }
 )
 """Targets with manifests, and what `ringback render --help` says of them.

@@ -30,10 +30,12 @@ class Upstream:
     Attributes:
         origin: Scheme, host and port; `Origin.cluster` is the cluster that extauthz names.
         name: For resources of Kubernetes; the same in each run, and of no other origin.
+        takes_calls: Whether calls and WebSockets go there, and not extauthz' own requests alone.
     """
 
     origin: Origin
     name: str
+    takes_calls: bool = True
 
     @property
     def is_tls(self) -> bool:
@@ -97,8 +99,13 @@ def load_inputs(config: Path, settings_file: Path | None, environ: Mapping[str, 
     stand_ins = StandIns(environ)
     loaded = load_config(config, {}, stand_ins)
     origins = {origin for deployment in loaded.deployments for origin in deployment.origins}
+    called = {
+        origin
+        for deployment in loaded.deployments
+        for origin in (deployment.origin, deployment.calls_origin)
+    }
     upstreams = [
-        Upstream(origin, resource_name(origin))
+        Upstream(origin, resource_name(origin), takes_calls=origin in called)
         for origin in origins | service_origins(settings, loaded)
     ]
     return Inputs(

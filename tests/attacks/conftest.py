@@ -65,10 +65,10 @@ async def open_gateway(dataplane: DataPlane, folder: Path) -> AsyncIterator[Gate
         save_revocations(revoked, [Revocation("token_id", REVOKED_ID, int(time.time()))])
         files.write_settings(
             token={"secret": TOKEN_SECRET, "revoked_file": str(revoked)},
-            upstream={"mint_timeout_s": 2},
+            upstream={"mint_timeout_s": 2, "egress": dataplane.egress},
         )
         async with Stack(files.options(), make_bootstrap=dataplane.with_(files)) as stack:
-            gateway = Gateway(stack, files, openai, evil)
+            gateway = Gateway(stack, files, openai, evil, dataplane=dataplane)
             before = pids(gateway)
             yield gateway
             assert pids(gateway) == before

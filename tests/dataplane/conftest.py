@@ -89,10 +89,11 @@ async def open_gateway(
         files.write_keys()
         ports = free_metrics_ports()
         files.write_settings(
-            upstream={"ca_file": str(ca_file), "mint_timeout_s": 2}, metrics_address=ports.address
+            upstream={"ca_file": str(ca_file), "mint_timeout_s": 2, "egress": dataplane.egress},
+            metrics_address=ports.address,
         )
         async with Stack(files.options(), make_bootstrap=dataplane.with_(files)) as stack:
-            gateway = Gateway(stack, files, openai, azure, metrics=ports)
+            gateway = Gateway(stack, files, openai, azure, metrics=ports, dataplane=dataplane)
             yield gateway
             check_logs(gateway)
         for upstream in (misnamed, unknown, expired, plain):
@@ -136,11 +137,12 @@ async def open_pair(
         files.write_config(entries_of_pair(openai, azure, dataplane.tls_host))
         files.write_keys()
         files.write_settings(
-            upstream={"ca_file": str(own_ca_file)}, reload={"settle_s": 1, "drain_s": 2}
+            upstream={"ca_file": str(own_ca_file), "egress": dataplane.egress},
+            reload={"settle_s": 1, "drain_s": 2},
         )
         options = files.options(workers=2)
         async with Stack(options, make_bootstrap=dataplane.with_(files)) as stack:
-            gateway = Gateway(stack, files, openai, azure)
+            gateway = Gateway(stack, files, openai, azure, dataplane=dataplane)
             yield gateway
             check_logs(gateway)
 

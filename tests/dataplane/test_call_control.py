@@ -141,7 +141,7 @@ async def test_wrong_handles_are_nothing_to_strangers(gateway: Gateway) -> None:
     assert gateway.received == []
 
 
-@pytest.mark.dataplanes("istio")
+@pytest.mark.dataplanes("istio", "envoy-gateway")
 @pytest.mark.parametrize("prefix", ["/v1/realtime", "/realtime", "/openai/v1/realtime"])
 async def test_location_of_a_call_takes_commands(gateway: Gateway, prefix: str) -> None:
     """What `Location` says of a call that was made with a token works with its key and itself."""

@@ -26,7 +26,7 @@ def preflight(path: str, origin: str, method: str = "POST") -> bytes:
     return request_bytes("OPTIONS", path, headers)
 
 
-@pytest.mark.dataplanes("istio")
+@pytest.mark.dataplanes("istio", "envoy-gateway")
 @pytest.mark.parametrize("path", [MINT, CALLS, "/realtime/calls", "/openai/v1/realtime/calls"])
 async def test_preflight_is_answered(gateway: Gateway, path: str) -> None:
     """A page of an allowed origin may call, without any credential in its preflight."""

@@ -49,7 +49,7 @@ async def probe(pair: Gateway, path: str) -> int:
     return (await send(pair.port, request_bytes("GET", path))).status
 
 
-@pytest.mark.dataplanes("istio")
+@pytest.mark.dataplanes("istio", "envoy-gateway")
 @SERVICES
 async def test_stopped_service_sends_nothing_upstream(
     pair: Gateway, flood: int, service: str
@@ -118,7 +118,7 @@ async def test_hanging_service_sends_nothing_upstream(
     assert took_s < 18 * -(-flood // SLOW_AT_ONCE)
 
 
-@pytest.mark.dataplanes("istio")
+@pytest.mark.dataplanes("istio", "envoy-gateway")
 @pytest.mark.parametrize("model", ["gone", "misnamed", "unknown-authority", "expired", "plain"])
 async def test_unproven_upstream_gets_nothing(
     gateway: Gateway, dataplane: DataPlane, flood: int, model: str

@@ -127,7 +127,7 @@ async def test_token_mints_nothing(gateway: Gateway) -> None:
 # --- calls
 
 
-@pytest.mark.dataplanes("istio")
+@pytest.mark.dataplanes("istio", "envoy-gateway")
 async def test_wrong_credentials_make_no_call(gateway: Gateway) -> None:
     """Every credential but a token of ours in its time gets the same 401, to the byte."""
     token = await gateway.token()

@@ -46,7 +46,7 @@ async def test_owner_joins_with_the_standard_key(
         assert not other & request.names
 
 
-@pytest.mark.dataplanes("istio")
+@pytest.mark.dataplanes("istio", "envoy-gateway")
 async def test_browser_joins_the_call_that_it_has_made(gateway: Gateway) -> None:
     """With its token in a subprotocol a page listens to its own call, from `Location` on."""
     token = await gateway.token()

@@ -49,7 +49,7 @@ async def post(
     return await gateway.post(path, [bearer(key), FORM, *headers], body)
 
 
-@pytest.mark.dataplanes("istio")
+@pytest.mark.dataplanes("istio", "envoy-gateway")
 @BOTH
 async def test_a_form_with_a_key_opens_a_call(gateway: Gateway, model: str) -> None:
     """The provider mints for the session, and takes the offer, raw, under the ephemeral key."""

@@ -172,7 +172,7 @@ async def test_mint_sends_exactly_this(gateway: Gateway, model: str, prefix: str
     assert only_request(gateway, model) == expected_mint(gateway, model)
 
 
-@pytest.mark.dataplanes("istio")
+@pytest.mark.dataplanes("istio", "envoy-gateway")
 @PREFIXES
 @MODELS
 async def test_call_sends_exactly_this(gateway: Gateway, model: str, prefix: str) -> None:
@@ -198,7 +198,7 @@ async def test_noise_of_clients_does_not_leave_with_a_mint(gateway: Gateway, mod
     assert only_request(gateway, model) == expected_mint(gateway, model)
 
 
-@pytest.mark.dataplanes("istio")
+@pytest.mark.dataplanes("istio", "envoy-gateway")
 @MODELS
 async def test_noise_of_clients_does_not_leave_with_a_call(gateway: Gateway, model: str) -> None:
     """No header of a client reaches the provider with a call, and none changes its way."""

@@ -158,3 +158,15 @@ def test_no_answer_is_consent(decision: Decision) -> None:
     message = write_decision(decision).SerializeToString()
     assert message
     assert CheckResponse.FromString(message).status.code != code_pb2.OK
+
+
+@pytest.mark.parametrize("value", ["one\r\nx-split: two", "one\ntwo", "one\0"])
+@pytest.mark.parametrize("kind", ["consent", "answer"])
+def test_no_header_becomes_several_lines(kind: str, value: str) -> None:
+    """Not every Envoy looks: such a decision is no message at all, and the request is refused."""
+    decision: Decision = Answer(200, b"", LABELS, {"x-note": value})
+    if kind == "consent":
+        decision = Allow(LABELS, {"x-note": Secret(value)})
+
+    with pytest.raises(ValueError, match="more than one line"):
+        write_decision(decision)

@@ -12,6 +12,8 @@ from functools import partial
 from types import TracebackType
 from typing import Final, Generic, Self, TypeVar
 
+from helpers.envoygateway import plane as envoygateway
+from helpers.envoygateway.differences import DIFFERENCES
 from helpers.gatewayfiles import Files
 from helpers.istiod import istiod_bootstrap
 from helpers.istiod.listeners import GATEWAY_LISTENER
@@ -39,6 +41,7 @@ class DataPlane:
         listener: The name of the listener for downstreams.
         tls_host: What it calls this machine, as an upstream with TLS. A mesh would take a name
             without a dot for a Service.
+        egress: The ``upstream.egress`` of extauthz there.
         differences: What it does otherwise than our own Envoy, and why, by the keys above; the
             data plane's page in docs/mesh lists the same.
     """
@@ -47,6 +50,7 @@ class DataPlane:
     make: Callable[[Files, Changes], Json]
     listener: str = INGRESS_LISTENER
     tls_host: str = "localhost"
+    egress: str = "listener"
     differences: Mapping[str, str] = field(default_factory=dict)
 
     def with_(self, files: Files) -> MakeBootstrap:
@@ -88,7 +92,14 @@ ISTIO: Final = DataPlane(
         "sidecar's own 503 looks like the provider's.",
     },
 )
-DATA_PLANES: Final = {plane.name: plane for plane in (OWN, ISTIO)}
+ENVOY_GATEWAY: Final = DataPlane(
+    "envoy-gateway",
+    envoygateway.make,
+    listener=envoygateway.LISTENER,
+    egress="direct",
+    differences=DIFFERENCES,
+)
+DATA_PLANES: Final = {plane.name: plane for plane in (OWN, ISTIO, ENVOY_GATEWAY)}
 
 
 class Shared(Generic[T]):

@@ -22,7 +22,6 @@ from helpers.gatewayfiles import Files, openai_entry
 from helpers.http11 import Message, request_bytes, send
 from helpers.recording import RecordingUpstream
 from helpers.stubservices import RawContext, StubService, serving
-from ringback.contract import INGRESS_LISTENER
 from ringback.envoylint.parts import parts, type_of
 from ringback.render.bootstrap import Changes
 from ringback.secrets import Secret
@@ -53,18 +52,22 @@ class Door:
     upstream: RecordingUpstream
     service: StubService
     consent: CheckResponse
-    listener: str = INGRESS_LISTENER
+    dataplane: DataPlane = OWN
 
     @property
     def port(self) -> int:
         """Where downstreams connect."""
-        return self.envoy.port(self.listener)
+        return self.envoy.port(self.dataplane.listener)
 
     def reset(self) -> None:
         """Let the services do what they should, and forget what the upstream received."""
         self.service.check = self.check
         self.service.process = process_honestly
         self.upstream.reset()
+
+    def differs(self, what: str) -> bool:
+        """Tell whether the data plane is known to do something otherwise."""
+        return what in self.dataplane.differences
 
     async def call(self) -> Message:
         """Send an offer."""
@@ -108,7 +111,7 @@ async def open_door(
             _shorten(bootstrap, timeout_s)
         async with EnvoyProcess(bootstrap, folder) as envoy:
             consent = consent_to(origin_of(upstream.port))
-            door = Door(envoy, upstream, service, consent, dataplane.listener)
+            door = Door(envoy, upstream, service, consent, dataplane)
             door.reset()
             yield door
 
@@ -166,7 +169,7 @@ def consent_to(origin: Origin) -> CheckResponse:
         ":authority": origin.authority,
         "authorization": "Bearer ek_upstream",
     }
-    labels = Labels("call", deployment="d", key_hash="k", token_id="t")
+    labels = Labels("call", deployment="d", key_hash="k", token_id="t", allowed_origin=ORIGIN)
     return write_decision(Allow(labels, {name: Secret(text) for name, text in headers.items()}))
 
 

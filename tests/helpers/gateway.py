@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from extauthz.keys import hash_key
+from helpers.dataplanes import OWN, DataPlane
 from helpers.descriptions import OFFERS
+from helpers.envoygateway.differences import SLOW_RECOVERY
 from helpers.expect import ORIGIN
 from helpers.gatewayfiles import KEY, TOKEN_SECRET, Files
 from helpers.http11 import Header, Message, request_bytes, send
@@ -161,6 +163,7 @@ class Gateway(Caller):
         openai: Speaks plain HTTP.
         azure: Speaks TLS.
         metrics: Where its metrics are, if it has any.
+        dataplane: What has made Envoy's configuration.
     """
 
     stack: Stack
@@ -168,6 +171,7 @@ class Gateway(Caller):
     openai: RecordingUpstream
     azure: RecordingUpstream
     metrics: MetricsPorts | None = None
+    dataplane: DataPlane = OWN
 
     @property
     def port(self) -> int:
@@ -234,6 +238,8 @@ class Gateway(Caller):
                 address = self.stack.folders.socket(name)
                 while not await asyncio.to_thread(health.check, address, 1):  # noqa: ASYNC110  nor here
                     await asyncio.sleep(0.05)
+            if SLOW_RECOVERY in self.dataplane.differences:
+                return
             while await self._count_unhealthy():  # noqa: ASYNC110  nothing tells
                 await asyncio.sleep(0.05)
 
