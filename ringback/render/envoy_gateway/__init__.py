@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from ringback.errors import StartError
+from ringback.render.apart import UnservedError
 from ringback.render.documents import Document, load_template, named, part, resource
 from ringback.render.envoy_gateway.services import service_documents
 from ringback.render.envoy_gateway.upstreams import duration, upstream_documents
@@ -14,6 +15,10 @@ from ringback.render.inputs import Inputs
 from ringback.render.values import Values
 from ringback.settings import Settings
 
+_ADVICE: Final = (
+    "Leave it out, and attach an HTTPRoute of your own to the Gateway, with a SecurityPolicy of "
+    "its own (docs/mesh/envoy-gateway.md)."
+)
 _TARGET: Final = "envoy-gateway"
 # What Envoy Gateway can match: an origin, or one with a first label for which any labels may stand.
 _ORIGIN: Final = re.compile(r"https?://(\*\.)?[\w.-]+(:[0-9]{1,5})?")
@@ -52,24 +57,6 @@ class OriginError(StartError):
         )
 
 
-class UnservedError(StartError):
-    """What a setting asks for is not in these manifests.
-
-    Args:
-        setting: Its name.
-    """
-
-    def __init__(self, setting: str) -> None:
-        self.setting = setting
-
-    def __str__(self) -> str:
-        return (
-            f"{self.setting}: Envoy Gateway is not made to serve that. Leave the setting out, and "
-            "attach an HTTPRoute of your own to the Gateway, with a SecurityPolicy of its own "
-            "(docs/mesh/envoy-gateway.md)."
-        )
-
-
 def render(inputs: Inputs, values: Values) -> Mapping[str, Sequence[Document]]:
     """Return the manifests.
 
@@ -93,9 +80,9 @@ def render(inputs: Inputs, values: Values) -> Mapping[str, Sequence[Document]]:
 
 def _check(settings: Settings) -> None:
     if settings.passthrough.url is not None:
-        raise UnservedError("passthrough.url")
+        raise UnservedError("passthrough.url", _ADVICE)
     if settings.playground:
-        raise UnservedError("playground")
+        raise UnservedError("playground", _ADVICE)
 
 
 def _gateway(inputs: Inputs, values: EnvoyGatewayValues) -> list[Document]:

@@ -4,12 +4,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ringback.render.values import Name, Ports, Values, Variables
+from ringback.render.apart import ApartValues
+from ringback.render.values import Name
 
 Domain = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")]
 
 
-class EnvoyGatewayValues(Values):
+class EnvoyGatewayValues(ApartValues):
     """What can be set."""
 
     gateway_class: Name = "eg"
@@ -22,24 +23,6 @@ class EnvoyGatewayValues(Values):
     upstream_ca: Name | Literal[""] = ""
     """ConfigMap whose ca.crt may vouch for upstreams. Empty: the authorities of the images."""
 
-    image: str = "registry.example.com/ringback/services:0.1.0"
-    """Image of extauthz and sdpfilter: `docker build --target services`."""
-
-    replicas: Annotated[int, Field(ge=1, le=1000)] = 2
-    """Pods of each service, each with one worker."""
-
-    secret: Name = "ringback-secrets"
-    """Name of the Secret whose keys are the variables that the configuration needs."""
-
-    secrets: Variables = ()
-    """Further variables of that Secret: RINGBACK_STORE__URL,RINGBACK_DATABASE__URL."""
-
-    config_secret: Name | Literal[""] = ""
-    """Name of a Secret with the key litellm.yaml, for a configuration that holds secrets."""
-
-    keys_secret: Name | Literal[""] = ""
-    """Name of a Secret with the key keys.yaml, a key file."""
-
     plaintext: bool = False
     """No certificates between Envoy and the services, because a mesh does mTLS there."""
 
@@ -51,9 +34,3 @@ class EnvoyGatewayValues(Values):
 
     envoy_namespace: Name = "envoy-gateway-system"
     """Namespace in which Envoy Gateway runs the Envoy of the Gateway."""
-
-    monitoring_namespace: Name = "monitoring"
-    """Namespace from which Prometheus may come."""
-
-    egress_ports: Ports = ()
-    """Further ports that extauthz may connect to: 5432 for Postgres, 6379 for Valkey."""

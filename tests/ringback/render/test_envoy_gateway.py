@@ -171,8 +171,8 @@ def test_values_take_effect(render: Any, pytestconfig: pytest.Config) -> None:
     [
         ({"cors_origins": ["http://localhost:*"]}, "Name each origin"),
         ({"cors_origins": ["https://app.*.example.com"]}, "Name each origin"),
-        ({"passthrough": {"url": "http://litellm.example:4000"}}, "passthrough.url: Envoy Gateway"),
-        ({"playground": True}, "playground: Envoy Gateway"),
+        ({"passthrough": {"url": "http://litellm.example:4000"}}, "passthrough.url: is not served"),
+        ({"playground": True}, "playground: is not served"),
     ],
 )
 def test_what_cannot_be_served_is_refused(
