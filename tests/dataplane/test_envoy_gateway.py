@@ -7,13 +7,15 @@ from typing import Any, Final
 import pytest
 
 from helpers.apart import Apart, free_ports, server_tls
+from helpers.dataplanes import OWN, DataPlane
 from helpers.envoygateway import plane
 from helpers.envoygateway.bootstrap import translate
 from helpers.envoygateway.resources import Resources
 from helpers.envoyproc import EnvoyProcess, local_changes, validate
 from helpers.expect import ORIGIN, check_refusal
-from helpers.gateway import CallerAt
-from helpers.gatewayfiles import Files, openai_entry
+from helpers.gateway import SDP_TYPE, CallerAt, Gateway, bearer
+from helpers.gatewayfiles import KEY, Files, openai_entry
+from helpers.http11 import request_bytes, send
 from helpers.manifests import read_manifests
 from helpers.recording import RecordingUpstream
 from helpers.svids import Authority, Identity
@@ -21,6 +23,9 @@ from ringback.render.inputs import load_inputs
 
 pytestmark = pytest.mark.dataplane
 
+MINT: Final = "/v1/realtime/client_secrets"
+CALLS: Final = "/v1/realtime/calls"
+ORIGIN_LINE: Final = ("origin", ORIGIN)
 EXAMPLE: Final = Path(__file__).parents[2] / "deploy/envoy-gateway"
 SERVICES: Final = ("extauthz", "sdpfilter")
 # As `ringback render envoy-gateway` names them.
@@ -103,3 +108,34 @@ async def test_envoy_and_the_services_believe_each_other_by_certificate(tmp_path
                     # sdpfilter, which is asked about every answer here, cannot be reached either.
                     assert (await caller.call(token)).status in {503, 504}
             assert upstream.received == []
+
+
+@pytest.mark.asyncio(loop_scope="session")
+@pytest.mark.dataplanes("envoy-gateway")
+@pytest.mark.parametrize(
+    ("request_", "own", "there"),
+    [
+        pytest.param(request_bytes("PUT", MINT, [ORIGIN_LINE]), 405, 404, id="another-method"),
+        pytest.param(
+            request_bytes("GET", "/v1/realtime", [ORIGIN_LINE]), 426, 404, id="no-upgrade"
+        ),
+        pytest.param(
+            request_bytes("POST", CALLS, [ORIGIN_LINE, bearer(KEY), SDP_TYPE], b"v" * 70_000),
+            413,
+            400,
+            id="large-offer",
+        ),
+        pytest.param(
+            request_bytes("POST", MINT, [ORIGIN_LINE, ("x_y", "z")]), 400, 400, id="underscore"
+        ),
+    ],
+)
+async def test_refusals_that_have_another_status_or_form(
+    gateway: Gateway, dataplane: DataPlane, request_: bytes, own: int, there: int
+) -> None:
+    """What docs/mesh/envoy-gateway.md says of refusals beside those that other tests meet."""
+    answer = await send(gateway.port, request_)
+    is_plain = dataplane != OWN and there == own
+    assert answer.status == (own if dataplane == OWN else there)
+    assert answer.header("content-type") == ("text/plain" if is_plain else "application/json")
+    assert gateway.received == []
