@@ -3,16 +3,19 @@
 import copy
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
-from helpers.dataplanes import make_istio
+from helpers.dataplanes import ISTIO, make_istio
 from helpers.envoyproc import local_changes, validate
 from helpers.gatewayfiles import Files, azure_entry, openai_entry
 from helpers.istiod.listeners import GATEWAY_LISTENER
 from helpers.istiod.patches import Patches, merge
+from ringback.envoylint import lint_text
 from ringback.envoylint.parts import manager, parts
 from ringback.render.bootstrap import Changes, own_bootstrap
 from ringback.render.envoytypes import check_types
@@ -22,6 +25,7 @@ pytestmark = pytest.mark.dataplane
 
 Json = dict[str, Any]
 
+PAGE: Final = (Path(__file__).parents[2] / "docs" / "mesh" / "istio.md").read_text()
 OWN: Final = Changes(cors_origins=Settings().cors_origins)
 ENDPOINTS: Final = {name: [f"unix:/run/{name}"] for name in ("extauthz", "sdpfilter")}
 # Istio's own, which does nothing to a request of ours that it lets through.
@@ -79,6 +83,46 @@ def test_envoy_takes_it(bootstrap: Json, tmp_path: Path) -> None:
     check_types(bootstrap)
 
 
+def test_the_check_of_a_dump_finds_what_is_istios(bootstrap: Json) -> None:
+    """`ringback check --envoy` reads what a gateway says it has, and says what the page says.
+
+    docs/mesh/istio.md: extauthz is asked by a filter that Istio's rules switch on, behind which
+    the interlock wants its word.
+    """
+    gateway, _ = bootstrap["static_resources"]["listeners"]
+    dump = {
+        "configs": [
+            {
+                "@type": "type.googleapis.com/envoy.admin.v3.ListenersConfigDump",
+                "dynamic_listeners": [
+                    {"name": GATEWAY_LISTENER, "active_state": {"listener": gateway}}
+                ],
+            }
+        ]
+    }
+
+    text = json.dumps(dump)
+    found = lint_text(text)
+
+    fields = [line.partition(": ")[2].partition(":")[0].rpartition("/")[2] for line in found]
+    assert fields == ["shadow_rules", "filter_enabled_metadata"]
+    if not (program := shutil.which("jq")):
+        return
+    (command,) = re.findall(r"^jq -r '(.*)' gateway.json$", PAGE, re.MULTILINE)
+    done = subprocess.run(
+        [program, "-r", command], input=text, stdout=subprocess.PIPE, text=True, check=True
+    )
+    (listed,) = re.findall(r"^has to say (.*), with Istio's own", PAGE, re.MULTILINE)
+    names = re.findall(r"`([\w.]+)`", listed)
+    assert [name for name in done.stdout.split() if name in names] == names
+
+
+def test_the_page_lists_all_differences() -> None:
+    """What tests allow Istio's Envoy to do otherwise is told to operators in the same words."""
+    for difference in ISTIO.differences.values():
+        assert f"\n- {difference}\n" in PAGE
+
+
 def test_filters_are_ours_in_our_order(bootstrap: Json) -> None:
     """Each filter of envoy.yaml is there, with the same configuration, and in the same order."""
     own = {part["name"]: part for part in manager(own_bootstrap(OWN))["http_filters"]}
@@ -100,7 +144,6 @@ def test_filters_are_ours_in_our_order(bootstrap: Json) -> None:
         "string_match": {"prefix": "istio-ext-authz"}
     }
     expected = copy.deepcopy(own[authz]["typed_config"])
-    expected["status_on_error"] = {"code": 503}
     expected["grpc_service"]["envoy_grpc"] = {
         "cluster_name": "outbound|9001||ringback-extauthz.ringback.svc.cluster.local"
     }

@@ -32,8 +32,9 @@ def render(
     ours.write_text(json.dumps(settings))
     inputs = load_inputs(config, ours, {})
     files = istio.render(inputs, parse_values(istio.VALUES, values))
+    documents = [document for documents in files.values() for document in documents]
     # Without what only files need: their comments.
-    manifests: list[Manifest] = json.loads(json.dumps([d for ds in files.values() for d in ds]))
+    manifests: list[Manifest] = json.loads(json.dumps(documents))
     return manifests
 
 

@@ -15,7 +15,9 @@ from typer.testing import CliRunner
 from helpers.envoyproc import validate
 from helpers.manifests import build, mistakes
 from ringback.cli import app
+from ringback.render.istio import IstioValues
 from ringback.render.kubernetes import KubernetesValues
+from ringback.render.values import Values
 
 ROOT: Final = Path(__file__).parents[2]
 MESH: Final = ROOT / "docs" / "mesh"
@@ -176,13 +178,42 @@ def test_the_page_of_an_existing_envoy_can_be_followed(
     assert said.returncode == 0, said.stderr
 
 
-def test_the_page_of_kubernetes_lists_all_values() -> None:
+def test_the_page_of_istio_can_be_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it has one render is there where it has one apply, ask and delete."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("litellm.yaml", "ringback.yaml"):
+        (tmp_path / name).write_text((ROOT / "deploy/examples" / name).read_text())
+    lines = commands(MESH / "istio.md")
+    (render,) = [words for words in lines if words[:2] == ["ringback", "render"]]
+    result = CliRunner().invoke(app, render[1:])
+    assert result.exit_code == 0, result.output
+    folder = tmp_path / "deploy" / "istio"
+    documents = [d for file in folder.glob("*.yaml") for d in yaml.safe_load_all(file.read_text())]
+    names = {(d["kind"].lower(), d["metadata"]["name"]) for d in documents}
+
+    paths = re.findall(r"deploy/istio[\w./-]*", (MESH / "istio.md").read_text())
+    deployments = [re.findall(r"^deployment/([a-z-]+)$", word) for line in lines for word in line]
+
+    assert {"deploy/istio/gateway.yaml", "deploy/istio"} <= set(paths)
+    for path in paths:
+        assert (tmp_path / path.rstrip(".")).exists(), path
+    for name in (name for found in deployments for name in found):
+        assert ("deployment", name) in names
+    for file in (file.relative_to(folder) for file in folder.rglob("*.yaml")):
+        assert f"| `{file}` |" in (MESH / "istio.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("page", "values"), [("kubernetes", KubernetesValues), ("istio", IstioValues)]
+)
+def test_the_page_lists_all_values(page: str, values: type[Values]) -> None:
     """Each value that can be set has its row, with its default."""
-    rows = re.findall(
-        r"^\| `(\w+)` \| (?:`(.*?)`)? ?\|", (MESH / "kubernetes.md").read_text(), re.MULTILINE
-    )
-    defaults = {
-        name: "" if field.default in {"", ()} else str(field.default)
-        for name, field in KubernetesValues.model_fields.items()
-    }
+    text = (MESH / f"{page}.md").read_text()
+    text = text[text.index("`--set NAME=VALUE`, several times") :]
+    rows = re.findall(r"^\| `(\w+)` \| (?:`(.*?)`)? ?\|", text, re.MULTILINE)
+    defaults = {name: _shown(field.default) for name, field in values.model_fields.items()}
     assert dict(rows) == defaults
+
+
+def _shown(default: Any) -> str:
+    return ",".join(default) if isinstance(default, tuple) else str(default)

@@ -36,6 +36,7 @@ Json = dict[str, Any]
 
 _NOWHERE_HOST: Final = "nowhere.ringback.internal"
 _COMMENT_INDENT: Final = 2
+_MESH_CONFIG: Final = "mesh-config/extension-providers.yaml"
 _CONNECTION_LIMIT: Final = "overload.global_downstream_max_connections"
 
 
@@ -79,20 +80,20 @@ def render(inputs: Inputs, values: Values) -> Mapping[str, Sequence[Document]]:
     )
     bootstrap = _bootstrap(inputs, values.replicas)
     found = places(values.namespace, values.cluster_domain)
+    # What protects calls is there before what lets them in.
     files = {
-        "gateway.yaml": _gateway(values, inputs.settings.overload.max_connections),
-        "authorization.yaml": load_template("istio", "authorization.yaml"),
-        "routes.yaml": _routes(bootstrap, upstreams, inputs, values),
-        "filters.yaml": _filters(bootstrap, found),
         "services.yaml": service_documents(inputs, values, values.egress, values.istio_namespace),
         "mesh.yaml": mesh_documents(bootstrap, found, values.egress, values.namespace),
         "upstreams.yaml": _upstreams(upstreams, inputs, values.egress),
-        "mesh-config.yaml": _mesh_config(found[AUTHZ_CLUSTER], values),
+        "filters.yaml": _filters(bootstrap, found),
+        "authorization.yaml": load_template("istio", "authorization.yaml"),
+        "routes.yaml": _routes(bootstrap, upstreams, inputs, values),
+        "gateway.yaml": _gateway(values, inputs.settings.overload.max_connections),
     }
     for document in (document for documents in files.values() for document in documents):
-        if "kind" in document:
-            document["metadata"]["namespace"] = values.namespace
-    return files
+        document["metadata"]["namespace"] = values.namespace
+    # Elsewhere, for `kubectl apply -f` of the folder.
+    return files | {_MESH_CONFIG: _mesh_config(found[AUTHZ_CLUSTER], values)}
 
 
 def _bootstrap(inputs: Inputs, replicas: int) -> Json:

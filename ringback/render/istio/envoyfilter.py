@@ -24,6 +24,8 @@ _RENAMED: Final = {
 _ISTIOS: Final = frozenset(
     {"stat_prefix", "codec_type", "route_config", "http_filters", "upgrade_configs"}
 )
+# Nobody gets there; `ringback check --envoy` wants an end to everything that leads anywhere.
+_TUNNEL: Final = {"cluster": "BlackHoleCluster", "timeout": "1s"}
 _NO_WEBSOCKETS: Final = [{"upgrade_type": "websocket", "enabled": False}]
 
 
@@ -162,9 +164,7 @@ def _routes(bootstrap: Json) -> Iterator[Patch]:
         if is_patched_in(route):
             yield Patch(
                 "CONNECT: refused at once.",
-                _route_patch(
-                    None, "INSERT_FIRST", route | {"route": {"cluster": "BlackHoleCluster"}}
-                ),
+                _route_patch(None, "INSERT_FIRST", route | {"route": _TUNNEL}),
             )
             continue
         value = _route_value(route)

@@ -12,7 +12,7 @@ nothing is passed over. Three things differ from the proxies of a mesh:
   comes to a listener of its own.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import yaml
@@ -33,13 +33,15 @@ _RUNTIME: Final[Json] = {
 _SERVICES: Final = ("extauthz", "sdpfilter")
 
 
-def istiod_bootstrap(manifests: Iterable[Json], changes: Changes) -> Json:
+def istiod_bootstrap(
+    manifests: Iterable[Json], changes: Changes, secrets: Mapping[str, Json] | None = None
+) -> Json:
     """Return a bootstrap with the gateway and the sidecar.
 
     Args:
-        manifests: What `ringback render istio --set tls_secret=` writes, with the snippet for
-            MeshConfig.
+        manifests: What `ringback render istio` writes, with the snippet for MeshConfig.
         changes: Where the parts of the gateway listen.
+        secrets: The ``data`` of Secrets with certificates, as text, by their names.
     """
     registry = Registry.of(manifests)
     patches = Patches(registry.spec("EnvoyFilter", "ringback")["configPatches"])
@@ -77,6 +79,17 @@ def istiod_bootstrap(manifests: Iterable[Json], changes: Changes) -> Json:
         "static_resources": {
             "listeners": [gateway, sidecar_listener(registry, changes.egress)],
             "clusters": clusters,
+            "secrets": [_secret(name, data) for name, data in (secrets or {}).items()],
+        },
+    }
+
+
+def _secret(name: str, data: Json) -> Json:
+    return {
+        "name": name,
+        "tls_certificate": {
+            "certificate_chain": {"inline_string": data["tls.crt"]},
+            "private_key": {"inline_string": data["tls.key"]},
         },
     }
 

@@ -9,8 +9,9 @@ from ringback.render.bootstrap import Address
 
 Json = dict[str, Any]
 
-# That of the gateway, when it is rendered for plain HTTP.
+# That of the gateway, when it is rendered for plain HTTP, and with TLS.
 GATEWAY_LISTENER: Final = "0.0.0.0_8080"
+TLS_LISTENER: Final = "0.0.0.0_8443"
 SIDECAR_LISTENER: Final = "sidecar"
 _URL: Final = "type.googleapis.com/envoy.extensions"
 _TYPES: Final = f"{_URL}.filters"
@@ -19,15 +20,19 @@ _ANY: Final = [{"any": True}]
 
 
 def gateway_listener(registry: Registry, address: Address) -> Json:
-    """Return the listener of a gateway with one server for plain HTTP.
+    """Return the listener of a gateway with one server.
 
     Args:
         registry: With Gateway, VirtualService, AuthorizationPolicy and the extension provider.
-        address: Where it listens, instead of port 8080.
+        address: Where it listens, instead of the port to which the Service leads.
     """
     gateway = registry.spec("Gateway", "ringback")
     (server,) = gateway["servers"]
-    assert known(server, "port", "hosts")["port"]["protocol"] == "HTTP"
+    known(server, "port", "hosts", "tls")
+    has_tls = server["port"]["protocol"] == "HTTPS"
+    assert has_tls == ("tls" in server)
+    name = TLS_LISTENER if has_tls else GATEWAY_LISTENER
+    route_name = "https.443.https.ringback.ringback" if has_tls else "http.80"
     service = registry.spec("VirtualService", "ringback")
     known(service, "hosts", "exportTo", "gateways", "http")
     hosts = [
@@ -39,7 +44,7 @@ def gateway_listener(registry: Registry, address: Address) -> Json:
         }
         for host in service["hosts"]
     ]
-    manager = _manager(f"outbound_{GATEWAY_LISTENER};", _route_config("http.80", hosts))
+    manager = _manager(f"outbound_{name};", _route_config(route_name, hosts))
     manager |= {
         "use_remote_address": True,
         "forward_client_cert_details": "SANITIZE_SET",
@@ -53,7 +58,11 @@ def gateway_listener(registry: Registry, address: Address) -> Json:
         "http_protocol_options": {},
     }
     manager["http_filters"][:0] = _custom_authorization(registry)
-    return _listener(GATEWAY_LISTENER, address, manager)
+    listener = _listener(name, address, manager)
+    if has_tls:
+        (chain,) = listener["filter_chains"]
+        chain["transport_socket"] = _server_tls(server["tls"])
+    return listener
 
 
 def sidecar_listener(registry: Registry, address: Address) -> Json:
@@ -93,6 +102,24 @@ def _listener(name: str, address: Address, manager: Json) -> Json:
         "traffic_direction": "OUTBOUND",
         "address": {"socket_address": {"address": address.host, "port_value": address.port}},
         "filter_chains": [{"filters": [{"name": _MANAGER, "typed_config": manager}]}],
+    }
+
+
+def _server_tls(tls: Json) -> Json:
+    known(tls, "mode", "minProtocolVersion", "credentialName")
+    assert (tls["mode"], tls["minProtocolVersion"]) == ("SIMPLE", "TLSV1_2")
+    return {
+        "name": "envoy.transport_sockets.tls",
+        "typed_config": {
+            "@type": f"{_URL}.transport_sockets.tls.v3.DownstreamTlsContext",
+            "common_tls_context": {
+                "alpn_protocols": ["h2", "http/1.1"],
+                "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
+                # Without where to ask: the secret is in the bootstrap.
+                "tls_certificate_sds_secret_configs": [{"name": tls["credentialName"]}],
+            },
+            "require_client_certificate": False,
+        },
     }
 
 
@@ -168,6 +195,7 @@ def _custom_authorization(registry: Registry) -> list[Json]:
         provider["includeRequestBodyInCheck"],
         *("maxRequestBytes", "allowPartialMessage", "packAsBytes"),
     )
+    assert provider["statusOnError"] == "503"
     envoy_grpc = {"cluster_name": cluster, "authority": cluster.replace("|", "_.")}
     matched = {
         "filter": "envoy.filters.http.rbac",
@@ -180,7 +208,7 @@ def _custom_authorization(registry: Registry) -> list[Json]:
         transport_api_version="V3",
         grpc_service={"envoy_grpc": envoy_grpc, "timeout": provider["timeout"]},
         failure_mode_allow=provider["failOpen"],
-        status_on_error={"code": int(provider["statusOnError"])},
+        status_on_error={"code": "ServiceUnavailable"},
         clear_route_cache=provider["clearRouteCache"],
         with_request_body={
             "max_request_bytes": body["maxRequestBytes"],

@@ -6,6 +6,7 @@ import pytest
 
 from extauthz.deployments import Origin
 from helpers.istiomanifests import OPENAI, port_policy, render, specs
+from helpers.manifests import read_manifests
 from ringback.envoylint.parts import manager, routes
 from ringback.render.bootstrap import Changes, own_bootstrap
 from ringback.render.inputs import load_inputs
@@ -253,8 +254,23 @@ def test_what_is_no_resource_is_not_applied(tmp_path: Path) -> None:
 
     manifests = render_manifests("istio", load_inputs(config, None, {}), ())
 
-    assert "extensionProviders" in manifests.files["mesh-config.yaml"]
+    assert "extensionProviders" in manifests.files["mesh-config/extension-providers.yaml"]
     assert "extensionProviders" not in manifests.stream
+
+
+def test_what_protects_calls_is_applied_first(tmp_path: Path) -> None:
+    """In the order in which `kubectl apply -f` takes a folder's files, and on the terminal."""
+    render(tmp_path, OPENAI)
+
+    manifests = render_manifests("istio", load_inputs(tmp_path / "litellm.yaml", None, {}), ())
+
+    names = sorted(name for name in manifests.files if "/" not in name)
+    from_files = "---\n".join(manifests.files[name] for name in names)
+    for text in (from_files, manifests.stream):
+        kinds = [manifest["kind"] for manifest in read_manifests(text)]
+        # With the first nothing passes that extauthz and sdpfilter have not seen.
+        assert kinds.index("EnvoyFilter") < kinds.index("VirtualService")
+        assert kinds.index("AuthorizationPolicy") < kinds.index("VirtualService")
 
 
 def test_tls_of_the_gateway_may_be_somebody_elses(tmp_path: Path) -> None:
