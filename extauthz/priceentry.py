@@ -1,4 +1,4 @@
-"""What an entry of ``model_list`` says about prices, for callkeeper. Pure."""
+"""What an entry of ``model_list`` says about prices: what a call costs, and whether it is free. Pure."""
 
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ _PRICES: Final = (
     "regional_processing_uplift_multiplier_eu",
     "regional_processing_uplift_multiplier_us",
 )
+_FREE_IF_ZERO: Final = ("input_cost_per_token", "output_cost_per_token")
 
 
 def parse_prices(entry: Field) -> dict[str, Any]:
@@ -37,4 +38,9 @@ def parse_prices(entry: Field) -> dict[str, Any]:
                 prices[name] = field.text(numbers=True) or ""
                 break
     base_models = (info.child("base_model").text(), params.child("base_model").text())
-    return {"prices": prices, "base_model": base_models[0] or base_models[1]}
+    return {
+        "prices": prices,
+        "base_model": base_models[0] or base_models[1],
+        # A price that is not named is not known.
+        "is_free": all(name in prices and float(prices[name]) == 0 for name in _FREE_IF_ZERO),
+    }

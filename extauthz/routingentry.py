@@ -4,7 +4,6 @@ from typing import Any, Final
 
 from extauthz.fields import Field
 
-_COSTS: Final = ("input_cost_per_token", "output_cost_per_token")
 _NOT_USED: Final = ("max_parallel_requests",)
 
 
@@ -25,7 +24,6 @@ def parse_routing(entry: Field) -> dict[str, Any]:
         "access_groups": _names(info.child("access_groups")),
         "team": info.child("team_id").text(),
         "blocked": info.child("blocked").flag(),
-        "is_free": all(_is_zero(params.child(cost), info.child(cost)) for cost in _COSTS),
     }
 
 
@@ -53,9 +51,3 @@ def _names(field: Field) -> tuple[str, ...]:
         item.required_text("write the name of a group, or remove it") for item in field.items()
     ]
     return tuple(name for name in names if name)
-
-
-def _is_zero(*places: Field) -> bool:
-    """Tell whether the first place that names a cost says zero; an absent cost is not known."""
-    costs = (field.amount() for field in places if field.value is not None)
-    return next(costs, None) == 0

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 import pytest_asyncio
@@ -27,6 +27,8 @@ from helpers.recording import RecordingUpstream
 from helpers.scraping import free_metrics_ports
 from helpers.secretscan import find_secrets
 from ringback.cli.stack import Stack
+
+WORKERS: Final = ("extauthz-0", "extauthz-1", "sdpfilter-0", "sdpfilter-1")
 
 
 @pytest.fixture(scope="session")
@@ -166,9 +168,12 @@ async def pair(pair_gateways: Shared[Gateway], dataplane: DataPlane) -> AsyncIte
     """Give a gateway with two workers of each service, whose parts a test may end."""
     pair = await pair_gateways.of(dataplane)
     pair.reset()
+    # The gateway is ready with one worker of each; ending that one before the other serves is
+    # not what tests are about.
+    await pair.wait_for(*WORKERS)
     yield pair
     pair.reset()
-    await pair.wait_for("extauthz-0", "extauthz-1", "sdpfilter-0", "sdpfilter-1")
+    await pair.wait_for(*WORKERS)
     assert (await pair.call(await pair.token())).status == 201
 
 

@@ -25,6 +25,7 @@ def test_prices_are_taken_as_they_are_written() -> None:
     assert found == {
         "prices": {"input_cost_per_token": "4e-6", "output_cost_per_audio_token": "6.4e-05"},
         "base_model": "azure/gpt-realtime",
+        "is_free": False,
     }
 
 
