@@ -121,13 +121,14 @@ class _Gateway:
         return {MINT: mint, CALL: call}
 
     def wait(self) -> None:
-        """Wait until a mint succeeds.
+        """Wait until a mint succeeds, whose time counts, and then until a call does.
 
         Raises:
             StartError: If it ends, or takes too long.
         """
         wait_for(lambda: post(self.url, self.mint()), self.program)
         self.ready_s = time.monotonic() - self._started
+        wait_for(lambda: post(self.url, self.requests()[CALL]), self.program)
 
     @property
     def is_started(self) -> bool:
