@@ -36,10 +36,10 @@ from extauthz.tokenguard import TokenGuard
 from extauthz.tokensettings import check_token_settings
 from extauthz.tokenuses import make_uses
 from extauthz.upstreams import Upstreams
-from extauthz.valkey import Valkey
 from ringback.jwkset import JwkSetKeeper
 from ringback.settings import Settings
 from ringback.tokens import call_key_sealer, handle_sealer, pseudonyms, token_sealer
+from ringback.valkey import Valkey
 from ringback.worker import main
 
 

@@ -18,10 +18,10 @@ from extauthz.metrics import UNDECIDED
 from extauthz.revocationkeeper import RevocationKeeper
 from extauthz.translate import read_request, write_decision
 from extauthz.upstreams import Upstreams
-from extauthz.valkey import Valkey
 from ringback import tracing
 from ringback.jwkset import JwkSetKeeper
 from ringback.logs import describe, get_logger
+from ringback.valkey import Valkey
 
 Context = aio.ServicerContext[CheckRequest, CheckResponse]
 
