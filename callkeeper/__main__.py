@@ -9,6 +9,7 @@ from callkeeper.pricelists import open_price_book
 from callkeeper.reach import Reaches
 from callkeeper.service import CallKeeper
 from callkeeper.sinks.writers import open_writers
+from callkeeper.slots import MemorySlots
 from callsapi.v1.calls_pb2_grpc import UpstreamsStub
 from ringback.errors import StartError
 from ringback.grpcpeers import Peers
@@ -51,8 +52,11 @@ def _build(settings: Settings) -> CallKeeper:
     charging = Charging(
         open_price_book(settings.supervision.prices_file), [writer.put for writer in writers]
     )
-    keeper = Keeper(limits_of(settings), Reaches(extauthz), egress, news, charging.charge)
-    return CallKeeper(keeper, news, egress, extauthz, writers)
+    slots = MemorySlots()
+    keeper = Keeper(
+        limits_of(settings), Reaches(extauthz), egress, news, charging.charge, slots=slots
+    )
+    return CallKeeper(keeper, news, egress, extauthz, slots=slots, writers=writers)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,25 @@ SinkName = Literal["litellm"]
 _Seconds = Annotated[float, Field(gt=0, le=PROVIDER_MAX_DURATION_S)]
 
 
+_Calls = Annotated[int, Field(ge=0)]
+
+
+class OpenCallSettings(Section):
+    """How many calls may be open at once; None is no limit."""
+
+    key: _Calls | None = None
+    """Of one key; what the key itself says goes first."""
+
+    team: _Calls | None = None
+    """Of one team."""
+
+    user: _Calls | None = None
+    """Of one user."""
+
+    deployment: _Calls | None = None
+    """At one deployment, whosesoever they are."""
+
+
 class SupervisionSettings(Section):
     """Whether callkeeper meters and ends calls, and when it ends them."""
 
@@ -46,6 +65,9 @@ class SupervisionSettings(Section):
 
     max_cost: Annotated[float, Field(gt=0)] | None = None
     """What one call may cost, in US dollars; None is no limit."""
+
+    max_open_calls: OpenCallSettings = OpenCallSettings()
+    """How many calls may be open at once, beside ``max_parallel_requests`` of keys and teams."""
 
     prices_file: Path | None = None
     """Prices of models, in the schema of LiteLLM's ``model_prices_and_context_window.json``. They
