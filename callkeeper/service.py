@@ -35,7 +35,7 @@ from callsapi.v1.calls_pb2 import (
 )
 from callsapi.v1.calls_pb2_grpc import UpstreamsStub
 from ringback.grpcpeers import Peers
-from ringback.valkey import StoreUnavailableError
+from ringback.valkey import StoreUnavailableError, Valkey
 
 _UNKNOWN: Final = "this worker does not keep such a call"
 
@@ -50,6 +50,7 @@ class CallKeeper(calls_pb2_grpc.CallsServicer):
         extauthz: Whom the keeper asks; likewise.
         slots: The keeper's; likewise.
         writers: Where charges go; likewise.
+        valkey: The shared store, closed at the end.
     """
 
     names: tuple[str, ...] = ("ringback.v1.Calls",)
@@ -63,6 +64,7 @@ class CallKeeper(calls_pb2_grpc.CallsServicer):
         *,
         slots: Slots,
         writers: Sequence[Writer] = (),
+        valkey: Valkey | None = None,
     ) -> None:
         self._writers = tuple(writers)
         self._keeper = keeper
@@ -70,6 +72,7 @@ class CallKeeper(calls_pb2_grpc.CallsServicer):
         self._egress = egress
         self._extauthz = extauthz
         self._slots = slots
+        self._valkey = valkey
 
     def register(self, server: aio.Server) -> None:
         """Add the handlers to the server."""
@@ -95,6 +98,8 @@ class CallKeeper(calls_pb2_grpc.CallsServicer):
         await self._slots.stop()
         await self._egress.stop()
         await self._extauthz.stop()
+        if self._valkey is not None:
+            await self._valkey.close()
 
     async def Register(
         self,

@@ -117,7 +117,8 @@ class ValkeySlots:
                     async with client.pipeline() as pipeline:
                         for name in names:
                             pipeline.zrem(name, call_id)
-                        await pipeline.delete(record).execute()
+                        pipeline.delete(record)
+                        await pipeline.execute()
         except StoreUnavailableError:
             self._log.warning("slots_not_released", call=call_id)
 

@@ -94,8 +94,9 @@ async def test_a_deployment_that_is_chosen_later(tmp_path: Path) -> None:
 
 async def test_what_has_no_limit_asks_nobody() -> None:
     """Nor does what is not supervised."""
-    for mode, key in (("required", FREE), ("required", VirtualKey("1", is_master=True))):
-        async with asking(SupervisionSettings(mode=mode)) as slots, slots.taken(key) as taken:
+    required = SupervisionSettings(mode="required")
+    for key in (FREE, VirtualKey("1", is_master=True)):
+        async with asking(required) as slots, slots.taken(key) as taken:
             await taken.take_at(OPENAI)
             assert taken.id is None
     async with asking(SupervisionSettings()) as slots, slots.taken(ONE) as taken:

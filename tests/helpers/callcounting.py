@@ -36,9 +36,9 @@ class CallCounting:
     slots: MemorySlots
     keeper: Keeper
 
-    def settings(self, mode: str = "required", **values: Any) -> SupervisionSettings:
-        """Return settings that name it."""
-        return SupervisionSettings(mode=mode, callkeeper=(self.address,), **values)
+    def settings(self, **values: Any) -> SupervisionSettings:
+        """Return settings that name it, with `required` unless they say otherwise."""
+        return SupervisionSettings(**{"mode": "required", "callkeeper": (self.address,), **values})
 
     def taken(self, scope: str) -> int:
         """Return how many calls hold a slot of a scope."""

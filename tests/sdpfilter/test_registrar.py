@@ -38,9 +38,8 @@ async def registering(folder: Path) -> AsyncIterator[tuple[Stub, CallCounting]]:
     """Serve what tells callkeeper of calls; one call holds a slot under `SLOTS`."""
     async with call_counting(folder) as calls:
         await calls.slots.take(SLOTS, [Scope("key:1", 1)])
-        service = SDPFilter(
-            SEALER, Policies(PolicySettings()), registrar=Registrar(calls.settings("best_effort"))
-        )
+        registrar = Registrar(calls.settings(mode="best_effort"))
+        service = SDPFilter(SEALER, Policies(PolicySettings()), registrar=registrar)
         async with served(service) as channel:
             await service.start()
             yield Stub(channel), calls
