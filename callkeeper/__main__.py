@@ -9,10 +9,13 @@ from callkeeper.pricelists import open_price_book
 from callkeeper.reach import Reaches
 from callkeeper.service import CallKeeper
 from callkeeper.sinks.writers import open_writers
+from callkeeper.slots import MemorySlots, Slots
+from callkeeper.valkeyslots import ValkeySlots
 from callsapi.v1.calls_pb2_grpc import UpstreamsStub
 from ringback.errors import StartError
 from ringback.grpcpeers import Peers
 from ringback.settings import Settings
+from ringback.valkey import Valkey
 from ringback.worker import main
 
 _MICRODOLLARS = 1_000_000
@@ -26,6 +29,13 @@ class NoEgressListenerError(StartError):
             "callkeeper reaches providers through Envoy's egress listener only: "
             "set upstream.egress to listener, or supervision.mode to off."
         )
+
+
+class NoStoreError(StartError):
+    """Open calls are to be counted in a store, and there is none."""
+
+    def __str__(self) -> str:
+        return "supervision.store is valkey, and nothing says where that is: set store.url."
 
 
 def limits_of(settings: Settings) -> Limits:
@@ -42,6 +52,14 @@ def limits_of(settings: Settings) -> Limits:
     )
 
 
+def _open_store(settings: Settings) -> Valkey | None:
+    if settings.supervision.store == "memory":
+        return None
+    if settings.store.url is None:
+        raise NoStoreError
+    return Valkey(settings.store)
+
+
 def _build(settings: Settings) -> CallKeeper:
     if settings.upstream.egress != "listener":
         raise NoEgressListenerError
@@ -51,8 +69,12 @@ def _build(settings: Settings) -> CallKeeper:
     charging = Charging(
         open_price_book(settings.supervision.prices_file), [writer.put for writer in writers]
     )
-    keeper = Keeper(limits_of(settings), Reaches(extauthz), egress, news, charging.charge)
-    return CallKeeper(keeper, news, egress, extauthz, writers)
+    valkey = _open_store(settings)
+    slots: Slots = MemorySlots() if valkey is None else ValkeySlots(valkey)
+    keeper = Keeper(
+        limits_of(settings), Reaches(extauthz), egress, news, charging.charge, slots=slots
+    )
+    return CallKeeper(keeper, news, egress, extauthz, slots=slots, writers=writers, valkey=valkey)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from callkeeper.model import Call, Usage
 from callkeeper.news import News
 from callkeeper.prices import PricedDeployment
 from callkeeper.reach import Reach, Reaches
+from callkeeper.slots import Slots
 from ringback.logs import describe, get_logger
 
 # After a hangup the last events are on their way: the usage of what was being said, above all.
@@ -62,6 +63,7 @@ class Keeper:
         egress: Reaches them.
         news: Is told what happens.
         charge: Books what was used.
+        slots: Counts open calls.
     """
 
     def __init__(
@@ -71,25 +73,35 @@ class Keeper:
         egress: Egress,
         news: News,
         charge: Charge,
+        *,
+        slots: Slots,
     ) -> None:
         self._limits = limits
         self._reaches = reaches
         self._egress = egress
         self._news = news
         self._charge = charge
+        self._slots = slots
         self._kept: dict[str, Kept] = {}
         self._ids: dict[tuple[str, str], str] = {}
         self._handles: dict[str, str] = {}
         self._log = get_logger()
 
     def register(self, call: Call, handle: str, sealed_key: str) -> Call:
-        """Keep a call from now on; returns the one that is kept if it was registered before."""
+        """Keep a call from now on; returns the one that is kept if it was registered before.
+
+        Raises:
+            ValueError: If another call has its id.
+        """
         name = (call.deployment, call.upstream_call_id)
         if (known := self._ids.get(name)) is not None:
             return self._kept[known].call
+        if call.id in self._kept:
+            raise ValueError("another call has this id")
         kept = Kept(call, handle, sealed_key, calls.opened(self._limits, time.monotonic()))
         self._kept[call.id] = kept
         self._ids[name] = self._handles[handle] = call.id
+        self._slots.keep(call.id)
         metrics.OPEN_CALLS.inc()
         self._tell("call.started", kept)
         kept.listener = asyncio.create_task(self._listen(kept))
@@ -145,7 +157,7 @@ class Keeper:
                 tries = 0 if await self._listen_once(kept) else tries + 1
             except NotThereError:
                 metrics.ATTACH_FAILURES.labels("not_there").inc()
-                if kept.was_attached:
+                if kept.was_attached or self._is_too_old_to_begin(kept):
                     self.end(kept, Reason.ENDED_ELSEWHERE)
                     return
                 tries += 1
@@ -230,6 +242,7 @@ class Keeper:
         return time.monotonic() - kept.state.opened_at > _MAY_COME_ALIVE_S
 
     async def _finish(self, kept: Kept) -> None:
+        self._slots.release(kept.call.id)
         if kept.listener is not None:
             await asyncio.wait([kept.listener], timeout=_LAST_EVENTS_S if kept.was_attached else 0)
             kept.listener.cancel()

@@ -12,7 +12,8 @@ from callkeeper.egress import Egress
 from callkeeper.keeper import Keeper, Kept, new_id
 from callkeeper.news import News, SlowWatcherError
 from callkeeper.sinks.writer import Writer
-from callkeeper.translate import read_call, write_state
+from callkeeper.slots import Slots
+from callkeeper.translate import read_call, read_id, read_scopes, write_state
 from callsapi.v1 import calls_pb2_grpc
 from callsapi.v1.calls_pb2 import (
     CallState,
@@ -24,12 +25,17 @@ from callsapi.v1.calls_pb2 import (
     ListResponse,
     RegisterRequest,
     RegisterResponse,
+    ReleaseRequest,
+    ReleaseResponse,
     RevokeRequest,
     RevokeResponse,
+    TakeRequest,
+    TakeResponse,
     WatchRequest,
 )
 from callsapi.v1.calls_pb2_grpc import UpstreamsStub
 from ringback.grpcpeers import Peers
+from ringback.valkey import StoreUnavailableError, Valkey
 
 _UNKNOWN: Final = "this worker does not keep such a call"
 
@@ -42,7 +48,9 @@ class CallKeeper(calls_pb2_grpc.CallsServicer):
         news: Is told by the keeper.
         egress: The keeper's; started and stopped with the service.
         extauthz: Whom the keeper asks; likewise.
+        slots: The keeper's; likewise.
         writers: Where charges go; likewise.
+        valkey: The shared store, closed at the end.
     """
 
     names: tuple[str, ...] = ("ringback.v1.Calls",)
@@ -53,13 +61,18 @@ class CallKeeper(calls_pb2_grpc.CallsServicer):
         news: News,
         egress: Egress,
         extauthz: Peers[UpstreamsStub],
+        *,
+        slots: Slots,
         writers: Sequence[Writer] = (),
+        valkey: Valkey | None = None,
     ) -> None:
         self._writers = tuple(writers)
         self._keeper = keeper
         self._news = news
         self._egress = egress
         self._extauthz = extauthz
+        self._slots = slots
+        self._valkey = valkey
 
     def register(self, server: aio.Server) -> None:
         """Add the handlers to the server."""
@@ -69,6 +82,7 @@ class CallKeeper(calls_pb2_grpc.CallsServicer):
         """Be ready to reach extauthz and providers."""
         self._extauthz.start()
         self._egress.start()
+        self._slots.start()
         for writer in self._writers:
             writer.start()
 
@@ -81,8 +95,11 @@ class CallKeeper(calls_pb2_grpc.CallsServicer):
         await self._keeper.stop()
         for writer in self._writers:
             await writer.stop()
+        await self._slots.stop()
         await self._egress.stop()
         await self._extauthz.stop()
+        if self._valkey is not None:
+            await self._valkey.close()
 
     async def Register(
         self,
@@ -92,11 +109,10 @@ class CallKeeper(calls_pb2_grpc.CallsServicer):
         """Keep a call from now on; INVALID_ARGUMENT if that is not possible."""
         try:
             call = read_call(request, new_id(), time.time())
+            kept = self._keeper.register(call, request.handle, request.sealed_key)
         except ValueError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-        return RegisterResponse(
-            id=self._keeper.register(call, request.handle, request.sealed_key).id
-        )
+        return RegisterResponse(id=kept.id)
 
     async def Get(
         self, request: GetRequest, context: aio.ServicerContext[GetRequest, CallState]
@@ -154,6 +170,29 @@ class CallKeeper(calls_pb2_grpc.CallsServicer):
         for kept in found:
             self._keeper.end(kept, Reason.REVOKED)
         return RevokeResponse(calls=len(found))
+
+    async def Take(
+        self, request: TakeRequest, context: aio.ServicerContext[TakeRequest, TakeResponse]
+    ) -> TakeResponse:
+        """Take slots for a call; FAILED_PRECONDITION if nobody can tell whether there are any."""
+        try:
+            full = await self._slots.take(read_id(request.id), read_scopes(request))
+        except ValueError as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        except StoreUnavailableError as error:
+            # Not UNAVAILABLE: another worker would ask the same store.
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+        return TakeResponse(full=full.name if full is not None else "")
+
+    async def Release(
+        self,
+        request: ReleaseRequest,
+        context: aio.ServicerContext[ReleaseRequest, ReleaseResponse],  # noqa: ARG002
+    ) -> ReleaseResponse:
+        """Give slots back; a call that is kept holds its own until it has ended."""
+        if self._keeper.find(request.id) is None:
+            self._slots.release(request.id)
+        return ReleaseResponse()
 
 
 def _is_of(kept: Kept, request: RevokeRequest) -> bool:

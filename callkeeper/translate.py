@@ -1,12 +1,14 @@
 """Between the messages of callsapi and what callkeeper knows; knows no rules."""
 
+import re
 from dataclasses import fields
 from typing import Any, Final
 
 from callkeeper.calls import CallState, Phase
 from callkeeper.model import Call, Payer, Tokens
+from callkeeper.slots import Scope
 from callsapi.v1 import calls_pb2
-from callsapi.v1.calls_pb2 import RegisterRequest
+from callsapi.v1.calls_pb2 import RegisterRequest, TakeRequest
 
 _PHASES: Final = {
     Phase.OPENED: calls_pb2.PHASE_OPENED,
@@ -15,6 +17,7 @@ _PHASES: Final = {
     Phase.ENDING: calls_pb2.PHASE_ENDING,
     Phase.ENDED: calls_pb2.PHASE_ENDED,
 }
+_ID: Final = re.compile(r"[0-9a-f]{32}")
 _PAYER: Final = tuple(field.name for field in fields(Payer))
 _TOKENS: Final = tuple(field.name for field in fields(Tokens))
 
@@ -24,7 +27,7 @@ def read_call(request: RegisterRequest, call_id: str, now: float) -> Call:
 
     Args:
         request: As it came.
-        call_id: Our id of it.
+        call_id: Our id of it, if the request has none.
         now: In seconds since 1970.
 
     Raises:
@@ -35,6 +38,8 @@ def read_call(request: RegisterRequest, call_id: str, now: float) -> Call:
             raise ValueError(f"{name} is missing")
     if not request.payer.key_hash:
         raise ValueError("payer.key_hash is missing")
+    if request.id:
+        call_id = read_id(request.id)
     payer: dict[str, Any] = {name: getattr(request.payer, name) or None for name in _PAYER}
     return Call(
         id=call_id,
@@ -47,6 +52,22 @@ def read_call(request: RegisterRequest, call_id: str, now: float) -> Call:
         request_id=request.request_id,
         opened_at=now,
     )
+
+
+def read_id(call_id: str) -> str:
+    """Return our id of a call.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    if not _ID.fullmatch(call_id):
+        raise ValueError("the id of the call is not 32 hexadecimal digits")
+    return call_id
+
+
+def read_scopes(request: TakeRequest) -> list[Scope]:
+    """Return the scopes that a slot is taken of."""
+    return [Scope(scope.name, scope.limit) for scope in request.scopes]
 
 
 def write_state(call: Call, state: CallState) -> calls_pb2.CallState:

@@ -32,14 +32,15 @@ from extauthz.routing import Router
 from extauthz.routing.cooldown import Cooldowns
 from extauthz.safety import SafetyIdentifiers
 from extauthz.service import ExtAuthz
+from extauthz.slots import Slots
 from extauthz.tokenguard import TokenGuard
 from extauthz.tokensettings import check_token_settings
 from extauthz.tokenuses import make_uses
 from extauthz.upstreams import Upstreams
-from extauthz.valkey import Valkey
 from ringback.jwkset import JwkSetKeeper
 from ringback.settings import Settings
 from ringback.tokens import call_key_sealer, handle_sealer, pseudonyms, token_sealer
+from ringback.valkey import Valkey
 from ringback.worker import main
 
 
@@ -80,6 +81,7 @@ def _build(settings: Settings) -> ExtAuthz:
     callers = Callers(keeper.knowing, admission, tokens, handles, time.time)
     supervision = settings.supervision
     is_supervised = supervision.mode != "off"
+    slots = Slots(supervision)
     leashes = Leashes(
         call_keys if is_supervised else None, is_required=supervision.mode == "required"
     )
@@ -108,8 +110,8 @@ def _build(settings: Settings) -> ExtAuthz:
                     choose=router.choose,
                 ),
             ),
-            *mints.over(UnifiedCalls(admission, minter, leashes)),
-            *checks.over(Calls(keeper.knowing, admission, tokens, safety, leashes)),
+            *mints.over(UnifiedCalls(admission, minter, leashes, slots)),
+            *checks.over(Calls(keeper.knowing, admission, tokens, safety, leashes, slots=slots)),
             *mints.over(client_secrets, TranscriptionSessions(client_secrets)),
             Ready(),
         ],
@@ -127,6 +129,7 @@ def _build(settings: Settings) -> ExtAuthz:
         jwk_set=JwkSetKeeper(settings.token.jwk_set_file, sealers),
         revocations=revocations,
         upstreams=Upstreams(callers, entra.key_headers, egress, leashes) if is_supervised else None,
+        slots=slots,
     )
 
 

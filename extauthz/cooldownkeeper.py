@@ -6,8 +6,8 @@ from typing import Final
 from extauthz.metrics import COOLDOWNS, COOLED
 from extauthz.routing.cooldown import Cooldowns
 from extauthz.routing.failures import FailureKind, is_kind
-from extauthz.valkey import StoreUnavailableError, Valkey, end
 from ringback.logs import get_logger
+from ringback.valkey import StoreUnavailableError, Valkey, end
 
 # How soon a worker learns what another one found out. Mints never wait for the store.
 _POLL_S: Final = 0.5

@@ -53,6 +53,7 @@ class Labels:
     project: str | None = None
     upstream_origin: str | None = None
     sealed_key: str | None = None
+    slot_id: str | None = None
 
 
 def labels_of(caller: VirtualKey | CallClaims, outcome: str) -> Labels:

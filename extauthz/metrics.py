@@ -43,6 +43,12 @@ TOKENS_OPENED: Final = Counter("ringback_tokens_opened", "Tokens that were authe
 TOKENS_REFUSED: Final = Counter(
     "ringback_tokens_refused", "Tokens that were not accepted, by reason", ["reason"]
 )
+SLOTS: Final = Counter(
+    "ringback_call_slots",
+    "Calls that asked for a slot among those that may be open, by result: taken, full, or failed "
+    "where callkeeper did not answer",
+    ["result"],
+)
 CDS_VERSION: Final = Gauge(
     "ringback_cds_version",
     "1 for the version of the clusters that this worker serves, and that its Envoy has accepted",

@@ -1,4 +1,4 @@
-"""What an entry of ``model_list`` says about prices: what a call costs, and whether it is free. Pure."""
+"""What an entry of ``model_list`` says about prices: what a call costs, and if it is free. Pure."""
 
 from typing import Any, Final
 

@@ -7,12 +7,12 @@ from typing import Final, cast
 from extauthz.errors import ConfigError, TokenUncheckedError
 from extauthz.metrics import RELOADS
 from extauthz.revocations import KINDS, Revocation, Revocations, load_revocations
-from extauthz.valkey import StoreUnavailableError, Valkey, end
 from ringback.filewatch import MISSING_S, POLL_S, fingerprint, watch
 from ringback.logs import describe, get_logger
 from ringback.settings import TokenSettings
 from ringback.tokens.claims import CallClaims
 from ringback.tokens.jwe import Sealer
+from ringback.valkey import StoreUnavailableError, Valkey, end
 
 # How often the store is asked; a revocation holds everywhere after this time.
 STORE_POLL_S: Final = 1.0

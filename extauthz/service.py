@@ -16,12 +16,13 @@ from extauthz.gate import Gate
 from extauthz.keys.stores import KeyStores
 from extauthz.metrics import UNDECIDED
 from extauthz.revocationkeeper import RevocationKeeper
+from extauthz.slots import Slots
 from extauthz.translate import read_request, write_decision
 from extauthz.upstreams import Upstreams
-from extauthz.valkey import Valkey
 from ringback import tracing
 from ringback.jwkset import JwkSetKeeper
 from ringback.logs import describe, get_logger
+from ringback.valkey import Valkey
 
 Context = aio.ServicerContext[CheckRequest, CheckResponse]
 
@@ -41,6 +42,7 @@ class ExtAuthz(external_auth_pb2_grpc.AuthorizationServicer):
         jwk_set: Watches what tokens are sealed by.
         revocations: Watches what is revoked.
         upstreams: Serves callkeeper, if calls are supervised.
+        slots: Asks callkeeper; started and stopped with the service.
     """
 
     names: tuple[str, ...] = ("envoy.service.auth.v3.Authorization", *ClusterDiscovery.names)
@@ -59,6 +61,7 @@ class ExtAuthz(external_auth_pb2_grpc.AuthorizationServicer):
         jwk_set: JwkSetKeeper | None = None,
         revocations: RevocationKeeper | None = None,
         upstreams: Upstreams | None = None,
+        slots: Slots | None = None,
     ) -> None:
         self._upstreams = upstreams
         self._gate = gate
@@ -68,7 +71,8 @@ class ExtAuthz(external_auth_pb2_grpc.AuthorizationServicer):
         self._stores = stores
         self._valkey = valkey
         self._logins = logins
-        self._watches = [part for part in (jwk_set, revocations, cooling) if part is not None]
+        parts = (jwk_set, revocations, cooling, slots)
+        self._parts = [part for part in parts if part is not None]
         self._log = get_logger()
 
     def register(self, server: aio.Server) -> None:
@@ -82,7 +86,7 @@ class ExtAuthz(external_auth_pb2_grpc.AuthorizationServicer):
         """Connect the key sources and begin to watch the configuration files."""
         await self._stores.start()
         self._keeper.start()
-        for part in self._watches:
+        for part in self._parts:
             part.start()
 
     async def drain(self) -> None:
@@ -93,7 +97,7 @@ class ExtAuthz(external_auth_pb2_grpc.AuthorizationServicer):
         """Stop watching and close all connections."""
         await self._keeper.stop()
         await self._stores.stop()
-        for part in self._watches:
+        for part in self._parts:
             await part.stop()
         if self._logins is not None:
             await self._logins.close()

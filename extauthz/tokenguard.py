@@ -8,11 +8,11 @@ from extauthz.calls import TokenRefusedError
 from extauthz.decision import RequestFacts
 from extauthz.metrics import TOKENS_OPENED, TOKENS_REFUSED
 from extauthz.tokenuses import Uses, UsesUnavailableError
-from extauthz.valkey import StoreUnavailableError
 from ringback.errors import ApiError
 from ringback.tokens.claims import CallClaims
 from ringback.tokens.errors import TokenError
 from ringback.tokens.jwe import Sealer
+from ringback.valkey import StoreUnavailableError
 
 
 class TokenGuard:

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from extauthz.errors import TokenUncheckedError
-from extauthz.valkey import Valkey
 from ringback.settings import TokenSettings
 from ringback.tokens.claims import CallClaims
+from ringback.valkey import Valkey
 
 # KEYS: the token. ARGV: the request that spends it, milliseconds to remember that.
 _TAKE: Final = """

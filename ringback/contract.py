@@ -52,6 +52,8 @@ ORGANIZATION: Final = "organization"
 PROJECT: Final = "project"
 UPSTREAM_ORIGIN: Final = "upstream_origin"
 SEALED_KEY: Final = "sealed_key"
+# The id under which extauthz has taken the call's slots among those that may be open.
+SLOT_ID: Final = "slot_id"
 # Rules by which sdpfilter changed the offer and the answer, joined by commas, for access logs.
 OFFER_EDITS: Final = "offer_edits"
 ANSWER_EDITS: Final = "answer_edits"

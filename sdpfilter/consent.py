@@ -32,5 +32,6 @@ class Consent:
     project: str = ""
     upstream_origin: str = ""
     sealed_key: str = ""
+    slot_id: str = ""
     sdp_policy: str | None = None
     """The policy that the key asks for by name."""

@@ -161,6 +161,11 @@ class Exchange:
         return Opened(self._consent, *self._opened) if 200 <= self._status < 300 else None
 
     @property
+    def unused_slots(self) -> str:
+        """The id of the slots that extauthz has taken, unless a call was opened; else empty."""
+        return "" if self.opened is not None else self._consent.slot_id
+
+    @property
     def is_over(self) -> bool:
         """Envoy has the last answer that it may wait for: a refusal, or that to a checked answer.
 

@@ -1,11 +1,12 @@
 """Puts a call on the leash before its answer is released: callkeeper is told of it."""
 
 import asyncio
+from collections.abc import Coroutine
 from typing import Final
 
 from grpc import aio
 
-from callsapi.v1.calls_pb2 import EndCallRequest, Payer, RegisterRequest
+from callsapi.v1.calls_pb2 import EndCallRequest, Payer, RegisterRequest, ReleaseRequest
 from callsapi.v1.calls_pb2_grpc import CallsStub, UpstreamsStub
 from ringback.errors import ApiError
 from ringback.grpcpeers import Peers
@@ -35,7 +36,7 @@ class Registrar:
         self._timeout_s = settings.register_timeout_s
         self._callkeeper = Peers(settings.callkeeper, CallsStub)
         self._extauthz = Peers(settings.extauthz, UpstreamsStub)
-        self._ending: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._log = get_logger()
 
     def start(self) -> None:
@@ -45,9 +46,9 @@ class Registrar:
 
     async def stop(self) -> None:
         """Close all connections."""
-        for task in self._ending:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._ending, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._callkeeper.stop()
         await self._extauthz.stop()
 
@@ -65,9 +66,11 @@ class Registrar:
         if not is_released:
             if self._is_required:
                 self._hang_up(opened)
+            self.release(opened.consent.slot_id)
             return None
         if not opened.call_id:
             result = "no_call_id"
+            self.release(opened.consent.slot_id)
         else:
             try:
                 await self._callkeeper.ask(
@@ -87,12 +90,34 @@ class Registrar:
         self._hang_up(opened)
         return SupervisionUnavailableError()
 
+    def release(self, slot_id: str) -> None:
+        """Give back the slots of a call that is not opened, or that nobody can count.
+
+        Not those of a call that callkeeper may have been told of: it may keep them.
+
+        Args:
+            slot_id: Empty if there are none.
+        """
+        if slot_id:
+            self._spawn(self._release(slot_id))
+
     def _hang_up(self, opened: Opened) -> None:
         """End a call, however long it takes: the caller does not wait for it."""
         if opened.call_id:
-            task = asyncio.create_task(self._end(opened.handle))
-            self._ending.add(task)
-            task.add_done_callback(self._ending.discard)
+            self._spawn(self._end(opened.handle))
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _release(self, slot_id: str) -> None:
+        request = ReleaseRequest(id=slot_id)
+        try:
+            await self._callkeeper.ask(lambda stub: stub.Release, request, self._timeout_s)
+        except aio.AioRpcError as error:
+            # They come back by themselves a little later.
+            self._log.warning("slots_not_released", reason=error.code().name.lower())
 
     async def _end(self, handle: str) -> None:
         for wait_s in _END_WAITS_S:
@@ -127,4 +152,5 @@ def _request(opened: Opened, request_id: str) -> RegisterRequest:
         token_id=consent.token_id,
         request_id=request_id,
         sealed_key=consent.sealed_key,
+        id=consent.slot_id,
     )

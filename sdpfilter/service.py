@@ -112,6 +112,9 @@ class SDPFilter(external_processor_pb2_grpc.ExternalProcessorServicer):
             await self._abort(context, reason=str(error))
         except Exception as error:  # noqa: BLE001  whatever it is, the stream must not end cleanly
             await self._abort(context, **describe(error))
+        finally:
+            if self._registrar is not None:
+                self._registrar.release(exchange.unused_slots)
 
     async def _release(self, opened: Opened, action: Action, context: Context) -> Action:
         """Return the action, or a refusal if the call is not to go on."""

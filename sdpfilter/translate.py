@@ -36,6 +36,7 @@ from ringback.contract import (
     PROJECT,
     SDP_POLICY,
     SEALED_KEY,
+    SLOT_ID,
     TEAM,
     TOKEN_ID,
     UPSTREAM_ORIGIN,
@@ -149,6 +150,7 @@ def read_consent(message: ProcessingRequest) -> Consent | None:
         project=decided.fields[PROJECT].string_value,
         upstream_origin=decided.fields[UPSTREAM_ORIGIN].string_value,
         sealed_key=decided.fields[SEALED_KEY].string_value,
+        slot_id=decided.fields[SLOT_ID].string_value,
         sdp_policy=decided.fields[SDP_POLICY].string_value or None,
     )
     if purpose is not Purpose.READY and not (

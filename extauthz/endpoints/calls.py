@@ -12,8 +12,10 @@ from extauthz.errors import AuthError
 from extauthz.leashes import Leashes
 from extauthz.metrics import TOKENS_REFUSED
 from extauthz.safety import SAFETY_IDENTIFIER, SafetyIdentifiers
+from extauthz.slots import Slots
 from extauthz.tokenguard import TokenGuard, refused
 from ringback.contract import CALLS_PATHS
+from ringback.settings import SupervisionSettings
 from ringback.tokens.claims import CallClaims
 
 
@@ -26,6 +28,7 @@ class Calls:
         tokens: Opens tokens.
         safety: Says what providers are told of who calls.
         leashes: Says what callkeeper is told of calls.
+        slots: Counts open calls.
     """
 
     name: Final = "calls"
@@ -37,12 +40,15 @@ class Calls:
         tokens: TokenGuard,
         safety: SafetyIdentifiers | None = None,
         leashes: Leashes | None = None,
+        *,
+        slots: Slots | None = None,
     ) -> None:
         self._knowing = knowing
         self._admission = admission
         self._tokens = tokens
         self._safety = safety or SafetyIdentifiers()
         self._leashes = leashes or Leashes()
+        self._slots = slots or Slots(SupervisionSettings())
 
     def serves(self, request: RequestFacts) -> bool:
         """Tell whether a request is for this endpoint."""
@@ -72,9 +78,12 @@ class Calls:
         labels = self._leashes.put_on(
             replace(allowed.labels, sdp_policy=key.sdp_policy), claims, key, deployment
         )
-        async with self._tokens.spend(claims, request):
+        async with (
+            self._tokens.spend(claims, request),
+            self._slots.taken(key, deployment) as slots,
+        ):
             await self._admission.count(claims, key)
-        return replace(allowed, labels=labels)
+        return replace(allowed, labels=replace(labels, slot_id=slots.id))
 
     def _open(self, request: RequestFacts) -> CallClaims:
         try:

@@ -18,8 +18,10 @@ from extauthz.endpoints.minting import mint_for
 from extauthz.leashes import Leashes
 from extauthz.mint import Minter
 from extauthz.mintbody import InvalidBodyError, MintRequest, parse_session
+from extauthz.slots import Slots
 from ringback.callform import is_form, parse_call_form
 from ringback.contract import CALLS_PATHS, OUTCOME_KEY_CALL, TOKEN_PREFIX
+from ringback.settings import SupervisionSettings
 
 
 class UnifiedCalls:
@@ -29,16 +31,22 @@ class UnifiedCalls:
         admission: Lets callers in.
         minter: Mints.
         leashes: Says what callkeeper is told of calls.
+        slots: Counts open calls.
     """
 
     name: Final = "unified_calls"
 
     def __init__(
-        self, admission: Admission, minter: Minter, leashes: Leashes | None = None
+        self,
+        admission: Admission,
+        minter: Minter,
+        leashes: Leashes | None = None,
+        slots: Slots | None = None,
     ) -> None:
         self._admission = admission
         self._minter = minter
         self._leashes = leashes or Leashes()
+        self._slots = slots or Slots(SupervisionSettings())
 
     def serves(self, request: RequestFacts) -> bool:
         """Tell whether a request is for this endpoint: a call with a credential that is no token.
@@ -56,21 +64,24 @@ class UnifiedCalls:
         """Return how the request changes so that it reaches the deployment that has minted."""
 
         async def call(wanted: MintRequest, admitted: Admitted, identifier: str | None) -> Allow:
-            made = await self._minter.obtain(wanted, admitted, identifier)
-            allowed = allow_call(
-                made.claims,
-                made.deployment,
-                request.headers,
-                query=request.query,
-                identifier=made.identifier,
-            )
-            labels = self._leashes.put_on(
-                replace(allowed.labels, sdp_policy=admitted.key.sdp_policy),
-                made.claims,
-                admitted.key,
-                made.deployment,
-            )
-            return replace(allowed, labels=replace(labels, outcome=OUTCOME_KEY_CALL))
+            async with self._slots.taken(admitted.key) as slots:
+                made = await self._minter.obtain(wanted, admitted, identifier)
+                await slots.take_at(made.deployment)
+                allowed = allow_call(
+                    made.claims,
+                    made.deployment,
+                    request.headers,
+                    query=request.query,
+                    identifier=made.identifier,
+                )
+                labels = self._leashes.put_on(
+                    replace(allowed.labels, sdp_policy=admitted.key.sdp_policy),
+                    made.claims,
+                    admitted.key,
+                    made.deployment,
+                )
+            labels = replace(labels, outcome=OUTCOME_KEY_CALL, slot_id=slots.id)
+            return replace(allowed, labels=labels)
 
         return await mint_for(self._admission, request, _read, call)
 

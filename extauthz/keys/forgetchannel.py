@@ -5,8 +5,8 @@ import re
 from typing import Any, Final
 
 from extauthz.keys.postgreschanges import Forgetful
-from extauthz.valkey import Valkey, end
 from ringback.logs import describe, get_logger
+from ringback.valkey import Valkey, end
 
 _HASH: Final = re.compile(rb"[0-9a-f]{64}")
 # A connection that is silently gone is noticed after twice this time.

@@ -11,6 +11,7 @@
         rpm_limit: 60              # requests in a minute, as in LiteLLM
         max_parallel_requests: 5   # requests at once
         token_lifetime_s: 600      # the longest life of its tokens
+        max_open_calls: 3          # calls that are open at once, where they are supervised
 
 Everything but ``hash`` and ``alias`` may be absent. ``ringback keys`` writes it.
 """
@@ -41,6 +42,7 @@ _FIELDS: Final = (
     "rpm_limit",
     "max_parallel_requests",
     "token_lifetime_s",
+    "max_open_calls",
 )
 _HASH: Final = re.compile(r"[0-9a-f]{64}")
 # RFC 3339 section 5.6, in UTC only.
@@ -153,6 +155,7 @@ def _parse_key(entry: Field) -> VirtualKey:
             parallel=entry.child("max_parallel_requests").count(),
         ),
         token_lifetime_s=entry.child("token_lifetime_s").count(),
+        max_open_calls=entry.child("max_open_calls").count(),
     )
 
 
@@ -194,6 +197,7 @@ def _entry_of(key: VirtualKey) -> dict[str, Any]:
         "rpm_limit": key.limits.rpm,
         "max_parallel_requests": key.limits.parallel,
         "token_lifetime_s": key.token_lifetime_s,
+        "max_open_calls": key.max_open_calls,
     }
     # A limit of 0 says something, other values of no truth do not.
     return {name: value for name, value in entry.items() if value or type(value) is int}

@@ -132,6 +132,7 @@ class VirtualKey:
         sdp_policy: Names of SDP policies that its calls are held to beside those of the settings,
             separated by commas.
         token_lifetime_s: The longest life of its tokens; None leaves it to the settings.
+        max_open_calls: How many of its calls may be open at once; None leaves it to the settings.
         is_master: Whether it is the master key, which has every right.
         masked: The key as it may be shown: ``sk-...last4``.
         aliases: Names that it may use for models.
@@ -160,6 +161,7 @@ class VirtualKey:
     user: str | None = None
     sdp_policy: str | None = None
     token_lifetime_s: int | None = None
+    max_open_calls: int | None = None
     is_master: bool = False
     masked: str | None = None
     aliases: Mapping[str, str] = field(default_factory=dict, hash=False)

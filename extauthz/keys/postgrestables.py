@@ -181,7 +181,7 @@ WINDOW_COLUMNS: Final = ("entity_type", "entity_id", "window_duration", "window_
 PICKED: Final[Mapping[str, tuple[str, ...]]] = {
     "key": (
         *("model_rpm_limit", "temp_budget_increase", "temp_budget_expiry"),
-        *("ringback_sdp_policy", "ringback_token_lifetime_s"),
+        *("ringback_sdp_policy", "ringback_token_lifetime_s", "ringback_max_open_calls"),
     ),
     "team": ("model_rpm_limit", "ringback_sdp_policy"),
     "user": ("scim_active",),

@@ -80,9 +80,8 @@ def parse_key(row: Mapping[str, Any], now: datetime) -> VirtualKey:
         team=values.text("key_team_id"),
         user=values.text("key_user_id"),
         sdp_policy=_sdp_policy(metadata, "key"),
-        token_lifetime_s=parse_count(
-            metadata.get("ringback_token_lifetime_s"), "key_metadata.ringback_token_lifetime_s"
-        ),
+        token_lifetime_s=_own_count(metadata, "token_lifetime_s"),
+        max_open_calls=_own_count(metadata, "max_open_calls"),
         aliases=values.mapping("key_aliases", parse_text),
         allowed_routes=values.names("key_allowed_routes"),
         budget=_key_budget(values, metadata),
@@ -265,6 +264,12 @@ def _model_rpm(metadata: Mapping[str, Any], owner: str) -> dict[str, int]:
 def _sdp_policy(metadata: Mapping[str, Any], owner: str) -> str | None:
     place = f"{owner}_metadata.ringback_sdp_policy"
     return parse_text(metadata.get("ringback_sdp_policy"), place)
+
+
+def _own_count(metadata: Mapping[str, Any], name: str) -> int | None:
+    """Return a number that LiteLLM has no word for, from a key's metadata."""
+    name = f"ringback_{name}"
+    return parse_count(metadata.get(name), f"key_metadata.{name}")
 
 
 def _joined(*policies: str | None) -> str | None:

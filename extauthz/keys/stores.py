@@ -14,12 +14,12 @@ from extauthz.keys.scopes import OwnersSource, ScopeQueries
 from extauthz.keys.sources import KeySource, KeySources, MasterKeySource, RemoteSource
 from extauthz.litellm import LiteLLMConfig
 from extauthz.services import service_origins
-from extauthz.valkey import Valkey
 from ringback.logs import get_logger
 from ringback.postgresconnect import Database
 from ringback.secrets import Secret
 from ringback.settings import Settings
 from ringback.settings.keysources import DEFAULT_KEY_TTL_S
+from ringback.valkey import Valkey
 
 
 class KeyStores:

@@ -16,6 +16,7 @@ _HOLDERS: Final[Mapping[str, str]] = MappingProxyType(
         "user": "The user of this API key",
         "organization": "The organization of this API key",
         "project": "The project of this API key",
+        "deployment": "The deployment of this model",
     }
 )
 
@@ -67,6 +68,42 @@ class TooManyAtOnceError(ApiError):
             "at a time. Try again when one of them is answered, or ask your platform team for a "
             "higher limit."
         )
+
+
+class TooManyOpenCallsError(ApiError):
+    """As many calls are open as may be: 429 with ``retry-after``, LiteLLM's type.
+
+    Args:
+        counter: Whose limit.
+    """
+
+    http_status = 429
+    type = "throttling_error"
+    code = "too_many_open_calls"
+    # Nobody can tell when a call ends.
+    headers: Mapping[str, str] = MappingProxyType({"retry-after": "5"})
+
+    def __init__(self, counter: Counter) -> None:
+        self.counter = counter
+
+    def __str__(self) -> str:
+        return (
+            f"{_HOLDERS[self.counter.holder]} is limited to {max(0, self.counter.limit)} open "
+            "calls at a time. Try again when one of them has ended, or ask your platform team for "
+            "a higher limit."
+        )
+
+
+class OpenCallsUncheckedError(ApiError):
+    """Calls have to be supervised, and nobody can tell how many are open: 503."""
+
+    http_status = 503
+    type = "service_unavailable"
+    code = "supervision_unavailable"
+    headers: Mapping[str, str] = MappingProxyType({"retry-after": "1"})
+
+    def __str__(self) -> str:
+        return "Open calls are limited, and cannot be counted at the moment. Try again shortly."
 
 
 class LimitsUnavailableError(ApiError):

@@ -6,8 +6,8 @@ from typing import Final
 
 from extauthz.limits.rules import Counter
 from extauthz.limits.stores import Exceeded, RateStore
-from extauthz.valkey import StoreUnavailableError
 from ringback.logs import get_logger
+from ringback.valkey import StoreUnavailableError
 
 # A store that hangs costs one request its whole timeout this often, and no other any time.
 PAUSE_S: Final = 1.0

@@ -10,8 +10,8 @@ from extauthz.limits.memory import MemoryStore
 from extauthz.limits.rules import parallel_counters, rate_counters
 from extauthz.limits.stores import RateStore
 from extauthz.limits.valkeystore import ValkeyStore
-from extauthz.valkey import StoreUnavailableError, Valkey
 from ringback.settings.limits import LimitSettings
+from ringback.valkey import StoreUnavailableError, Valkey
 
 
 class Limiter:

@@ -9,6 +9,7 @@ from typing import Final
 from urllib.parse import quote
 
 from extauthz.keys.model import Limits, VirtualKey
+from ringback.settings.supervision import OpenCallSettings
 
 WINDOW_S: Final = 60
 """A window begins with the first request and ends after this many seconds, whatever comes."""
@@ -19,8 +20,8 @@ class Counter:
     """Something that is counted and has a limit.
 
     Attributes:
-        holder: Whose it is: ``key``, ``team``, ``member``, ``user``, ``organization`` or
-            ``project``.
+        holder: Whose it is: ``key``, ``team``, ``member``, ``user``, ``organization``,
+            ``project`` or ``deployment``.
         name: Tells it from all others; no two ids make the same one.
         limit: How many there may be.
         is_of_model: Whether only requests for one model count.
@@ -58,6 +59,39 @@ def parallel_counters(key: VirtualKey) -> tuple[Counter, ...]:
         for holder, ids, limits in _holders(key)
         if limits.parallel is not None
     )
+
+
+def open_call_counters(key: VirtualKey, settings: OpenCallSettings) -> tuple[Counter, ...]:
+    """Return what a call counts for while it is open.
+
+    That is ``max_parallel_requests``, and ``max_open_calls`` of key, team and user; where both
+    limit the same holder, the lower limit counts.
+
+    Args:
+        key: Whose call it is; calls of the master key count for nothing.
+        settings: What holds where a key says nothing of its own.
+    """
+    if key.is_master:
+        return ()
+    found = {counter.name: counter for counter in parallel_counters(key)}
+    of_key = settings.key if key.max_open_calls is None else key.max_open_calls
+    limits = (
+        ("key", key.hash, of_key),
+        ("team", key.team, settings.team),
+        ("user", key.user, settings.user),
+    )
+    for holder, of, limit in limits:
+        if of is None or limit is None:
+            continue
+        counter = Counter(holder, _join(holder, of), limit)
+        known = found.get(counter.name, counter)
+        found[counter.name] = min(known, counter, key=lambda each: each.limit)
+    return tuple(found.values())
+
+
+def deployment_counter(deployment: str, limit: int) -> Counter:
+    """Return what a call counts for at its deployment while it is open."""
+    return Counter("deployment", _join("deployment", deployment), limit)
 
 
 def _holders(key: VirtualKey) -> Iterator[tuple[str, tuple[str, ...], Limits]]:

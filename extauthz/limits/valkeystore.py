@@ -5,7 +5,7 @@ from typing import Final
 
 from extauthz.limits.rules import WINDOW_S, Counter
 from extauthz.limits.stores import Exceeded
-from extauthz.valkey import Valkey
+from ringback.valkey import Valkey
 
 # KEYS: the counters. ARGV: milliseconds of a window, then the limit of each counter.
 # A counter is a number that expires with its window. One that is full and would never expire was

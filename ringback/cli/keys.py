@@ -41,6 +41,7 @@ def create(
     sdp_policy: Annotated[str, typer.Option(help="SDP policy that its calls are held to.")] = "",
     rpm: Annotated[int | None, typer.Option(min=0, help="Requests in a minute.")] = None,
     parallel: Annotated[int | None, typer.Option(min=0, help="Requests at once.")] = None,
+    open_calls: Annotated[int | None, typer.Option(min=0, help="Calls open at once.")] = None,
 ) -> None:
     """Create a key and print it, this once: the file holds only its hash."""
     from extauthz.keys import Limits, VirtualKey, hash_key
@@ -56,6 +57,7 @@ def create(
         user=user or None,
         sdp_policy=sdp_policy or None,
         limits=Limits(rpm=rpm, parallel=parallel),
+        max_open_calls=open_calls,
     )
     with _changing(file, may_be_new=True) as keys:
         _check_free(alias, keys)

@@ -16,8 +16,8 @@ from ringback.cli.table import format_table
 
 if TYPE_CHECKING:
     from extauthz.revocations import Revocation
-    from extauthz.valkey import Valkey
     from ringback.settings.store import StoreSettings
+    from ringback.valkey import Valkey
 
 Result = TypeVar("Result")
 File = Annotated[
@@ -131,7 +131,7 @@ class _InStore:
         self._run(lambda valkey: write_store(valkey, added, removed))
 
     def _run(self, work: Callable[["Valkey"], Awaitable[Result]]) -> Result:
-        from extauthz.valkey import StoreUnavailableError, Valkey
+        from ringback.valkey import StoreUnavailableError, Valkey
 
         async def run() -> Result:
             valkey = Valkey(self._settings)

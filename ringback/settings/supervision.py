@@ -1,9 +1,9 @@
 """How calls are supervised after their answer, when their media go peer to peer."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ringback.secrets import Secret
 from ringback.settings.sections import Section
@@ -14,6 +14,30 @@ PROVIDER_MAX_DURATION_S = 3600.0
 SinkName = Literal["litellm"]
 
 _Seconds = Annotated[float, Field(gt=0, le=PROVIDER_MAX_DURATION_S)]
+
+
+_Calls = Annotated[int, Field(ge=0)]
+
+
+class OpenCallSettings(Section):
+    """How many calls may be open at once; None is no limit."""
+
+    key: _Calls | None = None
+    """Of one key; what the key itself says goes first."""
+
+    team: _Calls | None = None
+    """Of one team."""
+
+    user: _Calls | None = None
+    """Of one user."""
+
+    deployment: _Calls | None = None
+    """At one deployment, whosesoever they are."""
+
+    @property
+    def is_any(self) -> bool:
+        """Whether there is any limit."""
+        return self != OpenCallSettings()
 
 
 class SupervisionSettings(Section):
@@ -39,13 +63,19 @@ class SupervisionSettings(Section):
     """How long callkeeper may take to take a call on. Envoy waits 2 s for sdpfilter."""
 
     callkeeper: Annotated[tuple[str, ...], Field(min_length=1)] = ("127.0.0.1:9003",)
-    """Addresses of callkeeper's workers, for sdpfilter: ``unix:/path`` or ``host:port``."""
+    """Addresses of callkeeper's workers, for the others: ``unix:/path`` or ``host:port``."""
 
     extauthz: Annotated[tuple[str, ...], Field(min_length=1)] = ("127.0.0.1:9001",)
     """Addresses of extauthz's workers, for callkeeper and sdpfilter."""
 
     max_cost: Annotated[float, Field(gt=0)] | None = None
     """What one call may cost, in US dollars; None is no limit."""
+
+    max_open_calls: OpenCallSettings = OpenCallSettings()
+    """How many calls may be open at once, beside ``max_parallel_requests`` of keys and teams."""
+
+    store: Literal["memory", "valkey"] = "memory"
+    """Where open calls are counted: each worker for itself, or all together in ``store.url``."""
 
     prices_file: Path | None = None
     """Prices of models, in the schema of LiteLLM's ``model_prices_and_context_window.json``. They
@@ -64,3 +94,9 @@ class SupervisionSettings(Section):
 
     spool_max_bytes: Annotated[int, Field(ge=65_536, le=2**40)] = 64 * 1024 * 1024
     """What may wait for one sink in one worker; a call leaves about 1 kB for each response."""
+
+    @model_validator(mode="after")
+    def _check_open_calls(self) -> Self:
+        if self.max_open_calls.is_any and self.mode == "off":
+            raise ValueError("max_open_calls needs a mode other than off: else nobody counts calls")
+        return self

@@ -18,6 +18,7 @@ from callkeeper.news import News
 from callkeeper.prices import PricedDeployment
 from callkeeper.reach import Reaches
 from callkeeper.service import CallKeeper
+from callkeeper.slots import MemorySlots
 from callsapi.v1 import calls_pb2
 from callsapi.v1.calls_pb2 import (
     Event,
@@ -101,8 +102,9 @@ async def running(
         await teller_server.start()
         extauthz = Peers([f"unix:{folder}/extauthz"], UpstreamsStub)
         egress, news = Egress(provider.url), News()
-        keeper = Keeper(limits, Reaches(extauthz), egress, news, charge)
-        service = CallKeeper(keeper, news, egress, extauthz)
+        slots = MemorySlots()
+        keeper = Keeper(limits, Reaches(extauthz), egress, news, charge, slots=slots)
+        service = CallKeeper(keeper, news, egress, extauthz, slots=slots)
         add_CallsServicer_to_server(service, server)
         server.add_insecure_port(f"unix:{folder}/callkeeper")
         await server.start()

@@ -8,8 +8,8 @@ from prometheus_client import REGISTRY
 
 from extauthz.cooldownkeeper import CooldownKeeper
 from extauthz.routing.cooldown import Cooldowns
-from extauthz.valkey import Valkey
 from helpers.valkey import ValkeyProcess
+from ringback.valkey import Valkey
 
 
 @pytest.fixture(scope="module")

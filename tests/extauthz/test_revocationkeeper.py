@@ -18,12 +18,12 @@ from extauthz.revocationkeeper import (
 )
 from extauthz.revocations import Revocation, save_revocations
 from extauthz.tokenguard import TokenGuard
-from extauthz.valkey import Valkey
 from helpers.authz import CLAIMS, NOW, Clock, request, sealer
 from helpers.valkey import ValkeyProcess
 from helpers.waiting import until
 from ringback.settings import TokenSettings
 from ringback.tokens.errors import TokenError
+from ringback.valkey import Valkey
 
 ONE = Revocation("token_id", CLAIMS.jti, NOW)
 DAY = Revocation("kid", "2026-11-22", NOW)

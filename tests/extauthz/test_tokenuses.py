@@ -15,10 +15,10 @@ from extauthz.tokenuses import (
     ValkeyUses,
     make_uses,
 )
-from extauthz.valkey import Valkey
 from helpers.authz import CLAIMS, NOW, Clock, request, sealer
 from helpers.valkey import ValkeyProcess
 from ringback.settings import TokenSettings
+from ringback.valkey import Valkey
 
 LEEWAY_S = 5
 # The process began before the token was made.

@@ -4,7 +4,7 @@ import logging
 import re
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import grpc
@@ -29,6 +29,7 @@ from helpers.procmessages import (
     response_body,
     response_headers,
 )
+from helpers.procstreams import REQUEST_ID, converse, served
 from ringback import logs
 from ringback.sdppolicy import PolicySettings
 from ringback.tokens.errors import TokenError
@@ -40,22 +41,7 @@ Servicer = external_processor_pb2_grpc.ExternalProcessorServicer
 
 POLICIES = Policies(PolicySettings())
 CALL = [request_headers(), request_body(OFFER), response_headers(), response_body(ANSWER)]
-REQUEST_ID = "00000000-0000-4000-8000-000000000000"
 METHOD = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
-
-
-@asynccontextmanager
-async def served(servicer: Servicer) -> AsyncIterator[aio.Channel]:
-    """Serve over a real socket, and give a channel to it."""
-    server = aio.server()
-    external_processor_pb2_grpc.add_ExternalProcessorServicer_to_server(servicer, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    try:
-        async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            yield channel
-    finally:
-        await server.stop(None)
 
 
 @pytest.fixture
@@ -63,30 +49,6 @@ async def stub() -> AsyncIterator[Stub]:
     """The service as it is."""
     async with served(SDPFilter(SEALER, POLICIES)) as channel:
         yield external_processor_pb2_grpc.ExternalProcessorStub(channel)
-
-
-async def converse(
-    stub: Stub, messages: list[ProcessingRequest]
-) -> tuple[list[ProcessingResponse], StatusCode]:
-    """Send messages as Envoy does, each after the answer to the one before.
-
-    Returns:
-        The answers and the status of the stream, which Envoy ends when all are answered.
-    """
-    call = stub.Process(metadata=[("x-request-id", REQUEST_ID)])
-    answers: list[ProcessingResponse] = []
-    try:
-        for message in messages:
-            await call.write(message)
-            answer = await call.read()
-            if not isinstance(answer, ProcessingResponse):
-                break
-            answers.append(answer)
-        await call.done_writing()
-        assert await call.read() is aio.EOF, "an answer that nobody asked for"
-    except (aio.AioRpcError, asyncio.InvalidStateError):
-        pass  # the status tells
-    return answers, await asyncio.wait_for(call.code(), 5)
 
 
 def kinds(answers: list[ProcessingResponse]) -> list[str | None]:

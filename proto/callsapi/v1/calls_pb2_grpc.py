@@ -65,6 +65,16 @@ class CallsStub:
                 request_serializer=callsapi_dot_v1_dot_calls__pb2.RevokeRequest.SerializeToString,
                 response_deserializer=callsapi_dot_v1_dot_calls__pb2.RevokeResponse.FromString,
                 _registered_method=True)
+        self.Take = channel.unary_unary(
+                '/ringback.v1.Calls/Take',
+                request_serializer=callsapi_dot_v1_dot_calls__pb2.TakeRequest.SerializeToString,
+                response_deserializer=callsapi_dot_v1_dot_calls__pb2.TakeResponse.FromString,
+                _registered_method=True)
+        self.Release = channel.unary_unary(
+                '/ringback.v1.Calls/Release',
+                request_serializer=callsapi_dot_v1_dot_calls__pb2.ReleaseRequest.SerializeToString,
+                response_deserializer=callsapi_dot_v1_dot_calls__pb2.ReleaseResponse.FromString,
+                _registered_method=True)
 
 
 class CallsServicer:
@@ -114,6 +124,21 @@ class CallsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Take(self, request, context):
+        """Takes a slot of every scope for a call that is about to be opened, or of none; to take one twice
+        is to take it once. They last for some seconds, and once the call is registered until it ends.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Release(self, request, context):
+        """Gives back the slots of a call that is not opened after all.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CallsServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -146,6 +171,16 @@ def add_CallsServicer_to_server(servicer, server):
                     servicer.Revoke,
                     request_deserializer=callsapi_dot_v1_dot_calls__pb2.RevokeRequest.FromString,
                     response_serializer=callsapi_dot_v1_dot_calls__pb2.RevokeResponse.SerializeToString,
+            ),
+            'Take': grpc.unary_unary_rpc_method_handler(
+                    servicer.Take,
+                    request_deserializer=callsapi_dot_v1_dot_calls__pb2.TakeRequest.FromString,
+                    response_serializer=callsapi_dot_v1_dot_calls__pb2.TakeResponse.SerializeToString,
+            ),
+            'Release': grpc.unary_unary_rpc_method_handler(
+                    servicer.Release,
+                    request_deserializer=callsapi_dot_v1_dot_calls__pb2.ReleaseRequest.FromString,
+                    response_serializer=callsapi_dot_v1_dot_calls__pb2.ReleaseResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -311,6 +346,60 @@ class Calls:
             '/ringback.v1.Calls/Revoke',
             callsapi_dot_v1_dot_calls__pb2.RevokeRequest.SerializeToString,
             callsapi_dot_v1_dot_calls__pb2.RevokeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Take(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ringback.v1.Calls/Take',
+            callsapi_dot_v1_dot_calls__pb2.TakeRequest.SerializeToString,
+            callsapi_dot_v1_dot_calls__pb2.TakeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Release(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ringback.v1.Calls/Release',
+            callsapi_dot_v1_dot_calls__pb2.ReleaseRequest.SerializeToString,
+            callsapi_dot_v1_dot_calls__pb2.ReleaseResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -13,6 +13,8 @@ class CallsStub:
     Watch: aio.UnaryStreamMultiCallable[calls_pb2.WatchRequest, calls_pb2.Event]
     HangUp: aio.UnaryUnaryMultiCallable[calls_pb2.HangUpRequest, calls_pb2.HangUpResponse]
     Revoke: aio.UnaryUnaryMultiCallable[calls_pb2.RevokeRequest, calls_pb2.RevokeResponse]
+    Take: aio.UnaryUnaryMultiCallable[calls_pb2.TakeRequest, calls_pb2.TakeResponse]
+    Release: aio.UnaryUnaryMultiCallable[calls_pb2.ReleaseRequest, calls_pb2.ReleaseResponse]
     def __init__(self, channel: aio.Channel) -> None: ...
 
 class CallsServicer:
@@ -46,6 +48,16 @@ class CallsServicer:
         request: calls_pb2.RevokeRequest,
         context: aio.ServicerContext[calls_pb2.RevokeRequest, calls_pb2.RevokeResponse],
     ) -> Awaitable[calls_pb2.RevokeResponse]: ...
+    def Take(
+        self,
+        request: calls_pb2.TakeRequest,
+        context: aio.ServicerContext[calls_pb2.TakeRequest, calls_pb2.TakeResponse],
+    ) -> Awaitable[calls_pb2.TakeResponse]: ...
+    def Release(
+        self,
+        request: calls_pb2.ReleaseRequest,
+        context: aio.ServicerContext[calls_pb2.ReleaseRequest, calls_pb2.ReleaseResponse],
+    ) -> Awaitable[calls_pb2.ReleaseResponse]: ...
 
 def add_CallsServicer_to_server(servicer: CallsServicer, server: aio.Server) -> None: ...
 

@@ -6,9 +6,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from extauthz.keys.forgetchannel import ForgetChannel
-from extauthz.valkey import Valkey
 from helpers.valkey import ValkeyProcess
 from helpers.waiting import until
+from ringback.valkey import Valkey
 
 HASH = "5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"
 ALL = "all"

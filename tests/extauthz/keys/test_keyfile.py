@@ -23,6 +23,7 @@ FULL = VirtualKey(
     user="u",
     limits=Limits(rpm=60, parallel=0),
     token_lifetime_s=600,
+    max_open_calls=3,
 )
 FULL_TEXT = f"""
 keys:
@@ -36,6 +37,7 @@ keys:
     rpm_limit: 60
     max_parallel_requests: 0
     token_lifetime_s: 600
+    max_open_calls: 3
   - {{hash: {H2}, alias: app, models: , expires: , team: ""}}
 """
 
@@ -101,7 +103,7 @@ PRINTABLE = "holds line breaks or other characters that cannot be shown; remove 
                 (
                     "f: keys[0].expire: there is no such field; the fields are hash, alias, "
                     "models, expires, blocked, team, user, sdp_policy, rpm_limit, "
-                    "max_parallel_requests, token_lifetime_s"
+                    "max_parallel_requests, token_lifetime_s, max_open_calls"
                 )
             ],
             id="misspelt",
@@ -191,6 +193,7 @@ KEYS = st.builds(
     limits=st.builds(
         Limits, rpm=st.none() | st.integers(0, 9999), parallel=st.none() | st.integers(0, 9999)
     ),
+    max_open_calls=st.none() | st.integers(0, 9999),
 )
 
 

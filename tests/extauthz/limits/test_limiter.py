@@ -11,12 +11,12 @@ from extauthz.limits.memory import MemoryStore
 from extauthz.limits.rules import Counter
 from extauthz.limits.stores import Exceeded
 from extauthz.limits.valkeystore import ValkeyStore
-from extauthz.valkey import StoreUnavailableError, Valkey
 from helpers.authz import Clock
 from ringback.errors import ApiError
 from ringback.secrets import Secret
 from ringback.settings.limits import LimitSettings
 from ringback.settings.store import StoreSettings
+from ringback.valkey import StoreUnavailableError, Valkey
 
 HASH = "5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"
 ONE = VirtualKey(HASH, limits=Limits(rpm=1))

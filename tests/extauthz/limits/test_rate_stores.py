@@ -9,9 +9,9 @@ from extauthz.limits.memory import MemoryStore
 from extauthz.limits.rules import Counter
 from extauthz.limits.stores import Exceeded, RateStore
 from extauthz.limits.valkeystore import ValkeyStore
-from extauthz.valkey import StoreUnavailableError, Valkey
 from helpers.authz import Clock
 from helpers.valkey import ValkeyProcess
+from ringback.valkey import StoreUnavailableError, Valkey
 
 KEY = Counter("key", "key:1", 2)
 TEAM = Counter("team", "team:web", 3)

@@ -10,11 +10,11 @@ import pytest_asyncio
 import trustme
 from pydantic import ValidationError
 
-from extauthz.valkey import StoreUnavailableError, Valkey
 from helpers.valkey import ValkeyProcess
 from ringback.secrets import Secret
 from ringback.settings import Settings
 from ringback.settings.store import StoreSettings
+from ringback.valkey import StoreUnavailableError, Valkey
 
 COUNT = "return redis.call('INCR', KEYS[1])"
 

@@ -1,0 +1,66 @@
+"""callkeeper as extauthz and sdpfilter see it that ask for slots: it counts, and reaches nobody."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from grpc import aio
+
+from callkeeper.calls import Limits
+from callkeeper.egress import Egress
+from callkeeper.keeper import Keeper
+from callkeeper.news import News
+from callkeeper.reach import Reaches
+from callkeeper.service import CallKeeper
+from callkeeper.slots import MemorySlots
+from callsapi.v1.calls_pb2_grpc import UpstreamsStub, add_CallsServicer_to_server
+from ringback.grpcpeers import Peers
+from ringback.settings import SupervisionSettings
+
+_NOWHERE: Final = "127.0.0.1:1"
+
+
+@dataclass(frozen=True)
+class CallCounting:
+    """A callkeeper that runs.
+
+    Attributes:
+        address: Where.
+        slots: Counts calls.
+        keeper: Keeps those that are registered.
+    """
+
+    address: str
+    slots: MemorySlots
+    keeper: Keeper
+
+    def settings(self, **values: Any) -> SupervisionSettings:
+        """Return settings that name it, with `required` unless they say otherwise."""
+        return SupervisionSettings(**{"mode": "required", "callkeeper": (self.address,), **values})
+
+    def taken(self, scope: str) -> int:
+        """Return how many calls hold a slot of a scope."""
+        return len(self.slots._calls.get(scope, ()))
+
+
+@asynccontextmanager
+async def call_counting(folder: Path) -> AsyncIterator[CallCounting]:
+    """Run callkeeper on a socket in a folder."""
+    extauthz = Peers([_NOWHERE], UpstreamsStub)
+    egress, news, slots = Egress(f"http://{_NOWHERE}"), News(), MemorySlots()
+    limits = Limits(is_required=False, attach_s=20, unattached_s=20, max_duration_s=3600)
+    keeper = Keeper(limits, Reaches(extauthz), egress, news, lambda *_: 0, slots=slots)
+    service = CallKeeper(keeper, news, egress, extauthz, slots=slots)
+    server = aio.server()
+    add_CallsServicer_to_server(service, server)
+    address = f"unix:{folder}/callkeeper"
+    server.add_insecure_port(address)
+    await server.start()
+    await service.start()
+    try:
+        yield CallCounting(address, slots, keeper)
+    finally:
+        await server.stop(None)
+        await service.stop()
