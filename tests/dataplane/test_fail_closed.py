@@ -94,7 +94,7 @@ async def test_killed_service_lets_nothing_slip(pair: Gateway, service: str) -> 
     assert len(pair.received) == len(called)
 
 
-@pytest.mark.dataplanes("istio", only=("sdpfilter",))
+@pytest.mark.dataplanes("istio", "envoy-gateway", only=("sdpfilter",))
 @SERVICES
 async def test_hanging_service_sends_nothing_upstream(
     pair: Gateway, flood: int, service: str
