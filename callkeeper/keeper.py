@@ -1,24 +1,25 @@
 """Keeps calls: one task listens to each, and one ends it. What is to be done, `calls` decides."""
 
 import asyncio
-import json
-import re
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, Final
+from dataclasses import replace
+from typing import Final
 
 from callkeeper import calls, metrics
 from callkeeper.backoff import wait_s
 from callkeeper.calls import CallState, End, Limits, Phase, Reason, next_step
 from callkeeper.egress import Egress, texts_of
 from callkeeper.errors import NotThereError, ReachError, UncontrollableError, UpstreamError
-from callkeeper.meter import ACTIVITY, HEEDED, Meter
-from callkeeper.model import Call, Usage
+from callkeeper.events import read_event
+from callkeeper.hangup import hang_up, is_too_old_to_begin, reach_of
+from callkeeper.kept import Kept, Witness, facts_of
+from callkeeper.meter import ACTIVITY
+from callkeeper.model import Call, Tokens, Usage
 from callkeeper.news import News
 from callkeeper.prices import PricedDeployment
-from callkeeper.reach import Reach, Reaches
+from callkeeper.reach import Reaches
 from callkeeper.slots import Slots
 from ringback.logs import describe, get_logger
 
@@ -26,32 +27,9 @@ from ringback.logs import describe, get_logger
 _LAST_EVENTS_S: Final = 2.0
 # A sideband that lasts shorter than that was not worth attaching.
 _STABLE_S: Final = 1.0
-# A provider answers 404 for a call that its browser has not reached yet. So long after the answer
-# one that was never attached may still come alive.
-_MAY_COME_ALIVE_S: Final = 60.0
-# No call lasts longer, whatever anybody does.
-_GONE_AFTER_S: Final = 3900.0
-# Cheaper than to parse what is not heeded; json.dumps and JSON.stringify agree but for the space.
-_MARK: Final = re.compile(r'"type":\s?"(' + "|".join(map(re.escape, sorted(HEEDED))) + '")')
 
 Charge = Callable[[Call, Usage, PricedDeployment | None], int]
 """Books what a call has used at a deployment; returns its cost in micro-dollars."""
-
-
-@dataclass(eq=False, slots=True)
-class Kept:
-    """One call that is kept."""
-
-    call: Call
-    handle: str
-    sealed_key: str = field(repr=False)
-    state: CallState
-    meter: Meter = field(default_factory=Meter)
-    reach: Reach | None = None
-    was_attached: bool = False
-    listener: asyncio.Task[None] | None = None
-    ender: asyncio.Task[None] | None = None
-    timer: asyncio.TimerHandle | None = None
 
 
 class Keeper:
@@ -85,60 +63,128 @@ class Keeper:
         self._kept: dict[str, Kept] = {}
         self._ids: dict[tuple[str, str], str] = {}
         self._handles: dict[str, str] = {}
+        self.witness: Witness | None = None
+        """Is told what happens, so that other replicas know it."""
         self._log = get_logger()
+
+    def prepare(self, call: Call, handle: str, sealed_key: str) -> Kept:
+        """Return a call as it is kept; the one that is kept already if it was registered before."""
+        known = self._ids.get((call.deployment, call.upstream_call_id))
+        if known is not None:
+            return self._kept[known]
+        return Kept(call, handle, sealed_key, calls.opened(self._limits, time.monotonic()))
+
+    def keep(self, kept: Kept, event: str = "call.started") -> None:
+        """Keep a call from now on; nothing happens if it is kept.
+
+        Args:
+            kept: From `prepare`, or of another replica.
+            event: How that is called.
+
+        Raises:
+            ValueError: If another call has its id.
+        """
+        call = kept.call
+        if self._kept.get(call.id) is kept:
+            return
+        if call.id in self._kept:
+            raise ValueError("another call has this id")
+        self._kept[call.id] = kept
+        self._ids[call.deployment, call.upstream_call_id] = self._handles[kept.handle] = call.id
+        self._count(kept, 1)
+        self._tell(event, kept)
+        kept.listener = asyncio.create_task(self._listen(kept))
+        self._decide(kept)
 
     def register(self, call: Call, handle: str, sealed_key: str) -> Call:
         """Keep a call from now on; returns the one that is kept if it was registered before.
 
         Raises:
-            ValueError: If another call has its id.
+            ValueError: As of `keep`.
         """
-        name = (call.deployment, call.upstream_call_id)
-        if (known := self._ids.get(name)) is not None:
-            return self._kept[known].call
-        if call.id in self._kept:
-            raise ValueError("another call has this id")
-        kept = Kept(call, handle, sealed_key, calls.opened(self._limits, time.monotonic()))
-        self._kept[call.id] = kept
-        self._ids[name] = self._handles[handle] = call.id
-        self._slots.keep(call.id)
-        metrics.OPEN_CALLS.inc()
-        self._tell("call.started", kept)
-        kept.listener = asyncio.create_task(self._listen(kept))
-        self._look_at(kept)
-        return call
+        self.keep(kept := self.prepare(call, handle, sealed_key))
+        return kept.call
+
+    def take_over(self, kept: Kept, state: CallState) -> None:
+        """Decide from now on about a call that was only listened to."""
+        if not kept.is_owner:
+            kept.is_owner = True
+            kept.state = state
+            self._count(kept, 1)
+            self._tell("call.adopted", kept)
+            self._decide(kept)
+
+    def hand_over(self, kept: Kept) -> None:
+        """Only listen to a call from now on: another replica decides."""
+        if kept.is_owner:
+            self._count(kept, -1)
+            kept.is_owner = False
+            for waiting in (kept.timer, kept.ender):
+                if waiting is not None:
+                    waiting.cancel()
+            kept.timer = kept.ender = None
+
+    def let_go(self, kept: Kept) -> None:
+        """Neither decide about a call nor listen to it any more; it goes on."""
+        if self._kept.get(kept.call.id) is kept:
+            self.hand_over(kept)
+            kept.stop()
+            self._forget(kept)
+
+    def correct(self, kept: Kept, used: Tokens, cost_microdollars: int) -> None:
+        """Take what a call has used for all observers together."""
+        state = kept.state
+        if (used, cost_microdollars) != (state.used, state.cost_microdollars):
+            kept.state = replace(state, used=used, cost_microdollars=cost_microdollars)
+            self._tell("call.usage", kept)
+            self._look_at(kept)
 
     def find(self, name: str) -> Kept | None:
-        """Return a call by its id or its handle."""
-        return self._kept.get(self._handles.get(name, name))
+        """Return a call that this replica decides about, by its id or its handle."""
+        kept = self._kept.get(self._handles.get(name, name))
+        return kept if kept is not None and kept.is_owner else None
 
     def __iter__(self) -> Iterator[Kept]:
-        return iter(list(self._kept.values()))
+        """Give the calls that this replica decides about."""
+        return iter([kept for kept in self._kept.values() if kept.is_owner])
 
     def end(self, kept: Kept, reason: Reason) -> None:
         """Begin to end a call; nothing happens if that has begun."""
-        if not kept.state.is_open:
+        if not kept.state.is_open or not kept.is_owner:
             return
         self._change(kept, calls.ending(kept.state, reason))
-        kept.ender = asyncio.create_task(self._hang_up(kept))
+        self._decide(kept)
 
     async def stop(self) -> None:
         """Let go of all calls. They go on at the provider."""
-        tasks = [task for kept in self for task in (kept.listener, kept.ender) if task is not None]
-        for kept in self:
-            if kept.timer is not None:
-                kept.timer.cancel()
-        for task in tasks:
-            task.cancel()
+        tasks = [task for kept in self._kept.values() for task in kept.stop()]
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _decide(self, kept: Kept) -> None:
+        """Go on with a call where it is."""
+        if kept.is_owner and kept.state.phase is Phase.ENDING:
+            kept.ender = asyncio.create_task(self._hang_up(kept))
+        else:
+            self._look_at(kept)
+
+    def _count(self, kept: Kept, sign: int) -> None:
+        if kept.is_owner:
+            (self._slots.keep if sign > 0 else self._slots.hand_over)(kept.call.id)
+            metrics.OPEN_CALLS.inc(sign)
+            metrics.ATTACHED_CALLS.inc(sign * (kept.state.phase is Phase.ATTACHED))
 
     def _change(self, kept: Kept, state: CallState) -> None:
         before, kept.state = kept.state, state
-        was, now = before.phase is Phase.ATTACHED, state.phase is Phase.ATTACHED
-        metrics.ATTACHED_CALLS.inc(int(now) - int(was))
+        if kept.is_owner:
+            was, now = before.phase is Phase.ATTACHED, state.phase is Phase.ATTACHED
+            metrics.ATTACHED_CALLS.inc(int(now) - int(was))
+        if self.witness is not None and before.phase is not state.phase:
+            self.witness.changed(kept)
 
     def _look_at(self, kept: Kept) -> None:
         """Do what is to be done now, and look again when that changes."""
+        if not kept.is_owner:
+            return
         if kept.timer is not None:
             kept.timer.cancel()
             kept.timer = None
@@ -157,31 +203,33 @@ class Keeper:
                 tries = 0 if await self._listen_once(kept) else tries + 1
             except NotThereError:
                 metrics.ATTACH_FAILURES.labels("not_there").inc()
-                if kept.was_attached or self._is_too_old_to_begin(kept):
+                if kept.is_owner and (kept.was_attached or is_too_old_to_begin(kept)):
                     self.end(kept, Reason.ENDED_ELSEWHERE)
                     return
                 tries += 1
             except UncontrollableError:
                 metrics.ATTACH_FAILURES.labels("uncontrollable").inc()
-                self._log.error("call_uncontrollable", **_facts(kept))
+                self._log.error("call_uncontrollable", **facts_of(kept))
                 return
             except (UpstreamError, ReachError) as error:
                 metrics.ATTACH_FAILURES.labels("failed").inc()
                 if tries == 0:
-                    self._log.warning("sideband_failed", reason=str(error), **_facts(kept))
+                    self._log.warning("sideband_failed", reason=str(error), **facts_of(kept))
                 tries += 1
             except Exception as error:  # noqa: BLE001  whatever it is, the call must not be let go
-                self._log.error("sideband_broke", **describe(error), **_facts(kept))
+                self._log.error("sideband_broke", **describe(error), **facts_of(kept))
                 tries += 1
             if tries and kept.state.is_open:
                 await asyncio.sleep(wait_s(tries - 1))
 
     async def _listen_once(self, kept: Kept) -> bool:
         """Attach and listen; tell whether that lasted, so that the next try may come at once."""
-        socket = await self._egress.attach(await self._reach(kept))
+        socket = await self._egress.attach(await reach_of(kept, self._reaches))
         began = time.monotonic()
-        if not kept.was_attached:
+        if not kept.was_attached and kept.is_owner:
             metrics.ATTACH_SECONDS.observe(began - kept.state.opened_at)
+        if kept.state.lost_at is not None and kept.is_owner:
+            metrics.UNHEARD_SECONDS.inc(began - kept.state.lost_at)
         kept.was_attached = True
         # Who had no way to hear it has not been silent.
         self._change(kept, calls.attached(calls.active(kept.state, began)))
@@ -200,15 +248,17 @@ class Keeper:
 
     def _take(self, kept: Kept, text: str) -> None:
         """Take one event of a sideband."""
-        if not _MARK.search(text):
+        if (event := read_event(text)) is None:
             return
-        event = _parse(text)
         usage = kept.meter.read(event, time.time())
         if usage is not None:
             pricing = kept.reach.pricing if kept.reach is not None else None
             cost = self._charge(kept.call, usage, pricing)
             self._change(kept, calls.charged(kept.state, usage.tokens, cost))
-            metrics.count_tokens(usage.tokens)
+            if self.witness is not None:
+                self.witness.used(kept, usage, cost)
+            if kept.is_owner:
+                metrics.count_tokens(usage.tokens)
             self._tell("call.usage", kept)
         if event.get("type") in ACTIVITY:
             self._change(kept, calls.active(kept.state, time.monotonic()))
@@ -216,30 +266,8 @@ class Keeper:
             self._look_at(kept)
 
     async def _hang_up(self, kept: Kept) -> None:
-        """Hang up until the provider confirms, take the last events, and forget the call."""
-        tries, deadline = 0, kept.state.opened_at + _GONE_AFTER_S
-        while time.monotonic() < deadline:
-            try:
-                await self._egress.hang_up(await self._reach(kept))
-                break
-            except NotThereError:
-                if kept.was_attached or self._is_too_old_to_begin(kept):
-                    break
-            except (UpstreamError, ReachError, UncontrollableError) as error:
-                metrics.HANGUP_FAILURES.inc()
-                self._log.warning("hangup_failed", reason=str(error), **_facts(kept))
-            except Exception as error:  # noqa: BLE001  as above
-                metrics.HANGUP_FAILURES.inc()
-                self._log.error("hangup_broke", **describe(error), **_facts(kept))
-            await asyncio.sleep(wait_s(tries))
-            tries += 1
-        else:
-            metrics.HANGUPS_GIVEN_UP.inc()
-            self._log.error("hangup_given_up", **_facts(kept))
+        await hang_up(kept, self._egress, self._reaches)
         await self._finish(kept)
-
-    def _is_too_old_to_begin(self, kept: Kept) -> bool:
-        return time.monotonic() - kept.state.opened_at > _MAY_COME_ALIVE_S
 
     async def _finish(self, kept: Kept) -> None:
         self._slots.release(kept.call.id)
@@ -249,54 +277,24 @@ class Keeper:
         if kept.timer is not None:
             kept.timer.cancel()
         self._change(kept, calls.ended(kept.state))
-        del self._kept[kept.call.id]
-        del self._ids[kept.call.deployment, kept.call.upstream_call_id]
-        del self._handles[kept.handle]
+        self._forget(kept)
         metrics.OPEN_CALLS.dec()
         metrics.ENDED.labels(str(kept.state.reason)).inc()
         self._tell("call.ended", kept)
 
-    async def _reach(self, kept: Kept) -> Reach:
-        """Return how the provider is reached; the last answer if there is no new one.
-
-        Raises:
-            ReachError: If there never was one.
-            UncontrollableError: If there is no way.
-        """
-        try:
-            kept.reach = await self._reaches.of(kept.handle, kept.sealed_key)
-        except ReachError:
-            if kept.reach is None:
-                raise
-        return kept.reach
+    def _forget(self, kept: Kept) -> None:
+        del self._kept[kept.call.id]
+        del self._ids[kept.call.deployment, kept.call.upstream_call_id]
+        del self._handles[kept.handle]
 
     def _tell(self, name: str, kept: Kept) -> None:
+        if not kept.is_owner:
+            return
         self._news.tell(name, kept.call, kept.state)
         if name != "call.usage":
-            self._log.info(name.replace(".", "_"), reason=kept.state.reason, **_facts(kept))
+            self._log.info(name.replace(".", "_"), reason=kept.state.reason, **facts_of(kept))
 
 
 def new_id() -> str:
     """Return an id for a call."""
     return uuid.uuid4().hex
-
-
-def _facts(kept: Kept) -> dict[str, Any]:
-    """Return what logs may show of a call."""
-    call = kept.call
-    return {
-        "call": call.id,
-        "request_id": call.request_id,
-        "deployment": call.deployment,
-        "model": call.model,
-        "key_alias": call.payer.key_alias,
-        "team": call.payer.team_id,
-    }
-
-
-def _parse(text: str) -> dict[str, Any]:
-    try:
-        event = json.loads(text)
-    except (ValueError, RecursionError):
-        return {}
-    return event if isinstance(event, dict) else {}

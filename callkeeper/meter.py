@@ -4,7 +4,7 @@ https://platform.openai.com/docs/api-reference/realtime-server-events
 """
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, KeysView, Mapping
 from typing import Any, Final
 
 from callkeeper.model import Tokens, Usage
@@ -36,14 +36,25 @@ _MAX_ID_CHARS: Final = 256
 
 
 class Meter:
-    """Reads the events of one call, in the order in which they come."""
+    """Reads the events of one call, in the order in which they come.
 
-    __slots__ = ("_seen", "_transcriber")
+    Args:
+        seen: Ids of usages that another one has read.
+        transcriber: As of the attribute.
+    """
 
-    def __init__(self) -> None:
-        self._seen: OrderedDict[str, None] = OrderedDict()
-        # The event of a transcription does not name the model that made it; the session does.
-        self._transcriber = ""
+    __slots__ = ("_seen", "transcriber")
+
+    def __init__(self, seen: Iterable[str] = (), transcriber: str = "") -> None:
+        self._seen: OrderedDict[str, None] = OrderedDict.fromkeys(seen)
+        self.transcriber = transcriber
+        """Name of the model that transcribes. The event of a transcription does not have it; that
+        of the session does."""
+
+    @property
+    def seen(self) -> KeysView[str]:
+        """Ids of the usages that were read last."""
+        return self._seen.keys()
 
     def read(self, event: Mapping[str, Any], now: float) -> Usage | None:
         """Return what an event has used; None if nothing, or if it was read before.
@@ -61,10 +72,10 @@ class Meter:
             return self._once(Usage(_text(response.get("id")), "response", "", tokens, now))
         if kind == TRANSCRIBED:
             tokens = transcription_tokens(_mapping(event.get("usage")))
-            model = self._transcriber
+            model = self.transcriber
             return self._once(Usage(_item_id(event), "transcription", model, tokens, now))
         if kind in _SESSION_EVENTS:
-            self._transcriber = _transcriber(_mapping(event.get("session")))
+            self.transcriber = _transcriber(_mapping(event.get("session")))
         return None
 
     def _once(self, usage: Usage) -> Usage | None:

@@ -19,6 +19,17 @@ ATTACH_FAILURES: Final = Counter(
     "Tries to attach a sideband that failed, by why: not_there is a call that is not live yet",
     ["why"],
 )
+UNHEARD_SECONDS: Final = Counter(
+    "ringback_call_unheard_seconds",
+    "Time in which calls had no sideband that had one before, at most; what they used then is lost"
+    " unless another observer has heard it",
+)
+ADOPTED: Final = Counter(
+    "ringback_calls_adopted", "Calls of other replicas that this one keeps now, by why", ["why"]
+)
+OBSERVED_CALLS: Final = Gauge(
+    "ringback_calls_observed", "Calls of other replicas that this worker listens to, too"
+)
 ENDED: Final = Counter("ringback_calls_ended", "Calls that have ended, by the reason", ["reason"])
 HANGUP_FAILURES: Final = Counter(
     "ringback_call_hangup_failures", "Hangups that a provider did not confirm; tried again"

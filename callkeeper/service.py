@@ -9,7 +9,8 @@ from grpc import aio
 
 from callkeeper.calls import Reason
 from callkeeper.egress import Egress
-from callkeeper.keeper import Keeper, Kept, new_id
+from callkeeper.keeper import Keeper, new_id
+from callkeeper.kept import Kept
 from callkeeper.news import News, SlowWatcherError
 from callkeeper.sinks.writer import Writer
 from callkeeper.slots import Slots

@@ -53,6 +53,10 @@ class Slots(Protocol):
         """Let a call hold its slots until `release`."""
         ...
 
+    def hand_over(self, call_id: str) -> None:
+        """Let another process, which keeps the call now, hold its slots."""
+        ...
+
     def release(self, call_id: str) -> None:
         """Free the slots of a call; nothing happens if it has none."""
         ...
@@ -102,6 +106,10 @@ class MemorySlots:
     def keep(self, call_id: str) -> None:
         """Let a call hold its slots until `release`."""
         self._leases.pop(call_id, None)
+
+    def hand_over(self, call_id: str) -> None:
+        """Free them: no other process knows of what this one counts."""
+        self.release(call_id)
 
     def release(self, call_id: str) -> None:
         """Free the slots of a call."""

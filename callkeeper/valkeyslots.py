@@ -100,6 +100,10 @@ class ValkeySlots:
         """Let a call hold its slots until `release`, or until this process ends."""
         self._kept.setdefault(call_id, None)
 
+    def hand_over(self, call_id: str) -> None:
+        """Renew the slots of a call no more; they are held until their lease ends."""
+        self._kept.pop(call_id, None)
+
     def release(self, call_id: str) -> None:
         """Free the slots of a call, soon; if that fails they are free when its lease ends."""
         self._kept.pop(call_id, None)
