@@ -2,6 +2,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -124,7 +125,7 @@ async def test_with_best_effort_calls_go_on_without_callkeeper(
     tmp_path: Path, database: Database
 ) -> None:
     """They are logged and counted; those that are known end by their limits, and are paid for."""
-    sink = {"sinks": ["litellm"], "database_url": database.url}
+    sink: dict[str, Any] = {"sinks": ["litellm"], "database_url": database.url}
     async with supervised(tmp_path, mode="best_effort", idle_s=2, **sink) as gateway:
         async with VoiceClient() as client:
             call = await gateway.join(client)

@@ -5,9 +5,9 @@ import contextlib
 import json
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,12 +16,15 @@ from grpc import aio
 
 from callsapi.v1.calls_pb2 import CallState, Event, WatchRequest
 from callsapi.v1.calls_pb2_grpc import CallsStub
+from extauthz.keys import VirtualKey, hash_key
+from extauthz.keys.keyfile import save_keys
 from helpers.gateway import until
 from helpers.secretscan import find_secrets
 from helpers.upprocess import RINGBACK
 from helpers.voiceclient import VoiceClient
 from ringback.cli.plan import StackOptions
 from ringback.cli.stack import Stack
+from ringback.secrets import Secret
 
 CALLS: Final = "/v1/realtime/calls"
 
@@ -60,12 +63,18 @@ class Supervised:
 
     async def open(self, client: VoiceClient, model: str = "gpt-realtime") -> httpx.Response:
         """Send an offer with the demo key."""
+        return await self.call(self.key, await client.offer(), model)
+
+    async def call(
+        self, credential: str, offer: str | bytes, model: str = "gpt-realtime"
+    ) -> httpx.Response:
+        """Send an offer with a key or a token, which has a model of its own."""
         return await self.http.post(
             f"{self.stack.url}{CALLS}",
             params={"model": model},
-            content=await client.offer(),
+            content=offer,
             headers={
-                "authorization": f"Bearer {self.key}",
+                "authorization": f"Bearer {credential}",
                 "content-type": "application/sdp",
             },
         )
@@ -127,6 +136,12 @@ class Supervised:
         yield
         await self.stack.supervisor.start(child)
 
+    async def asked_provider(self) -> dict[str, int]:
+        """Return how often the emulator was asked for mints and calls, whatever it answered."""
+        answer = await self.http.get(f"{self.stack.emulator_url}/emulator/counters")
+        answers = answer.json()["answers"]
+        return {name: sum(answers.get(name, {}).values()) for name in ("client_secrets", "calls")}
+
     async def at_provider(self) -> list[dict[str, Any]]:
         """Return what the emulator knows of calls."""
         answer = await self.http.get(f"{self.stack.emulator_url}/emulator/calls")
@@ -135,12 +150,34 @@ class Supervised:
 
 
 @asynccontextmanager
-async def supervised(folder: Path, **supervision: object) -> AsyncIterator[Supervised]:
-    """Run a gateway with the emulator whose calls are supervised."""
+async def supervised(
+    folder: Path,
+    *,
+    keys: Mapping[str, VirtualKey] | None = None,
+    workers: int = 1,
+    more: Mapping[str, object] | None = None,
+    **supervision: object,
+) -> AsyncIterator[Supervised]:
+    """Run a gateway with the emulator whose calls are supervised.
+
+    Args:
+        folder: For its files.
+        keys: Those that it knows, without their hash, in place of the demo key.
+        workers: Of extauthz and sdpfilter.
+        more: Other settings.
+        supervision: The settings of this name.
+    """
     settings = folder / "ringback.yaml"
-    settings.write_text(json.dumps({"supervision": supervision, "log_level": "debug"}))
+    values = {"log_level": "debug", **(more or {}), "supervision": supervision}
+    settings.write_text(json.dumps(values))
     options = StackOptions(
-        settings=settings, port=0, egress_port=0, admin_port=0, workers=1, ready_timeout_s=60
+        settings=settings,
+        keys=_write_keys(folder / "keys.yaml", keys) if keys else None,
+        port=0,
+        egress_port=0,
+        admin_port=0,
+        workers=workers,
+        ready_timeout_s=60,
     )
     async with (
         Stack(options) as stack,
@@ -156,8 +193,14 @@ async def supervised(folder: Path, **supervision: object) -> AsyncIterator[Super
         finally:
             stream.cancel()
             await asyncio.wait([watching])
+        secrets = tuple(keys) if keys else (gateway.key,)
         for name in ("extauthz-0", "sdpfilter-0", "callkeeper-0", "envoy"):
-            assert find_secrets(stack.logs(name), gateway.key) == set(), name
+            assert find_secrets(stack.logs(name), *secrets) == set(), name
+
+
+def _write_keys(path: Path, keys: Mapping[str, VirtualKey]) -> Path:
+    save_keys(path, [replace(key, hash=hash_key(Secret(raw))) for raw, key in keys.items()])
+    return path
 
 
 async def _collect(stream: Any, events: list[Event]) -> None:
