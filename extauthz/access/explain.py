@@ -204,6 +204,8 @@ def _limits(key: VirtualKey, wanted: Wanted) -> Step:
         if counter.limit <= 0:
             return refused("limits", TooManyAtOnceError(counter))
         shown.append(f"{counter.holder} {counter.limit} at once")
+    if key.max_open_calls is not None:
+        shown.append(f"key {key.max_open_calls} open calls, where they are supervised")
     return Step("limits", "ok", "; ".join(shown) or "none")
 
 

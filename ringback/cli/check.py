@@ -198,6 +198,11 @@ def _key_notes(house: _House) -> Iterator[str]:
                 f"key {key.alias}: there is no SDP policy {key.sdp_policy}, "
                 "so each of its calls is refused"
             )
+        if key.max_open_calls is not None and house.settings.supervision.mode == "off":
+            yield (
+                f"key {key.alias}: its max_open_calls limits nothing, "
+                "since calls are not supervised (supervision.mode)"
+            )
 
 
 def _policy_notes(house: _House) -> Iterator[str]:

@@ -107,6 +107,18 @@ def test_certificates_of_the_services_are_checked(folder: Path) -> None:
     assert "services.tls: expected certificate_file" in result.stderr
 
 
+def test_a_limit_that_nobody_counts_is_noted(folder: Path) -> None:
+    """Open calls of a key are counted only where calls are supervised."""
+    save_keys(folder / "keys.yaml", [VirtualKey("ab" * 32, "kiosk", max_open_calls=3)])
+    for mode, noted in (("off", 1), ("required", 0)):
+        (folder / "ringback.yaml").write_text(f"supervision: {{mode: '{mode}'}}")
+        result = run(
+            "--config", "config.yaml", "--keys", "keys.yaml", "--settings", "ringback.yaml"
+        )
+        assert result.exit_code == 0
+        assert result.stdout.count("note: key kiosk: its max_open_calls limits nothing") == noted
+
+
 def test_a_key_of_an_unknown_policy_is_noted(folder: Path) -> None:
     """A key may name a policy of the settings; one that names another could never call."""
     save_keys(

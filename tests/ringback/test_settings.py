@@ -207,6 +207,14 @@ def test_any_text_gives_settings_or_a_settings_error(load: Load, text: str) -> N
         assert error.problems  # noqa: PT017  both outcomes are right
 
 
+def test_open_calls_are_limited_only_where_somebody_counts_them(load: Load) -> None:
+    """A limit without supervision is a mistake, since it would limit nothing."""
+    with pytest.raises(SettingsError, match="max_open_calls needs a mode"):
+        load("supervision: {max_open_calls: {key: 3}}")
+    settings = load("supervision: {mode: best_effort, max_open_calls: {key: 3}}")
+    assert settings.supervision.max_open_calls.key == 3
+
+
 def test_settings_show_no_secret(load: Load) -> None:
     """The repr and the dump of settings hide the token secret; wrong values are hidden too."""
     loaded = load(f"token:\n  secret: {PASSWORD}\n")

@@ -89,9 +89,11 @@ def test_a_key_without_any_restriction() -> None:
             {
                 "limits": Limits(rpm=60, parallel=2, model_rpm={"voice": 5}),
                 "user_scope": Scope("ada", limits=Limits(rpm=9)),
+                "max_open_calls": 3,
             },
             "limits",
-            "key 60 per minute; key 5 per minute for the model; user 9 per minute; key 2 at once",
+            "key 60 per minute; key 5 per minute for the model; user 9 per minute; key 2 at once; "
+            "key 3 open calls, where they are supervised",
             id="limits",
         ),
         pytest.param(

@@ -54,6 +54,8 @@ async def test_all_columns_of_a_key_are_read(shared_database: Database) -> None:
             "temp_budget_increase": 10,
             "temp_budget_expiry": "2027-01-31T12:30:15.25Z",
             "ringback_sdp_policy": "kiosk",
+            "ringback_token_lifetime_s": 600,
+            "ringback_max_open_calls": 3,
             "else": ["whatever"],
         },
     )
@@ -66,6 +68,8 @@ async def test_all_columns_of_a_key_are_read(shared_database: Database) -> None:
         blocked=True,
         user="ada",
         sdp_policy="kiosk",
+        token_lifetime_s=600,
+        max_open_calls=3,
         aliases={"mine": "voice"},
         allowed_routes=("/v1/realtime",),
         budget=Budget(1.5, 2.5, 10, THEN),

@@ -35,6 +35,11 @@ SECRET = "value-that-no-log-shows"
             id="an increase as text",
         ),
         pytest.param(
+            {"metadata": {"ringback_max_open_calls": "3"}},
+            "key_metadata.ringback_max_open_calls",
+            id="open calls as text",
+        ),
+        pytest.param(
             {"metadata": {"model_rpm_limit": {SECRET: "6"}}},
             "key_metadata.model_rpm_limit.*",
             id="a rate as text",

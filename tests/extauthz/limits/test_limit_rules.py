@@ -6,7 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extauthz.keys import Limits, Scope, VirtualKey
-from extauthz.limits.rules import Counter, parallel_counters, rate_counters
+from extauthz.limits.rules import (
+    Counter,
+    deployment_counter,
+    open_call_counters,
+    parallel_counters,
+    rate_counters,
+)
+from ringback.settings.supervision import OpenCallSettings
 
 KEY = VirtualKey("0123abcd", team="web", user="ada")
 TEN = Limits(rpm=10)
@@ -133,3 +140,54 @@ def test_names_are_unique(pairs: list[tuple[str, str]]) -> None:
 def test_parallel_counters(changes: dict[str, Any], expected: list[Counter]) -> None:
     """A request counts, while it lasts, for all that have a limit of requests at once."""
     assert list(parallel_counters(replace(KEY, **changes))) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "settings", "expected"),
+    [
+        # Realistic
+        pytest.param({}, {}, [], id="no-limit"),
+        pytest.param({}, {"key": 5}, [Counter("key", "key:0123abcd", 5)], id="of-every-key"),
+        pytest.param(
+            {"max_open_calls": 9},
+            {"key": 5},
+            [Counter("key", "key:0123abcd", 9)],
+            id="of-the-key-itself",
+        ),
+        pytest.param(
+            {"limits": Limits(parallel=2, rpm=1)},
+            {"key": 5},
+            [Counter("key", "key:0123abcd", 2)],
+            id="requests-at-once-are-fewer",
+        ),
+        pytest.param(
+            {"limits": Limits(parallel=7), "max_open_calls": 5},
+            {},
+            [Counter("key", "key:0123abcd", 5)],
+            id="requests-at-once-are-more",
+        ),
+        pytest.param(
+            {"team_scope": scope("web", Limits(parallel=3))},
+            {"team": 20, "user": 4, "deployment": 1},
+            [Counter("team", "team:web", 3), Counter("user", "user:ada", 4)],
+            id="team-and-user",
+        ),
+        # Synthetic
+        pytest.param({"team": None, "user": None}, {"team": 1, "user": 1}, [], id="of-nobody"),
+        pytest.param(
+            {"max_open_calls": 0}, {"key": 5}, [Counter("key", "key:0123abcd", 0)], id="none"
+        ),
+        pytest.param({"is_master": True, "max_open_calls": 1}, {"key": 1}, [], id="master-key"),
+    ],
+)
+def test_open_call_counters(
+    changes: dict[str, Any], settings: dict[str, int], expected: list[Counter]
+) -> None:
+    """A call counts for its key, team and user; of two limits of one of them for the lower one."""
+    found = open_call_counters(replace(KEY, **changes), OpenCallSettings(**settings))
+    assert list(found) == expected
+
+
+def test_the_counter_of_a_deployment() -> None:
+    """It is no other one's, whatever the id of the deployment is."""
+    assert deployment_counter("a:b", 3) == Counter("deployment", "deployment:a%3Ab", 3)
