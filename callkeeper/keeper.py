@@ -20,6 +20,7 @@ from callkeeper.model import Call, Tokens, Usage
 from callkeeper.news import News
 from callkeeper.prices import PricedDeployment
 from callkeeper.reach import Reaches
+from callkeeper.recent import Ended, RecentCalls
 from callkeeper.slots import Slots
 from ringback.logs import describe, get_logger
 
@@ -33,7 +34,7 @@ Charge = Callable[[Call, Usage, PricedDeployment | None], int]
 
 
 class Keeper:
-    """Keeps the calls of one worker.
+    """Keeps the calls of one worker; `recent` are those that have ended.
 
     Args:
         limits: What every call is held to.
@@ -60,6 +61,7 @@ class Keeper:
         self._news = news
         self._charge = charge
         self._slots = slots
+        self.recent: Final = RecentCalls()
         self._kept: dict[str, Kept] = {}
         self._ids: dict[tuple[str, str], str] = {}
         self._handles: dict[str, str] = {}
@@ -277,6 +279,7 @@ class Keeper:
         if kept.timer is not None:
             kept.timer.cancel()
         self._change(kept, calls.ended(kept.state))
+        self.recent.add(Ended(kept.call, kept.handle, kept.state, time.time()))
         self._forget(kept)
         metrics.OPEN_CALLS.dec()
         metrics.ENDED.labels(str(kept.state.reason)).inc()

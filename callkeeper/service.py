@@ -12,6 +12,7 @@ from callkeeper.egress import Egress
 from callkeeper.keeper import Keeper, new_id
 from callkeeper.kept import Kept
 from callkeeper.news import News, SlowWatcherError
+from callkeeper.recent import Ended
 from callkeeper.sinks.writer import Writer
 from callkeeper.slots import Slots
 from callkeeper.translate import read_call, read_id, read_scopes, write_state
@@ -118,23 +119,29 @@ class CallKeeper(calls_pb2_grpc.CallsServicer):
     async def Get(
         self, request: GetRequest, context: aio.ServicerContext[GetRequest, CallState]
     ) -> CallState:
-        """Tell how a call is."""
-        kept = self._keeper.find(request.call)
-        if kept is None:
+        """Tell how a call is, or was when it ended."""
+        found = self._keeper.find(request.call) or self._keeper.recent.find(
+            request.call, time.time()
+        )
+        if found is None:
             await context.abort(grpc.StatusCode.NOT_FOUND, _UNKNOWN)
-        return write_state(kept.call, kept.state)
+        return _state_of(found)
 
     async def List(
         self,
-        request: ListRequest,  # noqa: ARG002  it has no fields
-        context: aio.ServicerContext[ListRequest, ListResponse],  # noqa: ARG002
+        request: ListRequest,
+        context: aio.ServicerContext[ListRequest, ListResponse],  # noqa: ARG002  of gRPC
     ) -> ListResponse:
-        """Tell of all calls."""
-        return ListResponse(calls=[write_state(kept.call, kept.state) for kept in self._keeper])
+        """Tell of all calls, or of some of them."""
+        ended = self._keeper.recent.since(time.time()) if request.with_ended else ()
+        found = [each for each in (*ended, *self._keeper) if _is_wanted(each, request)]
+        found.sort(key=lambda each: each.call.opened_at)
+        # [-0:] is all of them.
+        return ListResponse(calls=map(_state_of, found[-request.limit :]))
 
     async def Watch(
         self,
-        request: WatchRequest,  # noqa: ARG002  as above
+        request: WatchRequest,  # noqa: ARG002  it has no fields
         context: aio.ServicerContext[WatchRequest, Event],
     ) -> None:
         """Tell what happens from now on."""
@@ -200,3 +207,15 @@ def _is_of(kept: Kept, request: RevokeRequest) -> bool:
     if request.token_id:
         return kept.call.token_id == request.token_id
     return kept.call.payer.key_hash == request.key_hash
+
+
+def _is_wanted(call: Kept | Ended, request: ListRequest) -> bool:
+    return request.key_hash in ("", call.call.payer.key_hash) and request.token_id in (
+        "",
+        call.call.token_id,
+    )
+
+
+def _state_of(call: Kept | Ended) -> CallState:
+    ended_at = call.at if isinstance(call, Ended) else 0.0
+    return write_state(call.call, call.state, handle=call.handle, ended_at=ended_at)

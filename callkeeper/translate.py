@@ -70,8 +70,22 @@ def read_scopes(request: TakeRequest) -> list[Scope]:
     return [Scope(scope.name, scope.limit) for scope in request.scopes]
 
 
-def write_state(call: Call, state: CallState) -> calls_pb2.CallState:
-    """Return the message that says how a call is."""
+def write_state(
+    call: Call, state: CallState, *, handle: str = "", ended_at: float = 0.0
+) -> calls_pb2.CallState:
+    """Return the message that says how a call is.
+
+    Args:
+        call: The call.
+        state: How it is.
+        handle: What the caller knows it by, if whoever is told may know.
+        ended_at: If it has ended, when, in seconds since 1970.
+    """
+    limits = state.limits
+    idle_ends_at = 0.0
+    if limits.idle_s is not None and state.phase is Phase.ATTACHED:
+        # The times of a state are of another clock.
+        idle_ends_at = call.opened_at + (state.active_at - state.opened_at) + limits.idle_s
     return calls_pb2.CallState(
         id=call.id,
         deployment=call.deployment,
@@ -86,4 +100,9 @@ def write_state(call: Call, state: CallState) -> calls_pb2.CallState:
         reason=state.reason or "",
         usage=calls_pb2.Usage(**{name: getattr(state.used, name) for name in _TOKENS}),
         cost_microdollars=state.cost_microdollars,
+        ends_at=call.opened_at + limits.max_duration_s,
+        max_cost_microdollars=limits.max_cost_microdollars or 0,
+        handle=handle,
+        idle_ends_at=idle_ends_at,
+        ended_at=ended_at,
     )

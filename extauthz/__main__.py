@@ -12,6 +12,7 @@ from extauthz.egress import Egress
 from extauthz.egressway import way_of
 from extauthz.endpoints.callcontrol import CallControl
 from extauthz.endpoints.calls import Calls
+from extauthz.endpoints.callstates import CallStates
 from extauthz.endpoints.clientsecrets import ClientSecrets
 from extauthz.endpoints.ready import Ready
 from extauthz.endpoints.sideband import Sideband
@@ -20,6 +21,7 @@ from extauthz.endpoints.unified import UnifiedCalls
 from extauthz.endpoints.websocket import WebSockets
 from extauthz.entra import EntraTokens, log_in_through
 from extauthz.gate import Gate
+from extauthz.keptcalls import KeptCalls
 from extauthz.keys.stores import KeyStores
 from extauthz.lanes import Lane
 from extauthz.leashes import Leashes
@@ -85,6 +87,7 @@ def _build(settings: Settings) -> ExtAuthz:
     leashes = Leashes(
         call_keys if is_supervised else None, is_required=supervision.mode == "required"
     )
+    kept = KeptCalls(supervision.callkeeper) if is_supervised else None
     websockets, origins = settings.websocket, settings.websocket.origins
     origins = settings.cors_origins if origins is None else origins
     client_secrets = ClientSecrets(admission, minter, binds_origin=settings.token.bind_origin)
@@ -109,6 +112,7 @@ def _build(settings: Settings) -> ExtAuthz:
                     safety=safety,
                     choose=router.choose,
                 ),
+                *([CallStates(callers, kept)] if kept else []),
             ),
             *mints.over(UnifiedCalls(admission, minter, leashes, slots)),
             *checks.over(Calls(keeper.knowing, admission, tokens, safety, leashes, slots=slots)),
@@ -130,6 +134,7 @@ def _build(settings: Settings) -> ExtAuthz:
         revocations=revocations,
         upstreams=Upstreams(callers, entra.key_headers, egress, leashes) if is_supervised else None,
         slots=slots,
+        kept=kept,
     )
 
 

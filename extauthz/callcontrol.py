@@ -18,13 +18,14 @@ from ringback.errors import ApiError
 from ringback.tokens.claims import CallClaims
 from ringback.tokens.handles import CallHandle
 
-# Whoever opened a call may end it as long as it can last: providers end a session after an hour,
-# and it may have begun in the token's last second.
+# Whoever opened a call may end it, and ask how it is, as long as it can last: providers end a
+# session after an hour, and it may have begun in the token's last second.
 HANGUP_GRACE_S: Final = 3600
 
 _PATH: Final = re.compile(
     rf"(?:{'|'.join(API_PREFIXES)}){CALLS}/([^/]+)/(hangup|accept|reject|refer)"
 )
+_STATE_PATH: Final = re.compile(rf"(?:{'|'.join(API_PREFIXES)}){CALLS}(?:/([^/]+))?")
 _STATUS_CODES: Final = range(300, 700)
 _MAX_URI_CHARS: Final = 1024
 # RFC 3261 section 25.1 and RFC 3966 section 3: no space, no quote, nothing that ends a header.
@@ -67,6 +68,12 @@ def parse_control_path(path: str) -> tuple[str, Verb] | None:
     """Return the handle, or what stands in its place, and the command; None for other paths."""
     found = _PATH.fullmatch(path)
     return (found[1], cast("Verb", found[2])) if found else None
+
+
+def parse_state_path(path: str) -> str | None:
+    """Return the handle of the path of a call; empty for that of all calls, None for others."""
+    found = _STATE_PATH.fullmatch(path)
+    return (found[1] or "") if found else None
 
 
 def is_owner(caller: VirtualKey | CallClaims, handle: CallHandle) -> bool:

@@ -13,6 +13,7 @@ from extauthz.discovery import ClusterDiscovery
 from extauthz.egress import Egress
 from extauthz.entra import EntraTokens
 from extauthz.gate import Gate
+from extauthz.keptcalls import KeptCalls
 from extauthz.keys.stores import KeyStores
 from extauthz.metrics import UNDECIDED
 from extauthz.revocationkeeper import RevocationKeeper
@@ -43,6 +44,7 @@ class ExtAuthz(external_auth_pb2_grpc.AuthorizationServicer):
         revocations: Watches what is revoked.
         upstreams: Serves callkeeper, if calls are supervised.
         slots: Asks callkeeper; started and stopped with the service.
+        kept: Asks callkeeper; likewise.
     """
 
     names: tuple[str, ...] = ("envoy.service.auth.v3.Authorization", *ClusterDiscovery.names)
@@ -62,6 +64,7 @@ class ExtAuthz(external_auth_pb2_grpc.AuthorizationServicer):
         revocations: RevocationKeeper | None = None,
         upstreams: Upstreams | None = None,
         slots: Slots | None = None,
+        kept: KeptCalls | None = None,
     ) -> None:
         self._upstreams = upstreams
         self._gate = gate
@@ -71,7 +74,7 @@ class ExtAuthz(external_auth_pb2_grpc.AuthorizationServicer):
         self._stores = stores
         self._valkey = valkey
         self._logins = logins
-        parts = (jwk_set, revocations, cooling, slots)
+        parts = (jwk_set, revocations, cooling, slots, kept)
         self._parts = [part for part in parts if part is not None]
         self._log = get_logger()
 

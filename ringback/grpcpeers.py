@@ -1,5 +1,6 @@
 """Asks the workers of another of our services over gRPC."""
 
+import asyncio
 import itertools
 import time
 from collections.abc import Callable, Sequence
@@ -74,6 +75,28 @@ class Peers(Generic[_StubT]):
                 if error.code() is not _DOWN or number == last:
                     raise
         raise RuntimeError("start() comes first")
+
+    async def ask_all(
+        self,
+        method: Callable[[_StubT], aio.UnaryUnaryMultiCallable[_RequestT, _ResponseT]],
+        request: _RequestT,
+        timeout_s: float,
+    ) -> list[_ResponseT | aio.AioRpcError]:
+        """Return what each worker answers, in the order of their addresses.
+
+        Args:
+            method: Picks the method of a stub.
+            request: What is asked.
+            timeout_s: For each of them, in seconds.
+        """
+
+        async def one(stub: _StubT) -> _ResponseT | aio.AioRpcError:
+            try:
+                return await method(stub)(request, timeout=timeout_s)
+            except aio.AioRpcError as error:
+                return error
+
+        return await asyncio.gather(*map(one, self._stubs))
 
     async def stop(self) -> None:
         """Close all connections."""

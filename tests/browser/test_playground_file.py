@@ -2,7 +2,12 @@ import base64
 import hashlib
 import re
 
+from callkeeper.calls import Reason
 from helpers.playground import PAGE
+
+# The page says nothing of these, and of those that the gateway could not watch over the call.
+UNSAID = {"ended_elsewhere"}
+UNWATCHED = {"not_attached", "unattached", "uncontrollable", "unknown_standing"}
 
 TEXT = PAGE.read_text(encoding="utf-8")
 
@@ -52,3 +57,12 @@ def test_the_page_is_small() -> None:
 def test_the_script_writes_no_log_and_no_markup() -> None:
     """Nothing reaches the console, and texts from outside never become markup."""
     assert not re.search(r"console\.\w|innerHTML|insertAdjacent|document\.write|eval\(", TEXT)
+
+
+def test_reasons_have_words() -> None:
+    """For each why callkeeper ends a call; whose budget it was is in the reason itself."""
+    (table,) = re.findall(r"const END_WORDS = {(.*?)^};", TEXT, re.DOTALL | re.MULTILINE)
+    words = set(re.findall(r"^  (\w+): \[", table, re.MULTILINE))
+    reasons = {reason for reason in Reason if not reason.endswith("_budget")}
+    assert reasons - UNSAID <= words | UNWATCHED
+    assert "other" in words

@@ -1,5 +1,6 @@
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -282,3 +283,56 @@ async def test_best_effort_leaves_a_call_without_sideband(tmp_path: Path) -> Non
         service.extauthz.refuses = None
         service.provider.is_live = False
         await until(lambda: service.provider.commands > 0, 10)
+
+
+async def test_the_end_of_a_call_is_told_afterwards(tmp_path: Path) -> None:
+    """By its handle, with reason and time; a hangup finds it no more."""
+    async with running(tmp_path) as service:
+        began = time.time()
+        call = await service.calls.Register(REGISTER)
+        await service.event("call.attached")
+        await service.calls.HangUp(HangUpRequest(call=call.id))
+        await service.event("call.ended")
+        state = await service.calls.Get(GetRequest(call=REGISTER.handle))
+        assert (state.id, state.phase) == (call.id, calls_pb2.PHASE_ENDED)
+        assert (state.reason, state.handle) == ("admin", REGISTER.handle)
+        assert began < state.opened_at < state.ended_at < time.time()
+        assert list((await service.calls.List(ListRequest())).calls) == []
+        assert list((await service.calls.List(ListRequest(with_ended=True))).calls) == [state]
+        with pytest.raises(aio.AioRpcError) as caught:
+            await service.calls.HangUp(HangUpRequest(call=call.id))
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+async def test_calls_are_listed_by_who_pays(tmp_path: Path) -> None:
+    """Those of one key or one token, and the latest of many."""
+    async with running(tmp_path, replace(LIMITS, is_required=False)) as service:
+        ids = {}
+        for name, key, token in (("a", "1", "t1"), ("b", "1", "t2"), ("c", "2", "t3")):
+            request = RegisterRequest()
+            request.CopyFrom(REGISTER)
+            request.handle = request.upstream_call_id = f"rtc_{name}"
+            request.payer.key_hash, request.token_id = key * 64, token
+            ids[(await service.calls.Register(request)).id] = name
+
+        async def listed(**wanted: Any) -> str:
+            calls = (await service.calls.List(ListRequest(**wanted))).calls
+            return "".join(ids[call.id] for call in calls)
+
+        assert await listed() == "abc"
+        assert await listed(key_hash="1" * 64) == "ab"
+        assert await listed(key_hash="1" * 64, token_id="t2") == "b"
+        assert await listed(key_hash="2" * 64, token_id="t2") == ""
+        assert await listed(limit=2) == "bc"
+
+
+async def test_what_is_left_of_limits_is_told(tmp_path: Path) -> None:
+    """When the call ends at the latest, and when unless somebody speaks; what it may cost."""
+    limits = replace(LIMITS, idle_s=20, max_cost_microdollars=5)
+    async with running(tmp_path, limits) as service:
+        await service.calls.Register(REGISTER)
+        state = (await service.event("call.attached")).call
+        assert state.ends_at == state.opened_at + 30
+        assert 20 < state.idle_ends_at - state.opened_at < 25
+        assert state.max_cost_microdollars == 5
+        assert (state.handle, state.ended_at) == ("", 0)

@@ -266,8 +266,8 @@ async def test_bodies_that_make_no_sense_are_refused(
     [
         # Realistic
         ("GET", "/v1/realtime/calls/{}/hangup", 405),
-        ("DELETE", "/v1/realtime/calls/{}", 404),
-        ("POST", "/v1/realtime/calls/{}", 404),
+        ("DELETE", "/v1/realtime/calls/{}", 405),
+        ("POST", "/v1/realtime/calls/{}", 405),
         ("POST", "/v1/realtime/calls/{}/mute", 404),
         # Synthetic
         ("POST", "/v1/realtime/calls/{}/hangup/", 404),

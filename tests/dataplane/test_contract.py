@@ -3,7 +3,7 @@ from typing import get_args
 
 import pytest
 
-from extauthz.callcontrol import NoSuchCallError, parse_control_path
+from extauthz.callcontrol import NoSuchCallError, parse_control_path, parse_state_path
 from extauthz.providers.base import Verb
 from helpers.envoyproc import BOOTSTRAP
 from ringback import contract
@@ -189,6 +189,18 @@ def test_commands_are_those_of_extauthz(bootstrap: Json) -> None:
     for path in ("/v1/realtime/calls/rtc_x/mute", "/v1/realtime/calls/a/b/hangup"):
         assert not re.fullmatch(regex, path)
         assert parse_control_path(path) is None
+
+
+def test_states_of_calls_are_asked_of_extauthz(bootstrap: Json) -> None:
+    """Envoy asks extauthz about exactly the paths that it serves."""
+    regex = regex_of(bootstrap, "call_states")
+    for path in contract.CALLS_PATHS:
+        for asked, handle in ((path, ""), (f"{path}/rtc_x.y", "rtc_x.y")):
+            assert re.fullmatch(regex, asked)
+            assert parse_state_path(asked) == handle
+    for path in ("/v1/realtime/calls/", "/v1/realtime/calls/a/b", "/v1/realtime/callsx"):
+        assert not re.fullmatch(regex, path)
+        assert parse_state_path(path) is None
 
 
 def test_websockets_meet_in_their_names(bootstrap: Json) -> None:

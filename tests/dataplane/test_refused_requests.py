@@ -7,6 +7,7 @@ from helpers.envoyproc import EnvoyProcess, local_bootstrap
 from helpers.expect import ORIGIN, check_readable, check_refusal
 from helpers.gateway import OFFER, SDP_TYPE, Gateway, bearer
 from helpers.gatewayfiles import KEY
+from helpers.handles import sealed
 from helpers.http11 import Client, request_bytes, send
 from ringback.envoylint.parts import manager
 
@@ -15,20 +16,43 @@ pytestmark = [pytest.mark.dataplane, pytest.mark.asyncio(loop_scope="session")]
 MINT: Final = "/v1/realtime/client_secrets"
 CALLS: Final = "/v1/realtime/calls"
 BEARER: Final = bearer(KEY)
+METHODS: Final = ("GET", "POST", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
+# What paths take.
+TAKEN: Final = {
+    MINT: ("POST",),
+    CALLS: ("GET", "POST"),
+    "/realtime/calls?x=y": ("GET", "POST"),
+    f"{CALLS}/rtc_x": ("GET",),
+    f"{CALLS}/rtc_x/hangup": ("POST",),
+}
 
 
 @pytest.mark.dataplanes("istio")
-@pytest.mark.parametrize("path", [MINT, CALLS, "/realtime/calls", f"{CALLS}/rtc_x/hangup"])
-@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [(method, path) for path, taken in TAKEN.items() for method in METHODS if method not in taken],
+)
 async def test_method_is_refused(gateway: Gateway, method: str, path: str) -> None:
     """Another method is answered with 405 and those that the path takes."""
     lines = [("origin", ORIGIN), BEARER]
     answer = await send(gateway.port, request_bytes(method, path, lines))
     assert answer.status == 405
-    assert answer.header("allow") == "POST, OPTIONS"
+    assert answer.header("allow") == ", ".join((*TAKEN[path], "OPTIONS"))
     check_readable(answer)
     if method != "HEAD":
         check_refusal(answer, 405, "method_not_allowed")
+    assert gateway.received == []
+
+
+@pytest.mark.dataplanes("istio", "envoy-gateway")
+@pytest.mark.parametrize("path", [CALLS, "/realtime/calls", f"{CALLS}/{sealed()}"])
+async def test_calls_that_nobody_supervises_are_not_known(gateway: Gateway, path: str) -> None:
+    """404 for everybody, by extauthz."""
+    for lines in ([], [BEARER]):
+        request = request_bytes("GET", path, [("origin", ORIGIN), *lines])
+        answer = await send(gateway.port, request)
+        check_refusal(answer, 404, "not_found")
+        assert answer.error["message"] == "There is nothing at this path."
     assert gateway.received == []
 
 

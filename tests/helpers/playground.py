@@ -19,6 +19,15 @@ MINT: Final = "/v1/realtime/client_secrets"
 CALLS: Final = "/v1/realtime/calls"
 KEY: Final = "sk-playground-4f9a1c"
 
+# How a supervised call is, as the gateway tells it.
+OPEN: Final[dict[str, Any]] = {
+    "object": "realtime.call",
+    "state": "attached",
+    "reason": None,
+    "cost": 0.0,
+    "left": {"duration_s": 600.0, "idle_s": None, "cost": None},
+}
+
 # A browser needs the machine for itself to be done within the default of 5 s.
 expect.set_options(timeout=15_000)
 
@@ -71,17 +80,22 @@ class Gateway:
 
     Attributes:
         interferences: What happens at a path instead of the emulator's own answer.
-        requests: Everything but the page, in the order of arrival.
+        requests: Everything but the page and looks at calls, in the order of arrival.
+        looks: Questions how a call is.
+        seen: What differs from `OPEN` in the answers to them.
     """
 
     def __init__(self) -> None:
         self.interferences: dict[str, Interference] = {}
         self.requests: list[Seen] = []
+        self.looks: list[Seen] = []
+        self.seen: dict[str, Any] = {}
         # Silent until it is spoken to, so that what it says is what the page asked for.
         self._emulator = Emulator(Options(greet=False))
         self._client: ClientSession | None = None
         app = web.Application()
         app.router.add_get("/playground", _serve_page)
+        app.router.add_get(f"{CALLS}/{{handle}}", self._show)
         app.router.add_post("/{path:.*}", self._receive)
         self._runner = web.AppRunner(app)
 
@@ -120,6 +134,12 @@ class Gateway:
         headers = {"authorization": "Bearer sk-provider"}
         async with self._client.post(f"{CALLS}/{call_id}/hangup", headers=headers) as response:
             assert response.status == 200
+
+    async def _show(self, request: web.Request) -> web.StreamResponse:
+        self.looks.append(Seen(request.path, request.headers, await request.text()))
+        if (interfere := self.interferences.get("looks")) is not None:
+            return await interfere(request, self._forward)
+        return web.json_response(OPEN | {"id": request.match_info["handle"]} | self.seen)
 
     async def _receive(self, request: web.Request) -> web.StreamResponse:
         self.requests.append(Seen(request.path, request.headers, await request.text()))
@@ -161,6 +181,11 @@ class Visit:
         await self.page.get_by_label("Your key").fill(key)
         await self.page.get_by_label("Model", exact=True).first.fill(model)
         await self.page.locator("#start").click()
+
+    async def without_microphone(self) -> None:
+        """Choose to listen and type only."""
+        await self.page.get_by_text("Options").click()
+        await self.page.get_by_label("Use my microphone").uncheck()
 
     async def reaches(self, state: str) -> None:
         """Wait for a state of the page's state machine."""

@@ -68,3 +68,20 @@ async def test_what_a_worker_refuses_no_other_is_asked(tmp_path: Path) -> None:
             await peers.ask(lambda stub: stub.Reach, REQUEST, 5)
         assert caught.value.code() is grpc.StatusCode.NOT_FOUND
         assert first.asked + second.asked == 1
+
+
+async def test_all_workers_are_asked_at_once(tmp_path: Path) -> None:
+    """Each answers or says why not, in the order of the addresses."""
+    one, other, gone = (f"unix:{tmp_path}/{name}" for name in ("one", "other", "gone"))
+    async with peers_at(one, gone, other) as peers, worker(one), worker(other) as second:
+        second.refuses = grpc.StatusCode.NOT_FOUND
+        answers = await peers.ask_all(lambda stub: stub.Reach, REQUEST, 5)
+    codes = [
+        answer.code() if isinstance(answer, aio.AioRpcError) else grpc.StatusCode.OK
+        for answer in answers
+    ]
+    assert codes == [
+        grpc.StatusCode.OK,
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.NOT_FOUND,
+    ]

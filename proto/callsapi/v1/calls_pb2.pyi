@@ -197,6 +197,11 @@ class CallState(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
     COST_MICRODOLLARS_FIELD_NUMBER: _builtins.int
+    ENDS_AT_FIELD_NUMBER: _builtins.int
+    MAX_COST_MICRODOLLARS_FIELD_NUMBER: _builtins.int
+    HANDLE_FIELD_NUMBER: _builtins.int
+    IDLE_ENDS_AT_FIELD_NUMBER: _builtins.int
+    ENDED_AT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     deployment: _builtins.str
     model: _builtins.str
@@ -208,6 +213,16 @@ class CallState(_message.Message):
     reason: _builtins.str
     """Why it ends or has ended; empty before."""
     cost_microdollars: _builtins.int
+    ends_at: _builtins.float
+    """When it ends at the latest, in seconds since 1970."""
+    max_cost_microdollars: _builtins.int
+    """What it may cost; 0 if there is no limit."""
+    handle: _builtins.str
+    """What the caller knows the call by; empty in events."""
+    idle_ends_at: _builtins.float
+    """When it ends unless somebody speaks, in seconds since 1970; 0 if it does not end for that."""
+    ended_at: _builtins.float
+    """In seconds since 1970; 0 in events, and before."""
     @_builtins.property
     def payer(self) -> Global___Payer: ...
     @_builtins.property
@@ -226,10 +241,15 @@ class CallState(_message.Message):
         reason: _builtins.str = ...,
         usage: Global___Usage | None = ...,
         cost_microdollars: _builtins.int = ...,
+        ends_at: _builtins.float = ...,
+        max_cost_microdollars: _builtins.int = ...,
+        handle: _builtins.str = ...,
+        idle_ends_at: _builtins.float = ...,
+        ended_at: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["payer", b"payer", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost_microdollars", b"cost_microdollars", "deployment", b"deployment", "id", b"id", "model", b"model", "opened_at", b"opened_at", "payer", b"payer", "phase", b"phase", "reason", b"reason", "request_id", b"request_id", "token_id", b"token_id", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost_microdollars", b"cost_microdollars", "deployment", b"deployment", "ended_at", b"ended_at", "ends_at", b"ends_at", "handle", b"handle", "id", b"id", "idle_ends_at", b"idle_ends_at", "max_cost_microdollars", b"max_cost_microdollars", "model", b"model", "opened_at", b"opened_at", "payer", b"payer", "phase", b"phase", "reason", b"reason", "request_id", b"request_id", "token_id", b"token_id", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -282,14 +302,31 @@ Global___Usage: _TypeAlias = Usage  # noqa: Y015
 
 @_typing.final
 class ListRequest(_message.Message):
+    """All calls that are open, or of these those that everything fits that is set."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
+    KEY_HASH_FIELD_NUMBER: _builtins.int
+    TOKEN_ID_FIELD_NUMBER: _builtins.int
+    WITH_ENDED_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    key_hash: _builtins.str
+    token_id: _builtins.str
+    with_ended: _builtins.bool
+    """Those, too, that ended some minutes ago."""
+    limit: _builtins.int
+    """At most so many, the latest ones; 0 for all."""
     def __init__(
         self,
+        *,
+        key_hash: _builtins.str = ...,
+        token_id: _builtins.str = ...,
+        with_ended: _builtins.bool = ...,
+        limit: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_hash", b"key_hash", "limit", b"limit", "token_id", b"token_id", "with_ended", b"with_ended"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

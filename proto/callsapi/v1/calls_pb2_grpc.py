@@ -90,7 +90,8 @@ class CallsServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Get(self, request, context):
-        """NOT_FOUND if the worker that is asked does not keep the call.
+        """Also of a call that ended some minutes ago. NOT_FOUND if the worker that is asked does not keep
+        the call.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

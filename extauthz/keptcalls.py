@@ -1,0 +1,86 @@
+"""Asks callkeeper how calls are."""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Final
+
+import grpc
+from grpc import aio
+
+from callsapi.v1.calls_pb2 import CallState, GetRequest, ListRequest
+from callsapi.v1.calls_pb2_grpc import CallsStub
+from extauthz.callcontrol import NoSuchCallError
+from ringback.errors import ApiError
+from ringback.grpcpeers import Peers
+from ringback.logs import get_logger
+
+_TIMEOUT_S: Final = 2.0
+
+
+class CallStatesUnavailableError(ApiError):
+    """callkeeper cannot be asked: 503."""
+
+    http_status = 503
+    type = "service_unavailable"
+    code = "call_states_unavailable"
+    headers: Mapping[str, str] = MappingProxyType({"retry-after": "1"})
+
+    def __str__(self) -> str:
+        return "Nobody can tell at the moment how calls are. Try again shortly."
+
+
+class KeptCalls:
+    """Asks all workers of callkeeper: each keeps calls of its own.
+
+    Args:
+        addresses: The setting ``supervision.callkeeper``.
+    """
+
+    def __init__(self, addresses: Sequence[str]) -> None:
+        self._workers = Peers(addresses, CallsStub)
+        self._log = get_logger()
+
+    def start(self) -> None:
+        """Be ready to ask; needs a running event loop."""
+        self._workers.start()
+
+    async def stop(self) -> None:
+        """Close all connections."""
+        await self._workers.stop()
+
+    async def of(self, handle: str) -> CallState:
+        """Return how a call is, or how it was when it ended some minutes ago.
+
+        Raises:
+            NoSuchCallError: If no worker knows it: 404.
+            CallStatesUnavailableError: If one that might cannot be asked: 503.
+        """
+        request = GetRequest(call=handle)
+        answers = await self._workers.ask_all(lambda stub: stub.Get, request, _TIMEOUT_S)
+        errors: list[aio.AioRpcError] = []
+        for answer in answers:
+            if isinstance(answer, CallState):
+                return answer
+            errors.append(answer)
+        for error in errors:
+            if error.code() is not grpc.StatusCode.NOT_FOUND:
+                raise self._unavailable(error)
+        raise NoSuchCallError
+
+    async def all_of(self, request: ListRequest) -> list[CallState]:
+        """Return the calls that fit a request, oldest first.
+
+        Raises:
+            CallStatesUnavailableError: If a worker cannot be asked: 503.
+        """
+        answers = await self._workers.ask_all(lambda stub: stub.List, request, _TIMEOUT_S)
+        found: list[CallState] = []
+        for answer in answers:
+            if isinstance(answer, aio.AioRpcError):
+                raise self._unavailable(answer)
+            found += answer.calls
+        return sorted(found, key=lambda state: state.opened_at)
+
+    def _unavailable(self, error: aio.AioRpcError) -> CallStatesUnavailableError:
+        self._log.warning("callkeeper_unavailable", reason=error.code().name.lower())
+        return CallStatesUnavailableError()

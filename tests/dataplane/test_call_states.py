@@ -1,0 +1,95 @@
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from helpers.expect import ORIGIN, check_readable, check_refusal
+from helpers.gateway import CallerAt, bearer
+from helpers.http11 import Message, request_bytes, send
+from helpers.supervised import CALLS, Supervised, supervised
+from helpers.voiceclient import VoiceClient
+
+pytestmark = [pytest.mark.dataplane, pytest.mark.asyncio(loop_scope="module")]
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Supervised]:
+    """Give a gateway whose calls have to be supervised, and have limits that none will reach."""
+    folder = tmp_path_factory.mktemp("states")
+    limits = {"max_duration_s": 300, "idle_s": 200, "max_cost": 5}
+    async with supervised(folder, mode="required", **limits) as gateway:
+        yield gateway
+
+
+async def look(gateway: Supervised, credential: str | None, path: str = CALLS) -> Message:
+    """Ask as a page would."""
+    lines = [("origin", ORIGIN), *([bearer(credential)] if credential else [])]
+    return await send(gateway.port, request_bytes("GET", path, lines))
+
+
+async def seen(gateway: Supervised, credential: str, path: str) -> dict[str, Any]:
+    """Return what an owner is told."""
+    answer = await look(gateway, credential, path)
+    assert answer.status == 200, answer.raw
+    check_readable(answer)
+    assert answer.header("content-type") == "application/json"
+    assert answer.header("cache-control") == "no-store"
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+@pytest.mark.parametrize("model", ["gpt-realtime", "azure-realtime"])
+async def test_owners_see_how_a_call_goes_on_and_ends(gateway: Supervised, model: str) -> None:
+    """Key and token see a call begin, cost something, and end for a reason."""
+    caller = CallerAt(gateway.port)
+    token = await caller.token(model, key=gateway.key)
+    other = await caller.token(model, key=gateway.key)
+    async with VoiceClient() as client:
+        answer = await caller.call(token, offer=(await client.offer()).encode())
+        location = str(answer.header("location"))
+        handle = location.rpartition("/")[2]
+        begun = await seen(gateway, token, location)
+        assert (begun["id"], begun["model"], begun["reason"]) == (handle, model, None)
+        assert begun["state"] in {"opened", "attached"}
+        assert begun["cost"] == 0
+        assert 290 < begun["left"]["duration_s"] <= 300
+        call = await gateway.joined(client, answer.body.decode())
+        client.send({"type": "response.create"})
+        done = await client.wait_for("response.done")
+        used = await gateway.event("call.usage", call)
+
+        for prefix in ("/v1/realtime", "/realtime", "/openai/v1/realtime"):
+            shown = await seen(gateway, gateway.key, f"{prefix}/calls/{handle}")
+            assert shown["state"] == "attached"
+            assert shown["cost"] == used.call.cost_microdollars / 1_000_000
+            assert shown["left"]["cost"] == pytest.approx(5 - shown["cost"])
+            assert 190 < shown["left"]["idle_s"] <= 200
+        told = done["response"]["usage"]
+        assert shown["usage"]["input_tokens"] >= told["input_tokens"]
+        assert shown["usage"]["output_tokens"] >= told["output_tokens"] > 0
+        (listed,) = (await seen(gateway, token, CALLS))["data"]
+        assert listed["id"] == handle
+        assert (await seen(gateway, other, CALLS))["data"] == []
+        check_refusal(await look(gateway, other, location), 404, "call_id_not_found")
+        check_refusal(await look(gateway, None, location), 401, "key_missing")
+
+        assert (await caller.hang_up(location, key=gateway.key)).status == 200
+        await gateway.end_of(call)
+    ended = await seen(gateway, token, location)
+    assert (ended["state"], ended["reason"]) == ("ended", "ended_elsewhere")
+    assert ended["cost"] >= shown["cost"]
+    assert ended["duration_s"] == pytest.approx(ended["ended_at"] - ended["opened_at"], abs=0.2)
+    assert set(ended["left"].values()) == {None}
+    latest, *_ = (await seen(gateway, gateway.key, CALLS))["data"]
+    assert latest == ended
+
+
+@pytest.mark.parametrize("how", ["hangs", "is down"])
+async def test_without_callkeeper_nobody_can_tell(gateway: Supervised, how: str) -> None:
+    """503 within moments for whoever may ask; others still learn nothing."""
+    async with gateway.without_callkeeper(how):
+        answer = await look(gateway, gateway.key)
+        check_refusal(answer, 503, "call_states_unavailable")
+        assert answer.header("retry-after") == "1"
+        check_refusal(await look(gateway, None), 401, "key_missing")
