@@ -48,10 +48,12 @@ class MeteredProvider:
 
     async def _mint(self, _request: web.Request) -> web.Response:
         session = {"type": "realtime", "object": "realtime.session", "model": "gpt-realtime"}
-        expires_at = int(time.time()) + 600
-        return web.json_response(
-            {"value": "ek_of_a_provider_that_is_made_up", "expires_at": expires_at, "session": session}
-        )
+        content = {
+            "value": "ek_of_a_provider_that_is_made_up",
+            "expires_at": int(time.time()) + 600,
+            "session": session,
+        }
+        return web.json_response(content)
 
     async def _call(self, request: web.Request) -> web.Response:
         await request.read()
@@ -111,9 +113,9 @@ class MeteredProvider:
             await socket.close()
 
     def _some_tokens(self) -> Tokens:
-        read = [self._rolls.choice([0, self._rolls.randrange(3000)]) for _ in range(6)]
+        amounts = [self._rolls.choice([0, self._rolls.randrange(3000)]) for _ in range(7)]
         # Something at least: a response that used nothing is not written.
-        return Tokens(*read, text_out=self._rolls.randrange(1, 200), audio_out=read[0] // 2)
+        return Tokens(*amounts, audio_out=self._rolls.randrange(1, 200))
 
 
 @asynccontextmanager
