@@ -8,7 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from aiohttp import web
@@ -115,7 +115,7 @@ class MeteredProvider:
     def _some_tokens(self) -> Tokens:
         amounts = [self._rolls.choice([0, self._rolls.randrange(3000)]) for _ in range(7)]
         # Something at least: a response that used nothing is not written.
-        return Tokens(*amounts, audio_out=self._rolls.randrange(1, 200))
+        return replace(Tokens(*amounts), audio_out=self._rolls.randrange(1, 200))
 
 
 @asynccontextmanager
