@@ -3,6 +3,7 @@
 from callkeeper.calls import Limits
 from callkeeper.charging import Charging
 from callkeeper.egress import Egress
+from callkeeper.examiner import Examiner
 from callkeeper.keeper import Keeper
 from callkeeper.news import News
 from callkeeper.pricelists import open_price_book
@@ -43,7 +44,8 @@ def limits_of(settings: Settings) -> Limits:
     supervision = settings.supervision
     cost = supervision.max_cost
     return Limits(
-        is_required=supervision.mode == "required",
+        # With `auto` the decision about each call says more; what says nothing is held to it.
+        is_required=supervision.mode in {"auto", "required"},
         attach_s=supervision.attach_s,
         unattached_s=supervision.unattached_s,
         max_duration_s=supervision.max_duration_s,
@@ -65,16 +67,32 @@ def _build(settings: Settings) -> CallKeeper:
         raise NoEgressListenerError
     extauthz = Peers(settings.supervision.extauthz, UpstreamsStub)
     egress, news = Egress(settings.upstream.egress_url), News()
-    writers = open_writers(settings)
-    charging = Charging(
-        open_price_book(settings.supervision.prices_file), [writer.put for writer in writers]
-    )
+    supervision = settings.supervision
+    examiner = Examiner(supervision, extauthz, is_written="litellm" in supervision.sinks)
+    writers = open_writers(settings, on_settled=examiner.settle)
+    takers = [examiner.charge, *(writer.put for writer in writers)]
+    charging = Charging(open_price_book(supervision.prices_file), takers)
     valkey = _open_store(settings)
     slots: Slots = MemorySlots() if valkey is None else ValkeySlots(valkey)
     keeper = Keeper(
-        limits_of(settings), Reaches(extauthz), egress, news, charging.charge, slots=slots
+        limits_of(settings),
+        Reaches(extauthz),
+        egress,
+        news,
+        charging.charge,
+        slots=slots,
+        verdict=examiner.verdict,
     )
-    return CallKeeper(keeper, news, egress, extauthz, slots=slots, writers=writers, valkey=valkey)
+    return CallKeeper(
+        keeper,
+        news,
+        egress,
+        extauthz,
+        slots=slots,
+        writers=writers,
+        valkey=valkey,
+        examiner=examiner,
+    )
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from enum import Enum, StrEnum, auto
 from typing import Final
 
 from callkeeper.model import Tokens
+from ringback.calllimits import CallLimits, lowest
 
 _NOTHING: Final = Tokens()
 
@@ -47,6 +48,30 @@ class Reason(StrEnum):
     UNCONTROLLABLE = "uncontrollable"
     """The provider's API has no way back into the call, and supervision is required."""
 
+    # What extauthz says of who pays.
+    KEY_BLOCKED = "key_blocked"
+    KEY_DELETED = "key_deleted"
+    KEY_EXPIRED = "key_expired"
+    TEAM_BLOCKED = "team_blocked"
+    TEAM_DELETED = "team_deleted"
+    PROJECT_BLOCKED = "project_blocked"
+    USER_INACTIVE = "user_inactive"
+    NOT_ALLOWED = "not_allowed"
+    """The key may not use the model any more, or not call."""
+
+    UNKNOWN_STANDING = "unknown_standing"
+    """Nobody could tell for too long, and supervision is required."""
+
+    KEY_BUDGET = "key_budget"
+    WINDOW_BUDGET = "window_budget"
+    MODEL_BUDGET = "model_budget"
+    MEMBER_BUDGET = "member_budget"
+    TEAM_BUDGET = "team_budget"
+    USER_BUDGET = "user_budget"
+    ORGANIZATION_BUDGET = "organization_budget"
+    PROJECT_BUDGET = "project_budget"
+    PROXY_BUDGET = "proxy_budget"
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -67,6 +92,18 @@ class Limits:
     max_duration_s: float
     idle_s: float | None = None
     max_cost_microdollars: int | None = None
+
+
+def tightened(limits: Limits, own: CallLimits) -> Limits:
+    """Return what a call is held to that has limits of its own."""
+    cost = lowest(limits.max_cost_microdollars, own.max_cost_microdollars)
+    return replace(
+        limits,
+        is_required=limits.is_required if own.is_required is None else own.is_required,
+        max_duration_s=min(limits.max_duration_s, own.max_duration_s or limits.max_duration_s),
+        idle_s=lowest(limits.idle_s, own.idle_s),
+        max_cost_microdollars=None if cost is None else int(cost),
+    )
 
 
 @dataclass(frozen=True, slots=True)

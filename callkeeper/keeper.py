@@ -2,8 +2,7 @@
 
 import asyncio
 import time
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
@@ -14,23 +13,20 @@ from callkeeper.egress import Egress, texts_of
 from callkeeper.errors import NotThereError, ReachError, UncontrollableError, UpstreamError
 from callkeeper.events import read_event
 from callkeeper.hangup import hang_up, is_too_old_to_begin, reach_of
-from callkeeper.kept import Kept, Witness, facts_of
+from callkeeper.kept import Charge, Kept, Verdict, Witness, facts_of
 from callkeeper.meter import ACTIVITY
-from callkeeper.model import Call, Tokens, Usage
+from callkeeper.model import Call, Tokens
 from callkeeper.news import News
-from callkeeper.prices import PricedDeployment
 from callkeeper.reach import Reaches
 from callkeeper.recent import Ended, RecentCalls
 from callkeeper.slots import Slots
+from ringback.calllimits import NO_LIMITS, CallLimits
 from ringback.logs import describe, get_logger
 
 # After a hangup the last events are on their way: the usage of what was being said, above all.
 _LAST_EVENTS_S: Final = 2.0
 # A sideband that lasts shorter than that was not worth attaching.
 _STABLE_S: Final = 1.0
-
-Charge = Callable[[Call, Usage, PricedDeployment | None], int]
-"""Books what a call has used at a deployment; returns its cost in micro-dollars."""
 
 
 class Keeper:
@@ -43,6 +39,7 @@ class Keeper:
         news: Is told what happens.
         charge: Books what was used.
         slots: Counts open calls.
+        verdict: Tells why a call has to end for reasons outside of it, if it has to.
     """
 
     def __init__(
@@ -54,6 +51,7 @@ class Keeper:
         charge: Charge,
         *,
         slots: Slots,
+        verdict: Verdict = lambda _: None,
     ) -> None:
         self._limits = limits
         self._reaches = reaches
@@ -62,6 +60,7 @@ class Keeper:
         self._charge = charge
         self._slots = slots
         self.recent: Final = RecentCalls()
+        self._verdict = verdict
         self._kept: dict[str, Kept] = {}
         self._ids: dict[tuple[str, str], str] = {}
         self._handles: dict[str, str] = {}
@@ -69,12 +68,22 @@ class Keeper:
         """Is told what happens, so that other replicas know it."""
         self._log = get_logger()
 
-    def prepare(self, call: Call, handle: str, sealed_key: str) -> Kept:
-        """Return a call as it is kept; the one that is kept already if it was registered before."""
+    def prepare(
+        self, call: Call, handle: str, sealed_key: str, limits: CallLimits = NO_LIMITS
+    ) -> Kept:
+        """Return a call as it is kept; the one that is kept already if it was registered before.
+
+        Args:
+            call: The call.
+            handle: What the caller knows it by.
+            sealed_key: Its ephemeral key, for extauthz.
+            limits: What it is held to beside the settings.
+        """
         known = self._ids.get((call.deployment, call.upstream_call_id))
         if known is not None:
             return self._kept[known]
-        return Kept(call, handle, sealed_key, calls.opened(self._limits, time.monotonic()))
+        held_to = calls.tightened(self._limits, limits)
+        return Kept(call, handle, sealed_key, calls.opened(held_to, time.monotonic()))
 
     def keep(self, kept: Kept, event: str = "call.started") -> None:
         """Keep a call from now on; nothing happens if it is kept.
@@ -98,13 +107,15 @@ class Keeper:
         kept.listener = asyncio.create_task(self._listen(kept))
         self._decide(kept)
 
-    def register(self, call: Call, handle: str, sealed_key: str) -> Call:
+    def register(
+        self, call: Call, handle: str, sealed_key: str, limits: CallLimits = NO_LIMITS
+    ) -> Call:
         """Keep a call from now on; returns the one that is kept if it was registered before.
 
         Raises:
             ValueError: As of `keep`.
         """
-        self.keep(kept := self.prepare(call, handle, sealed_key))
+        self.keep(kept := self.prepare(call, handle, sealed_key, limits))
         return kept.call
 
     def take_over(self, kept: Kept, state: CallState) -> None:
@@ -190,6 +201,9 @@ class Keeper:
         if kept.timer is not None:
             kept.timer.cancel()
             kept.timer = None
+        if (reason := self._verdict(kept)) is not None:
+            self.end(kept, reason)
+            return
         step = next_step(kept.state, now := time.monotonic())
         if isinstance(step, End):
             self.end(kept, step.reason)
@@ -296,8 +310,3 @@ class Keeper:
         self._news.tell(name, kept.call, kept.state)
         if name != "call.usage":
             self._log.info(name.replace(".", "_"), reason=kept.state.reason, **facts_of(kept))
-
-
-def new_id() -> str:
-    """Return an id for a call."""
-    return uuid.uuid4().hex

@@ -1,12 +1,15 @@
 """One call that is kept, as the keeper of calls has it in its hands."""
 
 import asyncio
+import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from callkeeper.calls import CallState
+from callkeeper.calls import CallState, Reason
 from callkeeper.meter import Meter
 from callkeeper.model import Call, Usage
+from callkeeper.prices import PricedDeployment
 from callkeeper.reach import Reach
 
 
@@ -49,6 +52,18 @@ class Witness(Protocol):
 
     def used(self, kept: Kept, usage: Usage, cost_microdollars: int) -> None:
         """Note what a call has used."""
+
+
+Charge = Callable[[Call, Usage, PricedDeployment | None], int]
+"""Books what a call has used at a deployment; returns its cost in micro-dollars."""
+
+Verdict = Callable[[Kept], Reason | None]
+"""Tells why a call has to end for reasons outside of it, if it has to."""
+
+
+def new_id() -> str:
+    """Return an id for a call."""
+    return uuid.uuid4().hex
 
 
 def facts_of(kept: Kept) -> dict[str, Any]:

@@ -37,6 +37,12 @@ HANGUP_FAILURES: Final = Counter(
 HANGUPS_GIVEN_UP: Final = Counter(
     "ringback_call_hangups_given_up", "Calls that nobody confirmed the end of for over an hour"
 )
+STANDING_FAILURES: Final = Counter(
+    "ringback_standing_failures",
+    "Times that nobody could tell whether calls may go on, by who failed: extauthz did not answer, "
+    "or its key_source",
+    ["why"],
+)
 TOKENS: Final = Counter(
     "ringback_call_tokens",
     "Tokens that calls have used, by kind; of the kind seconds, seconds of audio",

@@ -41,6 +41,7 @@ class Call:
         token_id: Id of the token that it was opened with; empty if with a key.
         request_id: ``x-request-id`` of the request that opened it.
         opened_at: When the provider answered, in seconds since 1970.
+        asked: The name by which the caller asked for the model, if another; else empty.
     """
 
     id: str
@@ -52,6 +53,7 @@ class Call:
     token_id: str
     request_id: str
     opened_at: float
+    asked: str = ""
 
 
 @dataclass(frozen=True, slots=True)

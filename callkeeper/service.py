@@ -9,13 +9,14 @@ from grpc import aio
 
 from callkeeper.calls import Reason
 from callkeeper.egress import Egress
-from callkeeper.keeper import Keeper, new_id
-from callkeeper.kept import Kept
+from callkeeper.examiner import Examiner
+from callkeeper.keeper import Keeper
+from callkeeper.kept import Kept, new_id
 from callkeeper.news import News, SlowWatcherError
 from callkeeper.recent import Ended
 from callkeeper.sinks.writer import Writer
 from callkeeper.slots import Slots
-from callkeeper.translate import read_call, read_id, read_scopes, write_state
+from callkeeper.translate import read_call, read_id, read_limits, read_scopes, write_state
 from callsapi.v1 import calls_pb2_grpc
 from callsapi.v1.calls_pb2 import (
     CallState,
@@ -53,6 +54,7 @@ class CallKeeper(calls_pb2_grpc.CallsServicer):
         slots: The keeper's; likewise.
         writers: Where charges go; likewise.
         valkey: The shared store, closed at the end.
+        examiner: Knows how those stand who pay for calls; started and stopped likewise.
     """
 
     names: tuple[str, ...] = ("ringback.v1.Calls",)
@@ -67,7 +69,9 @@ class CallKeeper(calls_pb2_grpc.CallsServicer):
         slots: Slots,
         writers: Sequence[Writer] = (),
         valkey: Valkey | None = None,
+        examiner: Examiner | None = None,
     ) -> None:
+        self._examiner = examiner
         self._writers = tuple(writers)
         self._keeper = keeper
         self._news = news
@@ -87,6 +91,8 @@ class CallKeeper(calls_pb2_grpc.CallsServicer):
         self._slots.start()
         for writer in self._writers:
             writer.start()
+        if self._examiner is not None:
+            self._examiner.start(self._keeper)
 
     async def drain(self) -> None:
         """Let watchers go."""
@@ -94,6 +100,8 @@ class CallKeeper(calls_pb2_grpc.CallsServicer):
 
     async def stop(self) -> None:
         """Let go of all calls."""
+        if self._examiner is not None:
+            await self._examiner.stop()
         await self._keeper.stop()
         for writer in self._writers:
             await writer.stop()
@@ -111,7 +119,8 @@ class CallKeeper(calls_pb2_grpc.CallsServicer):
         """Keep a call from now on; INVALID_ARGUMENT if that is not possible."""
         try:
             call = read_call(request, new_id(), time.time())
-            kept = self._keeper.register(call, request.handle, request.sealed_key)
+            limits = read_limits(request.limits)
+            kept = self._keeper.register(call, request.handle, request.sealed_key, limits)
         except ValueError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         return RegisterResponse(id=kept.id)

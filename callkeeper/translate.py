@@ -7,8 +7,10 @@ from typing import Any, Final
 from callkeeper.calls import CallState, Phase
 from callkeeper.model import Call, Payer, Tokens
 from callkeeper.slots import Scope
+from callkeeper.standing import Budget, Standing, Standpoint, reason_of
 from callsapi.v1 import calls_pb2
 from callsapi.v1.calls_pb2 import RegisterRequest, TakeRequest
+from ringback.calllimits import CallLimits
 
 _PHASES: Final = {
     Phase.OPENED: calls_pb2.PHASE_OPENED,
@@ -51,7 +53,44 @@ def read_call(request: RegisterRequest, call_id: str, now: float) -> Call:
         token_id=request.token_id,
         request_id=request.request_id,
         opened_at=now,
+        asked=request.asked,
     )
+
+
+def read_limits(message: calls_pb2.Limits) -> CallLimits:
+    """Return what one call is held to beside the settings."""
+    return CallLimits(
+        message.is_required if message.HasField("is_required") else None,
+        message.max_duration_s or None,
+        message.idle_s or None,
+        message.max_cost_microdollars or None,
+    )
+
+
+def write_standpoint(place: Standpoint) -> calls_pb2.Standpoint:
+    """Return the message that asks extauthz about those who pay."""
+    return calls_pb2.Standpoint(
+        key_hash=place.key_hash,
+        team_id=place.team_id or "",
+        user_id=place.user_id or "",
+        model=place.model,
+        asked=place.asked,
+        deployment=place.deployment,
+    )
+
+
+def read_standing(message: calls_pb2.Standing, now: float) -> Standing:
+    """Return what extauthz says of them.
+
+    Args:
+        message: Which knows something.
+        now: When it came.
+    """
+    budgets = tuple(
+        Budget(each.kind, each.name, each.spend, each.limit, each.is_inclusive, each.begin)
+        for each in message.budgets
+    )
+    return Standing(now, now - message.age_s, reason_of(message.reason), budgets)
 
 
 def read_id(call_id: str) -> str:

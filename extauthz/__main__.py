@@ -35,6 +35,7 @@ from extauthz.routing.cooldown import Cooldowns
 from extauthz.safety import SafetyIdentifiers
 from extauthz.service import ExtAuthz
 from extauthz.slots import Slots
+from extauthz.standing import Standings
 from extauthz.tokenguard import TokenGuard
 from extauthz.tokensettings import check_token_settings
 from extauthz.tokenuses import make_uses
@@ -84,10 +85,14 @@ def _build(settings: Settings) -> ExtAuthz:
     supervision = settings.supervision
     is_supervised = supervision.mode != "off"
     slots = Slots(supervision)
+    standings = Standings(admission, keeper.knowing, time.time, supervision.standing_max_age_s)
     leashes = Leashes(
-        call_keys if is_supervised else None, is_required=supervision.mode == "required"
+        call_keys if is_supervised else None,
+        is_required=supervision.is_required_for_all,
+        is_limited=standings.is_limited if supervision.mode == "auto" else lambda *_: False,
     )
     kept = KeptCalls(supervision.callkeeper) if is_supervised else None
+    upstreams = Upstreams(callers, entra.key_headers, egress, leashes, standings)
     websockets, origins = settings.websocket, settings.websocket.origins
     origins = settings.cors_origins if origins is None else origins
     client_secrets = ClientSecrets(admission, minter, binds_origin=settings.token.bind_origin)
@@ -132,7 +137,7 @@ def _build(settings: Settings) -> ExtAuthz:
         logins=entra,
         jwk_set=JwkSetKeeper(settings.token.jwk_set_file, sealers),
         revocations=revocations,
-        upstreams=Upstreams(callers, entra.key_headers, egress, leashes) if is_supervised else None,
+        upstreams=upstreams if is_supervised else None,
         slots=slots,
         kept=kept,
     )

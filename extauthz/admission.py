@@ -1,6 +1,6 @@
 """Who calls, and whether they may: the one way past which every endpoint lets a caller in."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -8,6 +8,7 @@ from itertools import chain
 from typing import Final
 
 from extauthz.access import (
+    HeldBudget,
     Wanted,
     check_address,
     check_budgets,
@@ -15,6 +16,7 @@ from extauthz.access import (
     check_model,
     check_owners,
     check_route,
+    held_budgets,
     resolve,
 )
 from extauthz.access.errors import ModelDeniedError
@@ -54,6 +56,35 @@ class Admitted:
     deployments: tuple[Deployment, ...]
     further: Mapping[str, tuple[Deployment, ...]] = field(default_factory=dict)
     may_spend: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Standpoint:
+    """By which a call is open; attributes as in `CallClaims`."""
+
+    key_hash: str
+    model: str
+    deployment: str
+    asked: str | None = None
+    team: str | None = None
+    user: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Readmitted:
+    """A key that may still do what it was admitted to, whatever its budgets say.
+
+    Attributes:
+        key: As it is now.
+        wanted: The model.
+        deployments: Those of its group that the key may use.
+        pinned: The deployment that minted; None if there is none any more.
+    """
+
+    key: VirtualKey
+    wanted: Wanted
+    deployments: tuple[Deployment, ...]
+    pinned: Deployment | None
 
 
 class Admission:
@@ -152,27 +183,49 @@ class Admission:
             BudgetExceededError: If a budget is used up: 422, or 429 by the settings.
             KeySourceUnavailableError: If nobody can tell: 503.
         """
-        key = await self._find_again(claims)
+        found = await self.find_again(claims, self._revocation_s)
+        # A fallback may have minted it, which may cost something where the group does not.
+        used = chain(found.deployments, () if found.pinned is None else (found.pinned,))
+        self._check_budgets(found.key, found.wanted, used)
+        return found.key
+
+    async def find_again(self, call: CallClaims | Standpoint, max_age_s: float) -> Readmitted:
+        """Return a key that may still open a call, or keep one open, but for its budgets.
+
+        Args:
+            call: What the key was admitted to.
+            max_age_s: How old what is known of the key may be.
+
+        Raises:
+            AuthError, KeySourceUnavailableError: As `readmit`.
+        """
+        key = await self._find_by_hash(call, max_age_s)
         check_route(key, *MINT_PATHS, *CALLS_PATHS)
         check_owners(key)
-        catalogue = self._configuration().catalogue
-        wanted = resolve(key, claims.asked or claims.model, catalogue)
-        if wanted.group != claims.model:
-            # The alias means another model by now.
-            wanted = resolve(key, claims.model, catalogue)
+        wanted = self.wanted_by(key, call)
         deployments = check_model(key, wanted)
         lost: set[str] = set()
         if deployments is not wanted.deployments:
             lost = {deployment.id for deployment in wanted.deployments}
             lost -= {deployment.id for deployment in deployments}
-        pinned = catalogue.by_id(claims.deployment)
+        pinned = self._configuration().catalogue.by_id(call.deployment)
         is_of_others = pinned is not None and pinned.team not in {None, key.team}
-        if is_of_others or claims.deployment in lost:
+        if is_of_others or call.deployment in lost:
             raise ModelDeniedError
-        # A fallback may have minted it, which may cost something where the group does not.
-        used = deployments if pinned is None else chain(deployments, (pinned,))
-        self._check_budgets(key, wanted, used)
-        return key
+        return Readmitted(key, wanted, deployments, pinned)
+
+    def wanted_by(self, key: VirtualKey, call: CallClaims | Standpoint) -> Wanted:
+        """Return the model of a call, by the name that the caller asked for if that still fits."""
+        catalogue = self._configuration().catalogue
+        wanted = resolve(key, call.asked or call.model, catalogue)
+        if wanted.group != call.model:
+            # The alias means another model by now.
+            wanted = resolve(key, call.model, catalogue)
+        return wanted
+
+    def budgets_of(self, key: VirtualKey, wanted: Wanted) -> Iterator[HeldBudget]:
+        """Give all budgets that hold for a key and a model, those without a limit among them."""
+        return held_budgets(key, wanted, self._configuration().general)
 
     async def count(self, claims: CallClaims, key: VirtualKey | None = None) -> None:
         """Count a request with a token that is about to leave: it is one like any other.
@@ -184,14 +237,12 @@ class Admission:
         Raises:
             RateLimitedError, TooManyAtOnceError, LimitsUnavailableError: As `admit`.
         """
-        key = key or await self._find_again(claims)
+        key = key or await self._find_by_hash(claims, self._revocation_s)
         wanted = resolve(key, claims.asked or claims.model, self._configuration().catalogue)
         await self._limiter.take(key, claims.model, wanted.asked, *wanted.names)
 
-    async def _find_again(self, claims: CallClaims) -> VirtualKey:
-        query = KeyQuery(
-            claims.key_hash, team=claims.team, user=claims.user, max_age_s=self._revocation_s
-        )
+    async def _find_by_hash(self, call: CallClaims | Standpoint, max_age_s: float) -> VirtualKey:
+        query = KeyQuery(call.key_hash, team=call.team, user=call.user, max_age_s=max_age_s)
         return await self._find(query)
 
     async def _find(self, query: KeyQuery) -> VirtualKey:

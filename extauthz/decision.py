@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from extauthz.keys.model import VirtualKey
+from ringback.calllimits import CallLimits
 from ringback.errors import ApiError
 from ringback.secrets import Secret
 from ringback.tokens.claims import CallClaims
@@ -54,6 +55,8 @@ class Labels:
     upstream_origin: str | None = None
     sealed_key: str | None = None
     slot_id: str | None = None
+    asked: str | None = None
+    call_limits: CallLimits | None = None
 
 
 def labels_of(caller: VirtualKey | CallClaims, outcome: str) -> Labels:

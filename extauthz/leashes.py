@@ -40,6 +40,7 @@ class Leashes:
     Args:
         sealer: From `ringback.tokens.call_key_sealer`; None if calls are not supervised.
         is_required: Whether only calls may pass that can be supervised.
+        is_limited: Tells which calls may only pass so, if not all.
         now: The time in seconds since the epoch.
     """
 
@@ -48,10 +49,12 @@ class Leashes:
         sealer: Sealer | None = None,
         *,
         is_required: bool = False,
+        is_limited: Callable[[CallClaims, VirtualKey, Deployment], bool] = lambda *_: False,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._sealer = sealer
         self._is_required = is_required
+        self._is_limited = is_limited
         self._now = now
 
     def put_on(
@@ -64,7 +67,8 @@ class Leashes:
         """
         if self._sealer is None or deployment is None:
             return labels
-        if self._is_required and provider_of(deployment).sideband_path(deployment, "_") is None:
+        is_required = self._is_required or self._is_limited(claims, key, deployment)
+        if is_required and provider_of(deployment).sideband_path(deployment, "_") is None:
             raise UnsupervisableError
         return replace(
             labels,
@@ -72,6 +76,8 @@ class Leashes:
             project=key.project.id if key.project else None,
             upstream_origin=claims.origin,
             sealed_key=self._seal(claims.ek),
+            asked=claims.asked,
+            call_limits=replace(key.call_limits, is_required=is_required),
         )
 
     def open(self, sealed_key: str) -> Secret | None:

@@ -5,6 +5,7 @@ Shapes: envoy/service/auth/v3/external_auth.proto.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
+from typing import Any
 
 from google.rpc import code_pb2
 from google.rpc.status_pb2 import Status
@@ -18,6 +19,7 @@ from envoyapi.service.auth.v3.external_auth_pb2 import (
 )
 from envoyapi.type.v3.http_status_pb2 import HttpStatus, StatusCode
 from extauthz.decision import Allow, Decision, Labels, RequestFacts
+from ringback.calllimits import CallLimits
 from ringback.contract import ANSWERED, CHECKED
 
 _Option = HeaderValueOption.HeaderAppendAction
@@ -85,10 +87,12 @@ def _options(headers: Mapping[str, str]) -> Iterable[HeaderValueOption]:
     ]
 
 
-def _metadata(labels: Labels, mark: str) -> dict[str, str | bool]:
-    values: dict[str, str | bool] = {mark: True}
+def _metadata(labels: Labels, mark: str) -> dict[str, Any]:
+    values: dict[str, Any] = {mark: True}
     for name in _LABELS:
         value = getattr(labels, name)
+        if isinstance(value, CallLimits):
+            value = value.to_label()
         if value is not None:
             values[name] = value
     return values

@@ -1,19 +1,23 @@
 """``ringback.v1.Upstreams``: tells callkeeper how a call's provider is reached, and ends calls."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Final
 
 import grpc
 from grpc import aio
 
-from callsapi.v1 import calls_pb2_grpc
+from callsapi.v1 import calls_pb2, calls_pb2_grpc
 from callsapi.v1.calls_pb2 import (
     EndCallRequest,
     EndCallResponse,
     Pricing,
     ReachRequest,
     ReachResponse,
+    StandingRequest,
+    StandingResponse,
 )
+from extauthz.admission import Standpoint
 from extauthz.callcontrol import NoSuchCallError, UnsupportedByProviderError
 from extauthz.deployments import Deployment
 from extauthz.egress import Egress
@@ -22,11 +26,14 @@ from extauthz.leashes import Leashes
 from extauthz.ownership import Callers
 from extauthz.providers import provider_of
 from extauthz.providers.base import credential, json_post
+from extauthz.standing import Standing, Standings
 from ringback.errors import ApiError
 from ringback.logs import get_logger
 from ringback.secrets import Secret
 
 _TIMEOUT_S: Final = 5.0
+# Keys that are looked up together.
+_AT_ONCE: Final = 4
 
 
 class Upstreams(calls_pb2_grpc.UpstreamsServicer):
@@ -37,15 +44,22 @@ class Upstreams(calls_pb2_grpc.UpstreamsServicer):
         key_headers: Returns the headers that open a deployment.
         egress: Sends requests upstream.
         leashes: Opens the ephemeral keys of calls.
+        standings: Says how those stand who pay for calls.
     """
 
     def __init__(
-        self, callers: Callers, key_headers: KeyHeaders, egress: Egress, leashes: Leashes
+        self,
+        callers: Callers,
+        key_headers: KeyHeaders,
+        egress: Egress,
+        leashes: Leashes,
+        standings: Standings,
     ) -> None:
         self._callers = callers
         self._key_headers = key_headers
         self._egress = egress
         self._leashes = leashes
+        self._standings = standings
         self._log = get_logger()
 
     async def Reach(
@@ -102,9 +116,53 @@ class Upstreams(calls_pb2_grpc.UpstreamsServicer):
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the provider did not hang up")
         return EndCallResponse()
 
+    async def Standing(
+        self,
+        request: StandingRequest,
+        context: aio.ServicerContext[StandingRequest, StandingResponse],  # noqa: ARG002
+    ) -> StandingResponse:
+        """Tell how those stand who pay for calls, a few at a time: others want connections, too."""
+        answer = StandingResponse()
+        calls = [_read_standpoint(each) for each in request.of]
+        for at in range(0, len(calls), _AT_ONCE):
+            found = await asyncio.gather(*map(self._standings.of, calls[at : at + _AT_ONCE]))
+            answer.standings.extend(map(_write_standing, found))
+        return answer
+
     def _find(self, handle: str) -> tuple[str, Deployment]:
         found, deployment = self._callers.find(handle)
         return found.call_id, deployment
+
+
+def _read_standpoint(call: calls_pb2.Standpoint) -> Standpoint:
+    return Standpoint(
+        key_hash=call.key_hash,
+        model=call.model,
+        deployment=call.deployment,
+        asked=call.asked or None,
+        team=call.team_id or None,
+        user=call.user_id or None,
+    )
+
+
+def _write_standing(standing: Standing | None) -> calls_pb2.Standing:
+    if standing is None:
+        return calls_pb2.Standing(is_unknown=True)
+    return calls_pb2.Standing(
+        reason=standing.reason or "",
+        age_s=standing.age_s,
+        budgets=[
+            calls_pb2.Budget(
+                kind=budget.held.spender,
+                name=budget.held.name,
+                spend=budget.held.budget.spend,
+                limit=budget.limit,
+                is_inclusive=budget.held.is_inclusive,
+                begin=0.0 if budget.held.begin is None else budget.held.begin.timestamp(),
+            )
+            for budget in standing.budgets
+        ],
+    )
 
 
 def _code_of(error: ApiError) -> grpc.StatusCode:

@@ -46,12 +46,14 @@ TOKEN_ID: Final = "token_id"
 SUBPROTOCOL: Final = "subprotocol"
 # The SDP policy that the caller's key names, for sdpfilter.
 SDP_POLICY: Final = "sdp_policy"
-# What callkeeper is told of a call beyond that: who pays, where it is, and its ephemeral key,
-# sealed for extauthz.
+# What callkeeper is told of a call beyond that: who pays, where it is, its ephemeral key, sealed
+# for extauthz, the name that the caller asked for, and `ringback.calllimits.CallLimits`.
 ORGANIZATION: Final = "organization"
 PROJECT: Final = "project"
 UPSTREAM_ORIGIN: Final = "upstream_origin"
 SEALED_KEY: Final = "sealed_key"
+ASKED: Final = "asked"
+CALL_LIMITS: Final = "call_limits"
 # The id under which extauthz has taken the call's slots among those that may be open.
 SLOT_ID: Final = "slot_id"
 # Rules by which sdpfilter changed the offer and the answer, joined by commas, for access logs.

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from ringback.calllimits import NO_LIMITS, CallLimits
+
 
 class Purpose(Enum):
     """What extauthz consented to."""
@@ -33,5 +35,7 @@ class Consent:
     upstream_origin: str = ""
     sealed_key: str = ""
     slot_id: str = ""
+    asked: str = ""
+    limits: CallLimits = NO_LIMITS
     sdp_policy: str | None = None
     """The policy that the key asks for by name."""

@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Coroutine
+from dataclasses import asdict
 from typing import Final
 
 from grpc import aio
 
-from callsapi.v1.calls_pb2 import EndCallRequest, Payer, RegisterRequest, ReleaseRequest
+from callsapi.v1.calls_pb2 import EndCallRequest, Limits, Payer, RegisterRequest, ReleaseRequest
 from callsapi.v1.calls_pb2_grpc import CallsStub, UpstreamsStub
 from ringback.errors import ApiError
 from ringback.grpcpeers import Peers
@@ -32,7 +33,7 @@ class Registrar:
     """
 
     def __init__(self, settings: SupervisionSettings) -> None:
-        self._is_required = settings.mode == "required"
+        self._is_required = settings.mode != "best_effort"
         self._timeout_s = settings.register_timeout_s
         self._callkeeper = Peers(settings.callkeeper, CallsStub)
         self._extauthz = Peers(settings.extauthz, UpstreamsStub)
@@ -61,10 +62,14 @@ class Registrar:
             opened: The call.
             request_id: ``x-request-id``.
             is_released: Whether the answer is to go out. A call whose answer is refused is not
-                registered; with ``required`` it is hung up, since nobody else will.
+                registered; if it is required to be, it is hung up, since nobody else will.
         """
+        # What the call's own decision says goes before the settings.
+        is_required = opened.consent.limits.is_required
+        if is_required is None:
+            is_required = self._is_required
         if not is_released:
-            if self._is_required:
+            if is_required:
                 self._hang_up(opened)
             self.release(opened.consent.slot_id)
             return None
@@ -85,7 +90,7 @@ class Registrar:
                 REGISTRATIONS.labels("registered").inc()
                 return None
         REGISTRATIONS.labels(result).inc()
-        if not self._is_required:
+        if not is_required:
             return None
         self._hang_up(opened)
         return SupervisionUnavailableError()
@@ -153,4 +158,7 @@ def _request(opened: Opened, request_id: str) -> RegisterRequest:
         request_id=request_id,
         sealed_key=consent.sealed_key,
         id=consent.slot_id,
+        asked=consent.asked,
+        # None is absent.
+        limits=Limits(**asdict(consent.limits)),
     )

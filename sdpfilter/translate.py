@@ -16,11 +16,14 @@ from envoyapi.service.ext_proc.v3.external_processor_pb2 import (
     ProcessingResponse,
 )
 from envoyapi.type.v3.http_status_pb2 import HttpStatus, StatusCode
+from ringback.calllimits import CallLimits
 from ringback.contract import (
     ANSWER_CHECKED,
     ANSWER_EDITS,
     ANSWERED,
+    ASKED,
     AUTHZ_NAMESPACE,
+    CALL_LIMITS,
     CHECKED,
     DEPLOYMENT,
     KEY_ALIAS,
@@ -151,6 +154,8 @@ def read_consent(message: ProcessingRequest) -> Consent | None:
         upstream_origin=decided.fields[UPSTREAM_ORIGIN].string_value,
         sealed_key=decided.fields[SEALED_KEY].string_value,
         slot_id=decided.fields[SLOT_ID].string_value,
+        asked=decided.fields[ASKED].string_value,
+        limits=CallLimits.from_label(dict(decided.fields[CALL_LIMITS].struct_value.items())),
         sdp_policy=decided.fields[SDP_POLICY].string_value or None,
     )
     if purpose is not Purpose.READY and not (

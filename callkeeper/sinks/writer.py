@@ -23,6 +23,7 @@ _DRAIN_S: Final = 5.0
 _REPEAT_S: Final = 10.0
 
 State = Literal["ok", "behind", "full"]
+Settled = Callable[[Sequence[Charge], float | None], object]
 _T = TypeVar("_T")
 
 
@@ -61,6 +62,8 @@ class Writer:
         batch_s: How long a batch is collected.
         max_waiting: Charges in memory, at most.
         on_state: Told of each change of `state`.
+        on_settled: Told of charges that the sink has taken, and when the attempt began, on the
+            monotonic clock; with None of those that it never will.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class Writer:
         batch_s: float = 0.2,
         max_waiting: int = 10_000,
         on_state: Callable[[State], None] = lambda _: None,
+        on_settled: Settled = lambda _charges, _at: None,
     ) -> None:
         self.counts = Counts()
         self.state: State = "ok"
@@ -79,7 +83,7 @@ class Writer:
         calls that must be metered should end, and none begin."""
         self._sink, self._spool = sink, spool
         self._batch_count, self._batch_s, self._max_waiting = batch_count, batch_s, max_waiting
-        self._on_state = on_state
+        self._on_state, self._on_settled = on_state, on_settled
         self._waiting: deque[Charge] = deque()
         self._came, self._kept, self._settled = (asyncio.Event() for _ in range(3))
         self._tasks: list[asyncio.Task[None]] = []
@@ -212,9 +216,10 @@ class Writer:
         return True
 
     async def _write(self, batch: Sequence[Charge]) -> None:
-        begin = time.perf_counter()
+        begin, began_at = time.perf_counter(), time.monotonic()
         try:
             await self._sink.write(batch)
+            self._on_settled(batch, began_at)
             self.counts.written += len(batch)
             SINK_CHARGES.labels(self._sink.name, "written").inc(len(batch))
         except SinkRefusedError:
@@ -264,6 +269,7 @@ class Writer:
         setattr(self.counts, how, getattr(self.counts, how) + 1)
         self.counts.lost_microdollars += charge.cost_microdollars
         SINK_CHARGES.labels(self._sink.name, how).inc()
+        self._on_settled([charge], None)
         # So that it can still be charged by hand.
         self._log.error(
             f"charge_{how}",

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from callkeeper.sinks.litellm import LiteLLMSink
 from callkeeper.sinks.spool import DiskSpool, MemorySpool, Spool
-from callkeeper.sinks.writer import State, Writer
+from callkeeper.sinks.writer import Settled, State, Writer
 from ringback.errors import StartError, why_unusable
 from ringback.postgresconnect import Database
 from ringback.secrets import Secret
@@ -32,6 +32,7 @@ def open_writers(
     settings: Settings,
     database_url: Secret | None = None,
     on_state: Callable[[State], None] = lambda _: None,
+    on_settled: Settled = lambda _charges, _at: None,
 ) -> list[Writer]:
     """Return a writer for each of ``supervision.sinks``; `Writer.start` begins.
 
@@ -40,6 +41,7 @@ def open_writers(
         database_url: LiteLLM's database where neither ``supervision.database_url`` nor
             ``database.url`` names it.
         on_state: Told when a writer falls behind, is full, or is well again.
+        on_settled: Told what became of charges in LiteLLM's database; see `Writer`.
 
     Raises:
         SinkUnusableError: If a sink has no database, or the folder of the spool cannot be used.
@@ -56,7 +58,8 @@ def open_writers(
         timeouts = {"statement_timeout_s": _STATEMENT_TIMEOUT_S}
         database = Database(settings.database.model_copy(update=timeouts), url, read_only=False)
         sink = LiteLLMSink(database.connect, database.url.schema)
-        writers.append(Writer(sink, _open_spool(settings, name), on_state=on_state))
+        spool = _open_spool(settings, name)
+        writers.append(Writer(sink, spool, on_state=on_state, on_settled=on_settled))
     return writers
 
 

@@ -1,6 +1,7 @@
 """Whether there is money left, by LiteLLM's comparisons."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from datetime import datetime
 
 from extauthz.access.errors import BudgetExceededError, Spender
@@ -8,6 +9,45 @@ from extauthz.access.models import Wanted
 from extauthz.deployments import Deployment
 from extauthz.generalsettings import GeneralSettings
 from extauthz.keys.model import Budget, Scope, VirtualKey
+
+
+@dataclass(frozen=True, slots=True)
+class HeldBudget:
+    """A budget that a key is held to.
+
+    Attributes:
+        spender: Whose it is.
+        budget: What was spent, and what may be.
+        name: Tells several of a spender apart: the duration of a window, the name of a model.
+        begin: When the current window has begun; None for what is no window, or slides.
+    """
+
+    spender: Spender
+    budget: Budget
+    name: str = ""
+    begin: datetime | None = None
+
+    @property
+    def is_inclusive(self) -> bool:
+        """Whether the limit itself may still be spent."""
+        return self.spender in {"team", "proxy"}
+
+    def limit(self, now: datetime) -> float | None:
+        """Return what may be spent at a moment; None is no limit."""
+        budget = self.budget
+        if budget.limit is None:
+            return None
+        if budget.increase_until is not None and now < budget.increase_until:
+            return budget.limit + budget.increase
+        return budget.limit
+
+    def is_used_up(self, now: datetime) -> bool:
+        """Tell whether nothing is left at a moment."""
+        if (limit := self.limit(now)) is None:
+            return False
+        spend = self.budget.spend
+        # What is no number is in no budget.
+        return not (spend <= limit if self.is_inclusive else spend < limit)
 
 
 def check_budgets(
@@ -37,54 +77,43 @@ def check_budgets(
     Raises:
         BudgetExceededError: If one is used up: 422, or 429 by the settings.
     """
-    if key.is_master:
-        return True
-    for spender, budget in _budgets(key, wanted, settings):
-        if _is_used_up(budget, now, strictly=spender in {"team", "proxy"}):
-            if _are_free(deployments):
+    for held in held_budgets(key, wanted, settings):
+        if held.is_used_up(now):
+            if are_free(deployments):
                 return False
-            raise BudgetExceededError(spender, settings.budget_status, key.masked)
+            raise BudgetExceededError(held.spender, settings.budget_status, key.masked)
     return True
 
 
-def _are_free(deployments: Iterable[Deployment]) -> bool:
+def are_free(deployments: Iterable[Deployment]) -> bool:
     """Tell whether there are deployments, and each of them says that it costs nothing."""
     found = tuple(deployments)
     return bool(found) and all(deployment.is_free for deployment in found)
 
 
-def _budgets(
+def held_budgets(
     key: VirtualKey, wanted: Wanted, settings: GeneralSettings
-) -> Iterable[tuple[Spender, Budget]]:
-    """Give all budgets that hold, in LiteLLM's order."""
+) -> Iterator[HeldBudget]:
+    """Give all budgets that hold for a key, in LiteLLM's order; the master key has none."""
+    if key.is_master:
+        return
     has_team = key.team is not None
     yield from _of("member", key.member)
-    yield "key", key.budget
-    yield from (
-        ("team_window" if window.is_of_team else "window", window.budget) for window in key.windows
-    )
-    yield from (
-        ("model", budget) for name, budget in key.model_budgets.items() if name in wanted.names
-    )
+    yield HeldBudget("key", key.budget)
+    for window in key.windows:
+        spender: Spender = "team_window" if window.is_of_team else "window"
+        yield HeldBudget(spender, window.budget, window.duration, window.begin)
+    for name, budget in key.model_budgets.items():
+        if name in wanted.names:
+            yield HeldBudget("model", budget, name)
     yield from _of("project", key.project)
     yield from _of("team", key.team_scope)
     yield from _of("organization", key.organization)
     if not has_team or settings.user_budget_for_team_keys:
         yield from _of("user", key.user_scope)
-    yield "proxy", Budget(key.proxy_spend or 0.0, settings.max_budget)
+    yield HeldBudget("proxy", Budget(key.proxy_spend or 0.0, settings.max_budget))
 
 
-def _of(spender: Spender, scope: Scope | None) -> Iterable[tuple[Spender, Budget]]:
+def _of(spender: Spender, scope: Scope | None) -> Iterator[HeldBudget]:
     if scope is not None:
-        yield spender, scope.budget
-
-
-def _is_used_up(budget: Budget, now: datetime, *, strictly: bool) -> bool:
-    if budget.limit is None:
-        return False
-    limit = budget.limit
-    if budget.increase_until is not None and now < budget.increase_until:
-        limit += budget.increase
-    # What is no number is in no budget.
-    is_left = budget.spend <= limit if strictly else budget.spend < limit
-    return not is_left
+        yield HeldBudget(spender, scope.budget)

@@ -57,9 +57,9 @@ def _window(
     if duration is None or (unit := _DURATION.fullmatch(duration)) is None:
         raise BadRowError(f"{place}.budget_duration", "a duration such as 24h or 30d")
     length = timedelta(seconds=min(int(unit[1]) * _UNIT_S[unit[2]], 10**9))
-    end = parse_iso_time(window.get("reset_at"), f"{place}.reset_at") or now
+    end = parse_iso_time(window.get("reset_at"), f"{place}.reset_at")
     try:
-        begin = end - length - _ROUNDING
+        begin = (end or now) - length - _ROUNDING
     except OverflowError:
         raise BadRowError(f"{place}.reset_at", "a time of our era") from None
     spend = sum(
@@ -68,4 +68,9 @@ def _window(
         if row["duration"] == duration
         and (parse_iso_time(row["start"], "window_spend.start") or now) >= begin
     )
-    return BudgetWindow(duration, Budget(spend, limit), is_of_team=owner == "team")
+    return BudgetWindow(
+        duration,
+        Budget(spend, limit),
+        is_of_team=owner == "team",
+        begin=None if end is None else begin,
+    )

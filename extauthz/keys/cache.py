@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from extauthz.errors import KeySourceUnavailableError
@@ -173,6 +173,7 @@ class CachedSource:
         return query.max_age_s is None or now - lookup.asked_at <= query.max_age_s
 
     async def _ask(self, query: KeyQuery, now: float) -> VirtualKey | None:
+        read_at = time.time()
         try:
             key = await self._source.find(query)
         except KeyNotAskableError:
@@ -186,6 +187,7 @@ class CachedSource:
         if self._is_down:
             self._is_down = False
             self._log.info("key_source_up", source=self.name)
+        key = key and replace(key, read_at=read_at)
         self._memory.put(query.hash, Remembered(key, now))
         self._measure()
         return key

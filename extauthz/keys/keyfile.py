@@ -11,6 +11,9 @@
         rpm_limit: 60              # requests in a minute, as in LiteLLM
         max_parallel_requests: 5   # requests at once
         token_lifetime_s: 600      # the longest life of its tokens
+        max_call_duration_s: 900   # what each of its calls is held to, where they are supervised
+        max_call_idle_s: 60
+        max_call_cost: 0.5         # in US dollars
         max_open_calls: 3          # calls that are open at once, where they are supervised
 
 Everything but ``hash`` and ``alias`` may be absent. ``ringback keys`` writes it.
@@ -29,6 +32,7 @@ from extauthz.errors import ConfigError
 from extauthz.fields import Field
 from extauthz.keys.model import KeyQuery, Limits, VirtualKey
 from extauthz.yamlfile import parse_yaml, read_yaml, replace_file
+from ringback.calllimits import CallLimits, dollars, microdollars
 
 _FIELDS: Final = (
     "hash",
@@ -42,6 +46,9 @@ _FIELDS: Final = (
     "rpm_limit",
     "max_parallel_requests",
     "token_lifetime_s",
+    "max_call_duration_s",
+    "max_call_idle_s",
+    "max_call_cost",
     "max_open_calls",
 )
 _HASH: Final = re.compile(r"[0-9a-f]{64}")
@@ -155,6 +162,11 @@ def _parse_key(entry: Field) -> VirtualKey:
             parallel=entry.child("max_parallel_requests").count(),
         ),
         token_lifetime_s=entry.child("token_lifetime_s").count(),
+        call_limits=CallLimits(
+            max_duration_s=entry.child("max_call_duration_s").positive_number(),
+            idle_s=entry.child("max_call_idle_s").positive_number(),
+            max_cost_microdollars=microdollars(entry.child("max_call_cost").positive_number()),
+        ),
         max_open_calls=entry.child("max_open_calls").count(),
     )
 
@@ -197,6 +209,9 @@ def _entry_of(key: VirtualKey) -> dict[str, Any]:
         "rpm_limit": key.limits.rpm,
         "max_parallel_requests": key.limits.parallel,
         "token_lifetime_s": key.token_lifetime_s,
+        "max_call_duration_s": key.call_limits.max_duration_s,
+        "max_call_idle_s": key.call_limits.idle_s,
+        "max_call_cost": dollars(key.call_limits.max_cost_microdollars),
         "max_open_calls": key.max_open_calls,
     }
     # A limit of 0 says something, other values of no truth do not.

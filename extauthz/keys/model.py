@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from ringback.calllimits import NO_LIMITS, CallLimits
 from ringback.secrets import Secret
 
 
@@ -53,11 +54,13 @@ class BudgetWindow:
         duration: As LiteLLM writes it: ``1h``, ``30d``.
         budget: What was spent in the current window, and what may be.
         is_of_team: Whether it is the team's and not the key's own.
+        begin: When the current window has begun, to the second, in UTC; None if it slides.
     """
 
     duration: str
     budget: Budget
     is_of_team: bool = False
+    begin: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +135,7 @@ class VirtualKey:
         sdp_policy: Names of SDP policies that its calls are held to beside those of the settings,
             separated by commas.
         token_lifetime_s: The longest life of its tokens; None leaves it to the settings.
+        call_limits: What each of its calls is held to beside the settings.
         max_open_calls: How many of its calls may be open at once; None leaves it to the settings.
         is_master: Whether it is the master key, which has every right.
         masked: The key as it may be shown: ``sk-...last4``.
@@ -150,6 +154,8 @@ class VirtualKey:
         access_groups: The access groups that it and its team name.
         proxy_spend: What all keys of the source have spent together, in US dollars; None if the
             source does not know.
+        read_at: When its source was asked, in seconds since the epoch: whatever has changed since
+            is not in here. None if the source is never behind.
     """
 
     hash: str
@@ -161,6 +167,7 @@ class VirtualKey:
     user: str | None = None
     sdp_policy: str | None = None
     token_lifetime_s: int | None = None
+    call_limits: CallLimits = NO_LIMITS
     max_open_calls: int | None = None
     is_master: bool = False
     masked: str | None = None
@@ -178,6 +185,7 @@ class VirtualKey:
     project: Scope | None = None
     access_groups: tuple[AccessGroup, ...] = ()
     proxy_spend: float | None = None
+    read_at: float | None = field(default=None, compare=False)
 
 
 def hash_key(raw: Secret) -> str:

@@ -176,14 +176,20 @@ GROUP_COLUMNS: Final = (
     *("assigned_team_ids", "assigned_key_ids"),
 )
 WINDOW_COLUMNS: Final = ("entity_type", "entity_id", "window_duration", "window_start", "spend")
+# What each call of a key or a team is held to, by the names in their metadata.
+CALL_LIMITS: Final = (
+    *("ringback_max_call_duration_s", "ringback_max_call_idle_s"),
+    "ringback_max_call_cost",
+)
 # Metadata may be large and secret; no more of it is read than this. What is not an object arrives
 # as it is, so that it can be refused.
 PICKED: Final[Mapping[str, tuple[str, ...]]] = {
     "key": (
         *("model_rpm_limit", "temp_budget_increase", "temp_budget_expiry"),
         *("ringback_sdp_policy", "ringback_token_lifetime_s", "ringback_max_open_calls"),
+        *CALL_LIMITS,
     ),
-    "team": ("model_rpm_limit", "ringback_sdp_policy"),
+    "team": ("model_rpm_limit", "ringback_sdp_policy", *CALL_LIMITS),
     "user": ("scim_active",),
 }
 

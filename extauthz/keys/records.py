@@ -8,6 +8,12 @@ from typing import Any, Final, TypeVar
 
 from extauthz.keys.budgetwindows import parse_windows
 from extauthz.keys.model import AccessGroup, Budget, BudgetWindow, Limits, Scope, VirtualKey
+from extauthz.keys.ownmetadata import (
+    join_policies,
+    parse_call_limits,
+    parse_own_count,
+    parse_sdp_policy,
+)
 from extauthz.keys.rowvalues import (
     BadRowError,
     RowValues,
@@ -19,6 +25,7 @@ from extauthz.keys.rowvalues import (
     parse_names,
     parse_text,
 )
+from ringback.calllimits import NO_LIMITS, CallLimits, strictest
 
 _T = TypeVar("_T")
 
@@ -38,6 +45,7 @@ class Owners:
     windows: tuple[BudgetWindow, ...] = ()
     proxy_spend: float | None = None
     sdp_policy: str | None = None
+    call_limits: CallLimits = NO_LIMITS
 
     def of(self, key: VirtualKey) -> VirtualKey:
         """Return a key that is held to them as well."""
@@ -51,7 +59,8 @@ class Owners:
             access_groups=(*key.access_groups, *self.access_groups),
             windows=(*key.windows, *self.windows),
             proxy_spend=self.proxy_spend,
-            sdp_policy=_joined(key.sdp_policy, self.sdp_policy),
+            sdp_policy=join_policies(key.sdp_policy, self.sdp_policy),
+            call_limits=strictest(key.call_limits, self.call_limits),
         )
 
 
@@ -79,9 +88,10 @@ def parse_key(row: Mapping[str, Any], now: datetime) -> VirtualKey:
         blocked=values.flag("key_blocked"),
         team=values.text("key_team_id"),
         user=values.text("key_user_id"),
-        sdp_policy=_sdp_policy(metadata, "key"),
-        token_lifetime_s=_own_count(metadata, "token_lifetime_s"),
-        max_open_calls=_own_count(metadata, "max_open_calls"),
+        sdp_policy=parse_sdp_policy(metadata, "key"),
+        token_lifetime_s=parse_own_count(metadata, "token_lifetime_s"),
+        max_open_calls=parse_own_count(metadata, "max_open_calls"),
+        call_limits=parse_call_limits(metadata, "key"),
         aliases=values.mapping("key_aliases", parse_text),
         allowed_routes=values.names("key_allowed_routes"),
         budget=_key_budget(values, metadata),
@@ -119,7 +129,8 @@ def parse_owners(row: Mapping[str, Any], now: datetime) -> Owners:
         access_groups=_access_groups(values),
         windows=parse_windows(values, "team", now),
         proxy_spend=parse_money(row.get("proxy_spend"), "proxy_spend"),
-        sdp_policy=_sdp_policy(team, "team"),
+        sdp_policy=parse_sdp_policy(team, "team"),
+        call_limits=parse_call_limits(team, "team"),
     )
 
 
@@ -259,22 +270,6 @@ def _metadata(values: RowValues, owner: str) -> Mapping[str, Any]:
 def _model_rpm(metadata: Mapping[str, Any], owner: str) -> dict[str, int]:
     place = f"{owner}_metadata.model_rpm_limit"
     return parse_mapping(metadata.get("model_rpm_limit"), place, parse_count)
-
-
-def _sdp_policy(metadata: Mapping[str, Any], owner: str) -> str | None:
-    place = f"{owner}_metadata.ringback_sdp_policy"
-    return parse_text(metadata.get("ringback_sdp_policy"), place)
-
-
-def _own_count(metadata: Mapping[str, Any], name: str) -> int | None:
-    """Return a number that LiteLLM has no word for, from a key's metadata."""
-    name = f"ringback_{name}"
-    return parse_count(metadata.get(name), f"key_metadata.{name}")
-
-
-def _joined(*policies: str | None) -> str | None:
-    """Return the names of all policies; the call is held to each of them."""
-    return ",".join(dict.fromkeys(name for name in policies if name)) or None
 
 
 def _masked(name: str | None) -> str | None:

@@ -124,6 +124,14 @@ def parse_limit(value: Any, place: str) -> float | None:
     return None if number == math.inf else number
 
 
+def parse_positive(value: Any, place: str) -> float | None:
+    """Return a number above 0 and below infinity."""
+    number = parse_money(value, place)
+    if number is not None and not 0 < number < math.inf:
+        _refuse(place, "a number above 0")
+    return number
+
+
 def parse_count(value: Any, place: str) -> int | None:
     """Return a number of requests from 0 on."""
     if value is None:

@@ -43,9 +43,10 @@ class OpenCallSettings(Section):
 class SupervisionSettings(Section):
     """Whether callkeeper meters and ends calls, and when it ends them."""
 
-    mode: Literal["off", "best_effort", "required"] = "off"
+    mode: Literal["off", "best_effort", "auto", "required"] = "off"
     """``required``: no call goes on that callkeeper does not know or cannot listen to.
-    ``best_effort``: it goes on, counted and logged. ``off``: callkeeper does not run."""
+    ``best_effort``: it goes on, counted and logged. ``auto``: ``required`` for calls to which a
+    limit or a budget applies, else ``best_effort``. ``off``: callkeeper does not run."""
 
     attach_s: _Seconds = 20
     """With ``required``, how long after its answer a call may be without callkeeper's sideband."""
@@ -71,6 +72,16 @@ class SupervisionSettings(Section):
     max_cost: Annotated[float, Field(gt=0)] | None = None
     """What one call may cost, in US dollars; None is no limit."""
 
+    standing_interval_s: Annotated[float, Field(ge=0.1, le=60)] = 1
+    """How often callkeeper asks extauthz whether those who pay for open calls still may."""
+
+    standing_max_age_s: Annotated[float, Field(ge=0, le=60)] = 2.5
+    """How old what extauthz knows of a key may be for that. With the interval and the time of a
+    hangup it is how long a call outlives the block of its key."""
+
+    standing_timeout_s: _Seconds = 30
+    """With ``required``, how long a call goes on of which nobody can tell whether it may."""
+
     max_open_calls: OpenCallSettings = OpenCallSettings()
     """How many calls may be open at once, beside ``max_parallel_requests`` of keys and teams."""
 
@@ -94,6 +105,13 @@ class SupervisionSettings(Section):
 
     spool_max_bytes: Annotated[int, Field(ge=65_536, le=2**40)] = 64 * 1024 * 1024
     """What may wait for one sink in one worker; a call leaves about 1 kB for each response."""
+
+    @property
+    def is_required_for_all(self) -> bool:
+        """Whether no call may go on unsupervised, whoever pays for it."""
+        has_limit = self.max_cost is not None or self.idle_s is not None
+        has_limit |= self.max_duration_s < PROVIDER_MAX_DURATION_S or self.max_open_calls.is_any
+        return self.mode == "required" or (self.mode == "auto" and has_limit)
 
     @model_validator(mode="after")
     def _check_open_calls(self) -> Self:

@@ -13,7 +13,8 @@ from grpc import aio
 
 from callkeeper.calls import Limits
 from callkeeper.egress import Egress
-from callkeeper.keeper import Charge, Keeper
+from callkeeper.keeper import Keeper
+from callkeeper.kept import Charge
 from callkeeper.model import Call, Usage
 from callkeeper.news import News
 from callkeeper.prices import PricedDeployment

@@ -16,6 +16,7 @@ from extauthz.entra import EntraTokens, log_in_through
 from extauthz.keys import MasterKeySource, Scope, VirtualKey
 from extauthz.leashes import Leashes, UnsupervisableError
 from extauthz.ownership import Callers
+from extauthz.standing import Standings
 from extauthz.tokenguard import TokenGuard
 from extauthz.upstreams import Upstreams
 from helpers.authz import AZURE, CLAIMS, EPHEMERAL_KEY, NOW, OPENAI, Clock, configuration, sealer
@@ -51,7 +52,8 @@ async def served(*deployments: Deployment) -> AsyncIterator[tuple[UpstreamsStub,
     leashes = Leashes(CALL_KEYS, is_required=True, now=Clock())
     logins = EntraTokens(log_in_through(egress), Clock())
     server = aio.server()
-    service = Upstreams(callers, logins.key_headers, egress, leashes)
+    standings = Standings(admission, lambda _: current, Clock(), 3.0)
+    service = Upstreams(callers, logins.key_headers, egress, leashes, standings)
     add_UpstreamsServicer_to_server(service, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

@@ -103,6 +103,8 @@ class RegisterRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     SEALED_KEY_FIELD_NUMBER: _builtins.int
     ID_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
+    ASKED_FIELD_NUMBER: _builtins.int
     handle: _builtins.str
     """What the caller knows the call by."""
     deployment: _builtins.str
@@ -118,8 +120,12 @@ class RegisterRequest(_message.Message):
     """Under which extauthz has taken the slots of the call: 32 hexadecimal digits. Empty if it has
     taken none; then callkeeper makes an id up.
     """
+    asked: _builtins.str
+    """The name by which the caller asked for the model, if another: an alias."""
     @_builtins.property
     def payer(self) -> Global___Payer: ...
+    @_builtins.property
+    def limits(self) -> Global___Limits: ...
     def __init__(
         self,
         *,
@@ -133,14 +139,50 @@ class RegisterRequest(_message.Message):
         request_id: _builtins.str = ...,
         sealed_key: _builtins.str = ...,
         id: _builtins.str = ...,
+        limits: Global___Limits | None = ...,
+        asked: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["payer", b"payer"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "payer", b"payer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment", b"deployment", "handle", b"handle", "id", b"id", "model", b"model", "origin", b"origin", "payer", b"payer", "request_id", b"request_id", "sealed_key", b"sealed_key", "token_id", b"token_id", "upstream_call_id", b"upstream_call_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "deployment", b"deployment", "handle", b"handle", "id", b"id", "limits", b"limits", "model", b"model", "origin", b"origin", "payer", b"payer", "request_id", b"request_id", "sealed_key", b"sealed_key", "token_id", b"token_id", "upstream_call_id", b"upstream_call_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RegisterRequest: _TypeAlias = RegisterRequest  # noqa: Y015
+
+@_typing.final
+class Limits(_message.Message):
+    """What one call is held to beside the settings: the lower of two limits counts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IS_REQUIRED_FIELD_NUMBER: _builtins.int
+    MAX_DURATION_S_FIELD_NUMBER: _builtins.int
+    IDLE_S_FIELD_NUMBER: _builtins.int
+    MAX_COST_MICRODOLLARS_FIELD_NUMBER: _builtins.int
+    is_required: _builtins.bool
+    """Whether it must not go on unsupervised; absent: as the settings say."""
+    max_duration_s: _builtins.float
+    """0 is no limit, here and below. In seconds."""
+    idle_s: _builtins.float
+    max_cost_microdollars: _builtins.int
+    def __init__(
+        self,
+        *,
+        is_required: _builtins.bool | None = ...,
+        max_duration_s: _builtins.float = ...,
+        idle_s: _builtins.float = ...,
+        max_cost_microdollars: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_is_required", b"_is_required", "is_required", b"is_required"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_is_required", b"_is_required", "idle_s", b"idle_s", "is_required", b"is_required", "max_cost_microdollars", b"max_cost_microdollars", "max_duration_s", b"max_duration_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__is_required: _TypeAlias = _typing.Literal["is_required"]  # noqa: Y015
+    _WhichOneofArgType__is_required: _TypeAlias = _typing.Literal["_is_required", b"_is_required"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__is_required) -> _WhichOneofReturnType__is_required | None: ...
+
+Global___Limits: _TypeAlias = Limits  # noqa: Y015
 
 @_typing.final
 class RegisterResponse(_message.Message):
@@ -775,3 +817,155 @@ class EndCallResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EndCallResponse: _TypeAlias = EndCallResponse  # noqa: Y015
+
+@_typing.final
+class StandingRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OF_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def of(self) -> _containers.RepeatedCompositeFieldContainer[Global___Standpoint]: ...
+    def __init__(
+        self,
+        *,
+        of: _abc.Iterable[Global___Standpoint] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["of", b"of"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StandingRequest: _TypeAlias = StandingRequest  # noqa: Y015
+
+@_typing.final
+class Standpoint(_message.Message):
+    """By which calls are open: those with the same one stand the same."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_HASH_FIELD_NUMBER: _builtins.int
+    TEAM_ID_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    ASKED_FIELD_NUMBER: _builtins.int
+    DEPLOYMENT_FIELD_NUMBER: _builtins.int
+    key_hash: _builtins.str
+    team_id: _builtins.str
+    user_id: _builtins.str
+    model: _builtins.str
+    """Name of the model group, and what the caller asked for if that is another."""
+    asked: _builtins.str
+    deployment: _builtins.str
+    def __init__(
+        self,
+        *,
+        key_hash: _builtins.str = ...,
+        team_id: _builtins.str = ...,
+        user_id: _builtins.str = ...,
+        model: _builtins.str = ...,
+        asked: _builtins.str = ...,
+        deployment: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "deployment", b"deployment", "key_hash", b"key_hash", "model", b"model", "team_id", b"team_id", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Standpoint: _TypeAlias = Standpoint  # noqa: Y015
+
+@_typing.final
+class StandingResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STANDINGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def standings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Standing]:
+        """One for each that was asked about, in that order."""
+
+    def __init__(
+        self,
+        *,
+        standings: _abc.Iterable[Global___Standing] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["standings", b"standings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StandingResponse: _TypeAlias = StandingResponse  # noqa: Y015
+
+@_typing.final
+class Standing(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IS_UNKNOWN_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    AGE_S_FIELD_NUMBER: _builtins.int
+    BUDGETS_FIELD_NUMBER: _builtins.int
+    is_unknown: _builtins.bool
+    """Nobody can tell now; nothing else is set."""
+    reason: _builtins.str
+    """Why calls have to end, as the word for CallState.reason; empty if they need not."""
+    age_s: _builtins.float
+    """How old that is, in seconds: what has changed since is not in it."""
+    @_builtins.property
+    def budgets(self) -> _containers.RepeatedCompositeFieldContainer[Global___Budget]:
+        """Those with a limit that is not reached."""
+
+    def __init__(
+        self,
+        *,
+        is_unknown: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+        age_s: _builtins.float = ...,
+        budgets: _abc.Iterable[Global___Budget] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["age_s", b"age_s", "budgets", b"budgets", "is_unknown", b"is_unknown", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Standing: _TypeAlias = Standing  # noqa: Y015
+
+@_typing.final
+class Budget(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    SPEND_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    IS_INCLUSIVE_FIELD_NUMBER: _builtins.int
+    BEGIN_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """key, member, window, team_window, model, project, team, organization, user, proxy"""
+    name: _builtins.str
+    """Tells several of a kind apart: the duration of a window, the name of a model."""
+    spend: _builtins.float
+    """In US dollars."""
+    limit: _builtins.float
+    is_inclusive: _builtins.bool
+    """Whether the limit itself may still be spent."""
+    begin: _builtins.float
+    """When the current window has begun, in seconds since 1970; 0 for what is no window."""
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        name: _builtins.str = ...,
+        spend: _builtins.float = ...,
+        limit: _builtins.float = ...,
+        is_inclusive: _builtins.bool = ...,
+        begin: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin", b"begin", "is_inclusive", b"is_inclusive", "kind", b"kind", "limit", b"limit", "name", b"name", "spend", b"spend"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Budget: _TypeAlias = Budget  # noqa: Y015

@@ -432,6 +432,11 @@ class UpstreamsStub:
                 request_serializer=callsapi_dot_v1_dot_calls__pb2.EndCallRequest.SerializeToString,
                 response_deserializer=callsapi_dot_v1_dot_calls__pb2.EndCallResponse.FromString,
                 _registered_method=True)
+        self.Standing = channel.unary_unary(
+                '/ringback.v1.Upstreams/Standing',
+                request_serializer=callsapi_dot_v1_dot_calls__pb2.StandingRequest.SerializeToString,
+                response_deserializer=callsapi_dot_v1_dot_calls__pb2.StandingResponse.FromString,
+                _registered_method=True)
 
 
 class UpstreamsServicer:
@@ -453,6 +458,13 @@ class UpstreamsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Standing(self, request, context):
+        """Whether those who pay for calls may go on, and which budgets hold for them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_UpstreamsServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -465,6 +477,11 @@ def add_UpstreamsServicer_to_server(servicer, server):
                     servicer.EndCall,
                     request_deserializer=callsapi_dot_v1_dot_calls__pb2.EndCallRequest.FromString,
                     response_serializer=callsapi_dot_v1_dot_calls__pb2.EndCallResponse.SerializeToString,
+            ),
+            'Standing': grpc.unary_unary_rpc_method_handler(
+                    servicer.Standing,
+                    request_deserializer=callsapi_dot_v1_dot_calls__pb2.StandingRequest.FromString,
+                    response_serializer=callsapi_dot_v1_dot_calls__pb2.StandingResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -522,6 +539,33 @@ class Upstreams:
             '/ringback.v1.Upstreams/EndCall',
             callsapi_dot_v1_dot_calls__pb2.EndCallRequest.SerializeToString,
             callsapi_dot_v1_dot_calls__pb2.EndCallResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Standing(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ringback.v1.Upstreams/Standing',
+            callsapi_dot_v1_dot_calls__pb2.StandingRequest.SerializeToString,
+            callsapi_dot_v1_dot_calls__pb2.StandingResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -64,6 +64,7 @@ def add_CallsServicer_to_server(servicer: CallsServicer, server: aio.Server) -> 
 class UpstreamsStub:
     Reach: aio.UnaryUnaryMultiCallable[calls_pb2.ReachRequest, calls_pb2.ReachResponse]
     EndCall: aio.UnaryUnaryMultiCallable[calls_pb2.EndCallRequest, calls_pb2.EndCallResponse]
+    Standing: aio.UnaryUnaryMultiCallable[calls_pb2.StandingRequest, calls_pb2.StandingResponse]
     def __init__(self, channel: aio.Channel) -> None: ...
 
 class UpstreamsServicer:
@@ -77,5 +78,10 @@ class UpstreamsServicer:
         request: calls_pb2.EndCallRequest,
         context: aio.ServicerContext[calls_pb2.EndCallRequest, calls_pb2.EndCallResponse],
     ) -> Awaitable[calls_pb2.EndCallResponse]: ...
+    def Standing(
+        self,
+        request: calls_pb2.StandingRequest,
+        context: aio.ServicerContext[calls_pb2.StandingRequest, calls_pb2.StandingResponse],
+    ) -> Awaitable[calls_pb2.StandingResponse]: ...
 
 def add_UpstreamsServicer_to_server(servicer: UpstreamsServicer, server: aio.Server) -> None: ...

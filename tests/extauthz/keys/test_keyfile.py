@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from extauthz.errors import ConfigError
 from extauthz.keys import KeyQuery, Limits, VirtualKey
 from extauthz.keys.keyfile import KeyFileSource, load_keys, parse_keys, save_keys, serialize_keys
+from ringback.calllimits import CallLimits
 
 H1, H2 = "1a" * 32, "2b" * 32
 FULL = VirtualKey(
@@ -23,6 +24,7 @@ FULL = VirtualKey(
     user="u",
     limits=Limits(rpm=60, parallel=0),
     token_lifetime_s=600,
+    call_limits=CallLimits(None, 900.0, 60.0, 500_000),
     max_open_calls=3,
 )
 FULL_TEXT = f"""
@@ -37,6 +39,9 @@ keys:
     rpm_limit: 60
     max_parallel_requests: 0
     token_lifetime_s: 600
+    max_call_duration_s: 900
+    max_call_idle_s: 60
+    max_call_cost: 0.5
     max_open_calls: 3
   - {{hash: {H2}, alias: app, models: , expires: , team: ""}}
 """
@@ -103,7 +108,8 @@ PRINTABLE = "holds line breaks or other characters that cannot be shown; remove 
                 (
                     "f: keys[0].expire: there is no such field; the fields are hash, alias, "
                     "models, expires, blocked, team, user, sdp_policy, rpm_limit, "
-                    "max_parallel_requests, token_lifetime_s, max_open_calls"
+                    "max_parallel_requests, token_lifetime_s, max_call_duration_s, "
+                    "max_call_idle_s, max_call_cost, max_open_calls"
                 )
             ],
             id="misspelt",

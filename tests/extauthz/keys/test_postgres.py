@@ -15,6 +15,7 @@ from extauthz.keys import (
 from helpers.litellmrows import hash_of
 from helpers.postgres import Database
 from helpers.postgressource import find, open_source
+from ringback.calllimits import CallLimits
 
 THEN = datetime(2027, 1, 31, 12, 30, 15, 250_000, tzinfo=UTC)
 
@@ -56,6 +57,7 @@ async def test_all_columns_of_a_key_are_read(shared_database: Database) -> None:
             "ringback_sdp_policy": "kiosk",
             "ringback_token_lifetime_s": 600,
             "ringback_max_open_calls": 3,
+            "ringback_max_call_idle_s": 30,
             "else": ["whatever"],
         },
     )
@@ -70,6 +72,7 @@ async def test_all_columns_of_a_key_are_read(shared_database: Database) -> None:
         sdp_policy="kiosk",
         token_lifetime_s=600,
         max_open_calls=3,
+        call_limits=CallLimits(idle_s=30),
         aliases={"mine": "voice"},
         allowed_routes=("/v1/realtime",),
         budget=Budget(1.5, 2.5, 10, THEN),
@@ -114,12 +117,18 @@ async def test_all_of_a_team_is_read(shared_database: Database) -> None:
         max_budget=10,
         rpm_limit=5,
         organization_id=organization,
-        metadata={"model_rpm_limit": {"voice": 3}, "ringback_sdp_policy": "privacy"},
+        metadata={
+            "model_rpm_limit": {"voice": 3},
+            "ringback_sdp_policy": "privacy",
+            "ringback_max_call_duration_s": 900,
+            "ringback_max_call_cost": 0.5,
+        },
         budget_limits=[{"budget_duration": "1d", "max_budget": 4, "reset_at": None}],
     )
     rows.window_spend(team, "1d", 2.5, entity_type="team")
     rows.window_spend(team, "1d", 99, entity_type="key")
-    raw = rows.key(team_id=team, metadata={"ringback_sdp_policy": "kiosk"})
+    own = {"ringback_sdp_policy": "kiosk", "ringback_max_call_cost": 2}
+    raw = rows.key(team_id=team, metadata=own)
     key = await found(shared_database, raw)
     assert key.team == team
     assert key.team_scope == Scope(
@@ -129,6 +138,7 @@ async def test_all_of_a_team_is_read(shared_database: Database) -> None:
     assert key.windows == (BudgetWindow("1d", Budget(2.5, 4), is_of_team=True),)
     assert key.organization == Scope(organization, budget=Budget(8, 9), limits=Limits(90))
     assert key.sdp_policy == "kiosk,privacy"
+    assert key.call_limits == CallLimits(max_duration_s=900, max_cost_microdollars=500_000)
     assert key.member is None
 
 
@@ -263,9 +273,13 @@ async def test_budget_windows_count_what_was_spent_in_them(
     shared_database: Database, window: dict[str, Any], begun: timedelta, spend: float
 ) -> None:
     """Only the spend of the current window counts; it ends at ``reset_at``, else now."""
-    now = datetime.now(UTC)
+    now, begin = datetime.now(UTC), None
     if "reset_at" in window:
-        window = {"reset_at": (now + timedelta(hours=window["reset_at"])).isoformat()}
+        reset_at = now + timedelta(hours=window["reset_at"])
+        window, begin = (
+            {"reset_at": reset_at.isoformat()},
+            reset_at - timedelta(hours=24, seconds=1),
+        )
     raw = shared_database.rows.key(
         budget_limits=[
             {"budget_duration": "24h", "max_budget": 5, **window},
@@ -276,7 +290,7 @@ async def test_budget_windows_count_what_was_spent_in_them(
     shared_database.rows.window_spend(hash_of(raw), "24h", 3, window_start=now - begun)
     key = await found(shared_database, raw)
     assert key.windows == (
-        BudgetWindow("24h", Budget(spend, 5)),
+        BudgetWindow("24h", Budget(spend, 5), begin=begin),
         BudgetWindow("1mo", Budget(0, 50)),
     )
 

@@ -86,6 +86,11 @@ SECRET = "value-that-no-log-shows"
             "key_metadata.ringback_sdp_policy",
             id="a policy that is no name",
         ),
+        pytest.param(
+            {"metadata": {"ringback_max_call_cost": 0}},
+            "key_metadata.ringback_max_call_cost",
+            id="calls for nothing",
+        ),
         # Pathological
         pytest.param(
             {"metadata": {"temp_budget_increase": 10**400}},

@@ -1,0 +1,170 @@
+"""Asks again and again whether those who pay for open calls still may, and ends what may not."""
+
+import asyncio
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, Final, Protocol
+
+from grpc import aio
+
+from callkeeper import metrics, standing
+from callkeeper.accounts import Accounts
+from callkeeper.calls import CallState, Reason
+from callkeeper.model import Call, Charge, Payer
+from callkeeper.standing import Budget, Standing, Standpoint, standpoint_of
+from callkeeper.translate import read_standing, write_standpoint
+from callsapi.v1.calls_pb2 import StandingRequest
+from callsapi.v1.calls_pb2_grpc import UpstreamsStub
+from ringback.grpcpeers import Peers
+from ringback.logs import describe, get_logger
+from ringback.settings import SupervisionSettings
+
+_TIMEOUT_S: Final = 2.0
+# Keys that are asked about at once.
+_BATCH: Final = 200
+
+
+class Open(Protocol):
+    """A call that is kept."""
+
+    @property
+    def call(self) -> Call:
+        """What it is."""
+        ...
+
+    @property
+    def state(self) -> CallState:
+        """How it is."""
+        ...
+
+
+class Calls(Protocol):
+    """Those that are kept, as `callkeeper.keeper.Keeper` has them."""
+
+    def __iter__(self) -> Iterator[Any]:
+        """Give all, each an `Open`."""
+        ...
+
+    def end(self, kept: Any, reason: Reason) -> None:
+        """Begin to end one of them."""
+        ...
+
+
+class Examiner:
+    """Knows how those stand who pay for open calls.
+
+    Args:
+        settings: How often it asks, and how long nobody may be able to tell.
+        extauthz: Whom it asks; started and stopped by somebody else.
+        is_written: Whether charges reach the database that budgets are read from.
+    """
+
+    def __init__(
+        self, settings: SupervisionSettings, extauthz: Peers[UpstreamsStub], *, is_written: bool
+    ) -> None:
+        self._interval_s = settings.standing_interval_s
+        self._timeout_s = settings.standing_timeout_s
+        self._extauthz = extauthz
+        self._accounts = Accounts(is_written=is_written)
+        self._known: dict[Standpoint, Standing] = {}
+        self._open: Mapping[Standpoint, Sequence[Open]] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._is_known = True
+        self._log = get_logger()
+
+    def charge(self, charge: Charge) -> None:
+        """Take a charge; before any sink does."""
+        self._accounts.charge(charge, time.monotonic())
+
+    def settle(self, charges: Sequence[Charge], at: float | None) -> None:
+        """Take what became of charges; see `Accounts.settle`."""
+        self._accounts.settle(charges, at)
+
+    def start(self, calls: Calls) -> None:
+        """Begin to ask about calls."""
+        self._task = asyncio.create_task(self._go_on(calls))
+
+    async def stop(self) -> None:
+        """End asking."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def verdict(self, kept: Open) -> Reason | None:
+        """Return why a call has to end, by all that is known now; None if it may go on."""
+        place, now = standpoint_of(kept.call), time.monotonic()
+        known = self._known.get(place)
+        if known is not None:
+            if known.reason is not None:
+                return known.reason
+            unread = partial(self._unread, place, kept, known.read_at)
+            if (reason := standing.used_up(known.budgets, unread)) is not None:
+                return reason
+        if not kept.state.limits.is_required:
+            return None
+        return standing.unknown(known, kept.state.opened_at, now, self._timeout_s)
+
+    def _unread(self, place: Standpoint, kept: Open, read_at: float, budget: Budget) -> int:
+        if budget.kind == "model":
+            # LiteLLM keeps no spend of single models: open calls are all that is known.
+            calls = self._open.get(place, (kept,))
+            return sum(each.state.cost_microdollars for each in calls)
+        return self._accounts.unread(kept.call.payer, budget, read_at)
+
+    async def _go_on(self, calls: Calls) -> None:
+        while True:
+            await asyncio.sleep(self._interval_s)
+            try:
+                await self._examine(calls)
+            except Exception as error:  # noqa: BLE001  whatever it is, calls must not be let go
+                self._log.error("examination_broke", **describe(error))
+
+    async def _examine(self, calls: Calls) -> None:
+        found: dict[Standpoint, list[Open]] = {}
+        for kept in calls:
+            if kept.state.is_open:
+                found.setdefault(standpoint_of(kept.call), []).append(kept)
+        self._open = found
+        self._known = {place: self._known[place] for place in found if place in self._known}
+        why = await self._ask(found)
+        self._tell(why, len(found))
+        for kept in calls:
+            if kept.state.is_open and (reason := self.verdict(kept)) is not None:
+                calls.end(kept, reason)
+        self._accounts.sweep(time.monotonic())
+
+    async def _ask(self, found: Mapping[Standpoint, Sequence[Open]]) -> str | None:
+        """Ask about all, and return why that told nothing, or not of all."""
+        places, why = list(found), None
+        for at in range(0, len(places), _BATCH):
+            batch = places[at : at + _BATCH]
+            request = StandingRequest(of=map(write_standpoint, batch))
+            try:
+                answer = await self._extauthz.ask(lambda stub: stub.Standing, request, _TIMEOUT_S)
+            except aio.AioRpcError as error:
+                metrics.STANDING_FAILURES.labels("extauthz").inc()
+                return error.code().name.lower()
+            now = time.monotonic()
+            for place, message in zip(batch, answer.standings, strict=True):
+                if message.is_unknown:
+                    metrics.STANDING_FAILURES.labels("key_source").inc()
+                    why = "key_source"
+                    continue
+                self._take(place, read_standing(message, now), found[place][0].call.payer)
+        return why
+
+    def _take(self, place: Standpoint, said: Standing, payer: Payer) -> None:
+        self._known[place] = said
+        for budget in said.budgets:
+            self._accounts.note(payer, budget, said.read_at)
+
+    def _tell(self, why: str | None, count: int) -> None:
+        """Log when it begins that nobody can tell, and when it ends."""
+        if (why is None) is self._is_known:
+            return
+        self._is_known = why is None
+        if why is None:
+            self._log.info("standing_known")
+        else:
+            self._log.error("standing_unknown", reason=why, payers=count)
