@@ -1,0 +1,89 @@
+"""Measures what supervision adds to a call: its registration, before the answer is released.
+
+Run it on a quiet machine: ``PYTHONPATH=.:tests python bench/supervised.py``. Two gateways, one
+worker of each service, one thread of Envoy, the same stand-in for a provider; calls with one token
+each, one after the other, at either gateway in turn. A call is over before the next one begins, so
+that what is measured is its beginning alone.
+"""
+
+import asyncio
+import statistics
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+
+from helpers.descriptions import OFFERS
+from helpers.gatewayfiles import KEY, Files, openai_entry
+from helpers.meteredprovider import metered_provider
+from ringback.cli.stack import Stack
+
+MODES: Final = ("off", "best_effort", "required")
+CALLS: Final = 600
+WARM: Final = 50
+PAUSE_S: Final = 0.03
+OFFER: Final = OFFERS["offer_chromium156_audio_dc_initial"]
+
+
+@asynccontextmanager
+async def gateway(folder: Path, provider: str, mode: str) -> AsyncIterator[Stack]:
+    """Run a gateway with a mode of supervision."""
+    await asyncio.to_thread(folder.mkdir)
+    files = Files(folder)
+    files.write_config([openai_entry("voice", f"{provider}/v1")])
+    files.write_keys()
+    files.write_settings(supervision={"mode": mode})
+    async with Stack(files.options()) as stack:
+        yield stack
+
+
+async def token(client: aiohttp.ClientSession, url: str) -> str:
+    """Return a token that is good for all calls of a gateway."""
+    body = {"session": {"type": "realtime", "model": "voice"}}
+    headers = {"authorization": f"Bearer {KEY}"}
+    async with client.post(f"{url}/v1/realtime/client_secrets", json=body, headers=headers) as got:
+        return str((await got.json())["value"])
+
+
+async def call_s(client: aiohttp.ClientSession, url: str, bearer: str) -> float:
+    """Return how many seconds a call took to be answered."""
+    headers = {"authorization": f"Bearer {bearer}", "content-type": "application/sdp"}
+    began = time.perf_counter()
+    async with client.post(f"{url}/v1/realtime/calls", data=OFFER, headers=headers) as answer:
+        await answer.read()
+        if answer.status != 201:
+            raise RuntimeError(f"expected 201, got {answer.status}")
+    return time.perf_counter() - began
+
+
+async def main() -> None:
+    """Start everything and measure."""
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        provider = await stack.enter_async_context(metered_provider(turns=0, pause_s=0.001))
+        client = await stack.enter_async_context(aiohttp.ClientSession())
+        urls = {
+            mode: (await stack.enter_async_context(gateway(folder / mode, provider.url, mode))).url
+            for mode in MODES
+        }
+        tokens = {mode: await token(client, url) for mode, url in urls.items()}
+        times: dict[str, list[float]] = {mode: [] for mode in MODES}
+        for number in range(WARM + CALLS):
+            for mode, url in urls.items():
+                took = await call_s(client, url, tokens[mode])
+                if number >= WARM:
+                    times[mode].append(took * 1000)
+                await asyncio.sleep(PAUSE_S)
+    base = statistics.median(times["off"])
+    print(f"{'supervision':14}{'p50 ms':>9}{'p99 ms':>9}{'p50 more':>10}")
+    for mode, found in times.items():
+        median, worst = statistics.median(found), statistics.quantiles(found, n=100)[98]
+        print(f"{mode:14}{median:9.2f}{worst:9.2f}{median - base:10.2f}")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
