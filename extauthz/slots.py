@@ -32,7 +32,8 @@ class Slots:
 
     def __init__(self, settings: SupervisionSettings) -> None:
         self._limits = settings.max_open_calls
-        self._is_required = settings.mode == "required"
+        # With `auto` as well: whoever is asked about here has a limit.
+        self._is_required = settings.mode != "best_effort"
         self._timeout_s = settings.register_timeout_s
         self._is_on = settings.mode != "off"
         self._callkeeper = Peers(settings.callkeeper, CallsStub)

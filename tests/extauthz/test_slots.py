@@ -3,7 +3,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -103,10 +103,11 @@ async def test_what_has_no_limit_asks_nobody() -> None:
         assert taken.id is None
 
 
-async def test_nobody_can_tell() -> None:
+@pytest.mark.parametrize("mode", ["required", "auto"])
+async def test_nobody_can_tell(mode: Literal["required", "auto"]) -> None:
     """Calls that have to be supervised are refused, others pass."""
     away = ("127.0.0.1:1",)
-    async with asking(SupervisionSettings(mode="required", callkeeper=away)) as slots:
+    async with asking(SupervisionSettings(mode=mode, callkeeper=away)) as slots:
         with pytest.raises(OpenCallsUncheckedError) as caught:
             async with slots.taken(ONE):
                 raise AssertionError
