@@ -1,4 +1,4 @@
-# Two images: `--target services` has extauthz and sdpfilter, `--target emulator` the emulator.
+# Two images: `--target services` has extauthz, sdpfilter and callkeeper, `--target emulator` the emulator.
 # Packages are installed in stages of their own; no compiler and no cache is in what runs.
 
 FROM python:3.12-slim AS base

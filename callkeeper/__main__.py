@@ -12,6 +12,7 @@ from callkeeper.service import CallKeeper
 from callkeeper.sinks.writers import open_writers
 from callkeeper.slots import MemorySlots, Slots
 from callkeeper.valkeyslots import ValkeySlots
+from callkeeper.way import way_of
 from callsapi.v1.calls_pb2_grpc import UpstreamsStub
 from ringback.errors import StartError
 from ringback.grpcpeers import Peers
@@ -20,16 +21,6 @@ from ringback.valkey import Valkey
 from ringback.worker import main
 
 _MICRODOLLARS = 1_000_000
-
-
-class NoEgressListenerError(StartError):
-    """Providers would have to be reached in a way that callkeeper does not know."""
-
-    def __str__(self) -> str:
-        return (
-            "callkeeper reaches providers through Envoy's egress listener only: "
-            "set upstream.egress to listener, or supervision.mode to off."
-        )
 
 
 class NoStoreError(StartError):
@@ -63,10 +54,8 @@ def _open_store(settings: Settings) -> Valkey | None:
 
 
 def _build(settings: Settings) -> CallKeeper:
-    if settings.upstream.egress != "listener":
-        raise NoEgressListenerError
-    extauthz = Peers(settings.supervision.extauthz, UpstreamsStub)
-    egress, news = Egress(settings.upstream.egress_url), News()
+    extauthz = Peers(settings.supervision.extauthz, UpstreamsStub, settings.services)
+    egress, news = Egress(way_of(settings)), News()
     supervision = settings.supervision
     examiner = Examiner(supervision, extauthz, is_written="litellm" in supervision.sinks)
     writers = open_writers(settings, on_settled=examiner.settle)

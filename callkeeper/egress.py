@@ -1,4 +1,4 @@
-"""Requests about a call, through Envoy's egress listener: its sideband, and its hangup."""
+"""Requests about a call, by whichever way the settings name: its sideband, and its hangup."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -18,6 +18,7 @@ from aiohttp import (
 
 from callkeeper.errors import NotThereError, UpstreamError
 from callkeeper.reach import Reach
+from callkeeper.way import Way
 from ringback import __version__
 from ringback.contract import CLUSTER_HEADER
 from ringback.secrets import Secret
@@ -33,21 +34,21 @@ _TRY_OTHER: Final = frozenset({401, 403, 404})
 
 
 class Egress:
-    """A client of Envoy's egress listener.
+    """A client of providers.
 
     Args:
-        url: ``http://host:port``.
+        way: How they are reached.
     """
 
-    def __init__(self, url: str) -> None:
-        self._url = url.rstrip("/")
+    def __init__(self, way: Way) -> None:
+        self._way = way
         self._session: ClientSession | None = None
 
     def start(self) -> None:
         """Be ready to connect; needs a running event loop."""
         self._session = ClientSession(
             # However many calls there are: each has a connection.
-            connector=TCPConnector(limit=0),
+            connector=TCPConnector(limit=0, ssl=self._way.tls or True),
             cookie_jar=DummyCookieJar(),
             skip_auto_headers=("accept-encoding",),
         )
@@ -85,8 +86,8 @@ class Egress:
         try:
             async with asyncio.timeout(_HANDSHAKE_S):
                 return await self._client.ws_connect(
-                    self._url + reach.sideband_path,
-                    headers=_headers(reach, headers),
+                    self._url(reach, reach.sideband_path),
+                    headers=self._headers(reach, headers),
                     heartbeat=_HEARTBEAT_S,
                     max_msg_size=_MAX_EVENT_BYTES,
                     timeout=ClientWSTimeout(ws_close=2.0),
@@ -105,8 +106,8 @@ class Egress:
         """
         try:
             async with self._client.post(
-                self._url + reach.hangup_path,
-                headers=_headers(reach, reach.headers) | {"content-length": "0"},
+                self._url(reach, reach.hangup_path),
+                headers=self._headers(reach, reach.headers) | {"content-length": "0"},
                 timeout=ClientTimeout(total=_HANGUP_S),
                 allow_redirects=False,
             ) as answer:
@@ -117,6 +118,18 @@ class Egress:
             raise NotThereError
         if not 200 <= status < 300:
             raise UpstreamError(str(status))
+
+    def _url(self, reach: Reach, path: str) -> str:
+        return self._way.base(reach.origin) + path
+
+    def _headers(self, reach: Reach, headers: Mapping[str, Secret]) -> dict[str, str]:
+        cluster = {CLUSTER_HEADER: reach.cluster} if self._way.is_listener else {}
+        return {
+            **{name: value.reveal() for name, value in headers.items()},
+            "host": reach.authority,
+            "user-agent": f"ringback/{__version__}",
+            **cluster,
+        }
 
     @property
     def _client(self) -> ClientSession:
@@ -130,12 +143,3 @@ async def texts_of(socket: ClientWebSocketResponse) -> AsyncIterator[str]:
     async for message in socket:
         if message.type is WSMsgType.TEXT:
             yield message.data
-
-
-def _headers(reach: Reach, headers: Mapping[str, Secret]) -> dict[str, str]:
-    return {
-        **{name: value.reveal() for name, value in headers.items()},
-        "host": reach.authority,
-        "user-agent": f"ringback/{__version__}",
-        CLUSTER_HEADER: reach.cluster,
-    }

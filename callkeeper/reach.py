@@ -23,6 +23,7 @@ class Reach:
 
     Attributes:
         cluster: Envoy's.
+        origin: ``scheme://host[:port]``.
         authority: The ``Host`` of requests.
         sideband_path: Path and query of the call's WebSocket.
         hangup_path: Path of the command that ends it.
@@ -32,6 +33,7 @@ class Reach:
     """
 
     cluster: str
+    origin: str
     authority: str
     sideband_path: str
     hangup_path: str
@@ -73,6 +75,7 @@ class Reaches:
 def _read(answer: ReachResponse) -> Reach:
     return Reach(
         cluster=answer.cluster,
+        origin=answer.origin,
         authority=answer.authority,
         sideband_path=answer.sideband_path,
         hangup_path=answer.hangup_path,
@@ -85,10 +88,9 @@ def _read(answer: ReachResponse) -> Reach:
 def _pricing(answer: ReachResponse) -> PricedDeployment | None:
     pricing = answer.pricing
     params = {"model": pricing.model, **pricing.prices}
-    origin = f"https://{answer.authority}"
     try:
         return priced_deployment(
-            pricing.provider, params, {"base_model": pricing.base_model}, origin
+            pricing.provider, params, {"base_model": pricing.base_model}, answer.origin
         )
     except PriceError:
         # Counted and logged where it is missed.

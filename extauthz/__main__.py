@@ -84,14 +84,14 @@ def _build(settings: Settings) -> ExtAuthz:
     callers = Callers(keeper.knowing, admission, tokens, handles, time.time)
     supervision = settings.supervision
     is_supervised = supervision.mode != "off"
-    slots = Slots(supervision)
+    slots = Slots(supervision, settings.services)
     standings = Standings(admission, keeper.knowing, time.time, supervision.standing_max_age_s)
     leashes = Leashes(
         call_keys if is_supervised else None,
         is_required=supervision.is_required_for_all,
         is_limited=standings.is_limited if supervision.mode == "auto" else lambda *_: False,
     )
-    kept = KeptCalls(supervision.callkeeper) if is_supervised else None
+    kept = KeptCalls(supervision.callkeeper, settings.services) if is_supervised else None
     upstreams = Upstreams(callers, entra.key_headers, egress, leashes, standings)
     websockets, origins = settings.websocket, settings.websocket.origins
     origins = settings.cors_origins if origins is None else origins

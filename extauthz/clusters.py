@@ -48,8 +48,6 @@ from ringback.settings import UpstreamSettings
 # A message as its JSON form: https://protobuf.dev/programming-guides/json/
 Json = dict[str, object]
 
-# WebSockets of one upstream; beyond it callers get 503 at once instead of a place in a queue.
-_MAX_WEBSOCKETS: Final = 1024
 # Connections that nobody used for so long are closed by us: before the provider does it while a
 # request is under way.
 _IDLE_TIMEOUT_S: Final = 50
@@ -87,7 +85,7 @@ def build_clusters(origins: Iterable[Origin], settings: UpstreamSettings) -> lis
 
     Args:
         origins: Where upstreams listen; repetitions are dropped.
-        settings: Timeouts and certificate authorities.
+        settings: Timeouts, limits and certificate authorities.
     """
     return [_build(origin, settings) for origin in sorted(set(origins), key=lambda o: o.cluster)]
 
@@ -115,7 +113,7 @@ def _build(origin: Origin, settings: UpstreamSettings) -> Cluster:
         circuit_breakers=CircuitBreakers(
             thresholds=[
                 _limits(DEFAULT, settings.max_requests),
-                _limits(HIGH, _MAX_WEBSOCKETS),
+                _limits(HIGH, settings.max_websockets),
             ]
         ),
         upstream_connection_options=UpstreamConnectionOptions(
@@ -131,7 +129,8 @@ def _build(origin: Origin, settings: UpstreamSettings) -> Cluster:
 def _limits(priority: RoutingPriority.ValueType, requests: int) -> CircuitBreakers.Thresholds:
     """Return the limits of one priority; WebSockets, which last, have the high one to themselves.
 
-    However many there are, mints and calls find a connection.
+    What comes on top gets 503 at once instead of a place in a queue. However many WebSockets there
+    are, mints and calls find a connection.
     """
     number = UInt32Value(value=requests)
     return CircuitBreakers.Thresholds(

@@ -11,6 +11,7 @@ from extauthz.deployments import DEFAULT_PORTS, Origin
 from extauthz.errors import ConfigError
 from ringback.errors import why_unusable
 from ringback.settings import Settings, UpstreamSettings
+from ringback.upstreamtls import upstream_tls
 
 # A listener's or sidecar's idle timeout is an hour unless told otherwise; we let go first.
 _PROXY_KEEPALIVE_S: Final = 300
@@ -93,14 +94,8 @@ def _url(scheme: str, host: str, port: int) -> httpx.URL:
 
 
 def _tls(upstream: UpstreamSettings) -> ssl.SSLContext:
-    """Return what demands of an upstream the same as Envoy's clusters do."""
     try:
-        context = ssl.create_default_context(cafile=upstream.ca_file)
+        return upstream_tls(upstream)
     except (OSError, ValueError) as error:
         problem = f"upstream.ca_file: {upstream.ca_file}: cannot be used: {why_unusable(error)}"
         raise ConfigError([problem]) from error
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # A name counts only as subject alternative name (RFC 9110 section 4.3.4).
-    context.hostname_checks_common_name = False
-    context.set_alpn_protocols(["http/1.1"])
-    return context

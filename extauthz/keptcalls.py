@@ -13,6 +13,7 @@ from extauthz.callcontrol import NoSuchCallError
 from ringback.errors import ApiError
 from ringback.grpcpeers import Peers
 from ringback.logs import get_logger
+from ringback.settings import ServiceSettings
 
 _TIMEOUT_S: Final = 2.0
 
@@ -34,10 +35,11 @@ class KeptCalls:
 
     Args:
         addresses: The setting ``supervision.callkeeper``.
+        services: How they are reached.
     """
 
-    def __init__(self, addresses: Sequence[str]) -> None:
-        self._workers = Peers(addresses, CallsStub)
+    def __init__(self, addresses: Sequence[str], services: ServiceSettings | None = None) -> None:
+        self._workers = Peers(addresses, CallsStub, services or ServiceSettings())
         self._log = get_logger()
 
     def start(self) -> None:

@@ -17,7 +17,7 @@ from extauthz.limits.rules import Counter, deployment_counter, open_call_counter
 from extauthz.metrics import SLOTS
 from ringback.grpcpeers import Peers
 from ringback.logs import get_logger
-from ringback.settings import SupervisionSettings
+from ringback.settings import ServiceSettings, SupervisionSettings
 
 # As a message of callsapi can say it.
 _MAX_LIMIT: Final = 2**32 - 1
@@ -28,15 +28,18 @@ class Slots:
 
     Args:
         settings: The settings ``supervision``; with ``off`` no call takes any slot.
+        services: How callkeeper is reached.
     """
 
-    def __init__(self, settings: SupervisionSettings) -> None:
+    def __init__(
+        self, settings: SupervisionSettings, services: ServiceSettings | None = None
+    ) -> None:
         self._limits = settings.max_open_calls
         # With `auto` as well: whoever is asked about here has a limit.
         self._is_required = settings.mode != "best_effort"
         self._timeout_s = settings.register_timeout_s
         self._is_on = settings.mode != "off"
-        self._callkeeper = Peers(settings.callkeeper, CallsStub)
+        self._callkeeper = Peers(settings.callkeeper, CallsStub, services or ServiceSettings())
         self._releasing: set[asyncio.Task[None]] = set()
         self._log = get_logger()
 

@@ -82,6 +82,7 @@ class Upstreams(calls_pb2_grpc.UpstreamsServicer):
             ephemeral = {**deployment.extra_headers, name: value}
         return ReachResponse(
             cluster=deployment.origin.cluster,
+            origin=str(deployment.origin),
             authority=deployment.origin.authority,
             sideband_path=sideband,
             hangup_path=hangup,

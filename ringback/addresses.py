@@ -1,5 +1,7 @@
 """Addresses of TCP listeners as people write them."""
 
+import ipaddress
+
 
 def parse_host_port(text: str) -> tuple[str, int]:
     """Return host and port of ``host:port``, ``[address]:port`` or ``:port``.
@@ -20,3 +22,16 @@ def parse_host_port(text: str) -> tuple[str, int]:
     if not is_bracketed and ":" in host:
         raise ValueError("an IPv6 address needs brackets before the port")
     return (host[1:-1] if is_bracketed else host), int(port)
+
+
+def is_loopback(address: str) -> bool:
+    """Tell whether nobody beyond this machine, or this pod, is at ``host:port``.
+
+    Raises:
+        ValueError: If the form is another one.
+    """
+    host, _ = parse_host_port(address)
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

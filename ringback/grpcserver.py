@@ -1,7 +1,6 @@
 """The gRPC server of one worker: one address, health, graceful end."""
 
 import asyncio
-import ipaddress
 import socket
 from collections.abc import Sequence
 from typing import Final, Protocol
@@ -10,7 +9,7 @@ from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
 
-from ringback.addresses import parse_host_port
+from ringback.addresses import is_loopback, parse_host_port
 from ringback.errors import StartError
 from ringback.logs import get_logger
 from ringback.peercheck import PeerCheck
@@ -169,20 +168,13 @@ def _tls_of(address: str, settings: ServiceSettings) -> ServerTls | None:
         return None
     if settings.tls.is_on:
         return ServerTls(settings.tls)
-    if not settings.plaintext and not _is_loopback(address):
-        raise PlaintextError(address)
-    return None
-
-
-def _is_loopback(address: str) -> bool:
     try:
-        host, _ = parse_host_port(address)
+        is_ours = is_loopback(address)
     except ValueError as error:
         raise BindError(address) from error
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    if not settings.plaintext and not is_ours:
+        raise PlaintextError(address)
+    return None
 
 
 def _bind(server: aio.Server, address: str, tls: ServerTls | None) -> None:

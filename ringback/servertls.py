@@ -1,7 +1,7 @@
 """The certificates of a gRPC server: read at the start, and again when their files change."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -34,9 +34,28 @@ class CertificateError(StartError):
 
 
 @dataclass(frozen=True, slots=True)
-class _Read:
-    configuration: grpc.ServerCertificateConfiguration
+class Certificates:
+    """What the files hold, all of it in PEM.
+
+    Attributes:
+        chain: The certificate, and those between it and its authority.
+        key: Of the certificate.
+        authorities: Who may vouch for others.
+        expires: When the certificate ends.
+    """
+
+    chain: bytes
+    key: bytes = field(repr=False)
+    authorities: bytes
     expires: datetime
+
+    def for_server(self) -> grpc.ServerCertificateConfiguration:
+        """Return them for those who are asked."""
+        return grpc.ssl_server_certificate_configuration([(self.key, self.chain)], self.authorities)
+
+    def for_client(self) -> grpc.ChannelCredentials:
+        """Return them for those who ask: they show the same, and believe the same authorities."""
+        return grpc.ssl_channel_credentials(self.authorities, self.key, self.chain)
 
 
 class ServerTls:
@@ -62,14 +81,14 @@ class ServerTls:
         self._poll_s = poll_s
         self._missing_s = missing_s
         # Before they are read: a change in between is then taken up, and not lost.
-        self._known = fingerprint(_files(settings).values())
+        self._known = fingerprint(certificate_files(settings).values())
         read = read_certificates(settings)
         self._fresh: grpc.ServerCertificateConfiguration | None = None
         self._watching: asyncio.Task[None] | None = None
         self._log = get_logger()
         self._show(read)
         self.credentials: grpc.ServerCredentials = grpc.dynamic_ssl_server_credentials(
-            read.configuration,
+            read.for_server(),
             self._take_fresh,  # type: ignore[arg-type]  # its stub forgets None: as before
             require_client_authentication=True,
         )
@@ -104,16 +123,16 @@ class ServerTls:
             CERTIFICATE_RELOADS.labels("refused").inc()
             self._log.error("certificates_refused", problems=error.problems)
             return
-        self._fresh = read.configuration
+        self._fresh = read.for_server()
         self._show(read)
         CERTIFICATE_RELOADS.labels("taken_up").inc()
         self._log.info("certificates_changed", expires=read.expires.isoformat())
 
-    def _show(self, read: _Read) -> None:
+    def _show(self, read: Certificates) -> None:
         CERTIFICATE_EXPIRY.labels("services").set(read.expires.timestamp())
 
 
-def read_certificates(settings: ServerTlsSettings) -> _Read:
+def read_certificates(settings: ServerTlsSettings) -> Certificates:
     """Read all files and check that they belong together.
 
     Raises:
@@ -121,14 +140,14 @@ def read_certificates(settings: ServerTlsSettings) -> _Read:
     """
     problems: list[str] = []
     content: dict[str, bytes] = {}
-    for name, file in _files(settings).items():
+    for name, file in certificate_files(settings).items():
         try:
             content[name] = file.read_bytes()
         except OSError as error:
             problems.append(_problem(name, file, f"cannot be read: {why_unusable(error)}"))
     if problems:
         raise CertificateError(problems)
-    (chain, key, authorities), files = content.values(), _files(settings)
+    (chain, key, authorities), files = content.values(), certificate_files(settings)
     certificate = _first_certificate(chain)
     if certificate is None:
         problems.append(_problem("certificate_file", files["certificate_file"], _NO_CERTIFICATE))
@@ -139,13 +158,11 @@ def read_certificates(settings: ServerTlsSettings) -> _Read:
         problems.append(_problem("client_ca_file", files["client_ca_file"], _NO_CERTIFICATE))
     if problems or certificate is None:
         raise CertificateError(problems)
-    return _Read(
-        grpc.ssl_server_certificate_configuration([(key, chain)], authorities),
-        certificate.not_valid_after_utc,
-    )
+    return Certificates(chain, key, authorities, certificate.not_valid_after_utc)
 
 
-def _files(settings: ServerTlsSettings) -> dict[str, Path]:
+def certificate_files(settings: ServerTlsSettings) -> dict[str, Path]:
+    """Return the files of the settings by their names."""
     files = {
         name: getattr(settings, name) for name in ("certificate_file", "key_file", "client_ca_file")
     }

@@ -15,7 +15,7 @@ def _build(settings: Settings) -> SDPFilter:
     sealer = handle_sealer(settings.token, os.environ, mode=settings.mode)
     jwk_set = JwkSetKeeper(settings.token.jwk_set_file, [sealer])
     supervision = settings.supervision
-    registrar = None if supervision.mode == "off" else Registrar(supervision)
+    registrar = None if supervision.mode == "off" else Registrar(supervision, settings.services)
     return SDPFilter(sealer, Policies(settings.sdp), jwk_set, registrar)
 
 

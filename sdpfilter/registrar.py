@@ -12,7 +12,7 @@ from callsapi.v1.calls_pb2_grpc import CallsStub, UpstreamsStub
 from ringback.errors import ApiError
 from ringback.grpcpeers import Peers
 from ringback.logs import get_logger
-from ringback.settings import SupervisionSettings
+from ringback.settings import ServiceSettings, SupervisionSettings
 from sdpfilter.exchange import Opened
 from sdpfilter.metrics import ORPHANS, REGISTRATIONS
 from sdpfilter.refusals import SupervisionUnavailableError
@@ -30,13 +30,14 @@ class Registrar:
 
     Args:
         settings: The settings ``supervision``.
+        services: How callkeeper and extauthz are reached.
     """
 
-    def __init__(self, settings: SupervisionSettings) -> None:
+    def __init__(self, settings: SupervisionSettings, services: ServiceSettings) -> None:
         self._is_required = settings.mode != "best_effort"
         self._timeout_s = settings.register_timeout_s
-        self._callkeeper = Peers(settings.callkeeper, CallsStub)
-        self._extauthz = Peers(settings.extauthz, UpstreamsStub)
+        self._callkeeper = Peers(settings.callkeeper, CallsStub, services)
+        self._extauthz = Peers(settings.extauthz, UpstreamsStub, services)
         self._tasks: set[asyncio.Task[None]] = set()
         self._log = get_logger()
 

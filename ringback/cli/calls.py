@@ -13,6 +13,8 @@ import typer
 from ringback.cli.table import format_table
 
 if TYPE_CHECKING:
+    import grpc
+
     from callsapi.v1.calls_pb2 import CallState, Event
     from callsapi.v1.calls_pb2_grpc import CallsStub
 
@@ -92,29 +94,33 @@ def _ask_all(
     from grpc import aio
 
     from ringback.errors import StartError
+    from ringback.grpcpeers import credentials_for
     from ringback.settings import load_settings
 
     try:
-        found = addresses or load_settings(settings).supervision.callkeeper
+        loaded = load_settings(settings)
+        found = addresses or loaded.supervision.callkeeper
+        credentials = credentials_for(found, loaded.services)
     except StartError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from None
     try:
-        return asyncio.run(_gather(found, ask))
+        return asyncio.run(_gather(found, credentials, ask))
     except aio.AioRpcError as error:
         typer.echo(f"callkeeper cannot be asked: {error.code().name.lower()}.", err=True)
         raise typer.Exit(1) from None
 
 
 async def _gather(
-    addresses: Iterable[str], ask: Callable[["CallsStub"], Awaitable[_Result]]
+    addresses: Iterable[str],
+    credentials: "grpc.ChannelCredentials | None",
+    ask: Callable[["CallsStub"], Awaitable[_Result]],
 ) -> list[_Result]:
-    from grpc import aio
-
     from callsapi.v1.calls_pb2_grpc import CallsStub
+    from ringback.grpcpeers import open_channel
 
     async def one(address: str) -> _Result:
-        async with aio.insecure_channel(address, options=(("grpc.enable_http_proxy", 0),)) as to:
+        async with open_channel(address, credentials) as to:
             return await ask(CallsStub(to))
 
     return await asyncio.gather(*map(one, addresses))

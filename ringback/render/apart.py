@@ -1,13 +1,22 @@
-"""extauthz and sdpfilter as Deployments of their own, for Envoys that a control plane has."""
+"""The services as Deployments of their own, for Envoys that a control plane has."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
-from ringback.contract import AUTHZ_CLUSTER, PROC_CLUSTER
+from ringback.contract import AUTHZ_CLUSTER, CALLKEEPER, PROC_CLUSTER
 from ringback.errors import StartError
-from ringback.render.documents import Document, copy_of, load_template, named, resource
+from ringback.render.documents import (
+    Document,
+    copy_of,
+    load_template,
+    load_text,
+    named,
+    resource,
+    to_document,
+)
 from ringback.render.embedding import SETTINGS, config_texts, settings_text
 from ringback.render.inputs import Inputs
 from ringback.render.pods import (
@@ -18,25 +27,36 @@ from ringback.render.pods import (
     open_egress,
     secret_names,
 )
+from ringback.render.supervision import give_spool, is_supervised, supervision_environ
 from ringback.render.values import Name, Ports, Values, Variables
 
 SERVICES: Final = (AUTHZ_CLUSTER, PROC_CLUSTER)
+# Who asks whom, beside Envoy.
+ASKED_BY: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {AUTHZ_CLUSTER: (PROC_CLUSTER, CALLKEEPER), CALLKEEPER: (PROC_CLUSTER, AUTHZ_CLUSTER)}
+)
+_PORTS: Final = {AUTHZ_CLUSTER: 9001, CALLKEEPER: 9003}
+_PEER: Final = """\
+podSelector:
+  matchLabels: {app.kubernetes.io/name: ringback, app.kubernetes.io/component: ""}
+"""
 
 
 class ApartValues(Values):
     """What can be set of them."""
 
     image: str = "registry.example.com/ringback/services:0.1.0"
-    """Image of extauthz and sdpfilter: `docker build --target services`."""
+    """Image of extauthz, sdpfilter and callkeeper: `docker build --target services`."""
 
     replicas: Annotated[int, Field(ge=1, le=1000)] = 2
-    """Pods of each service, each with one worker."""
+    """Pods of extauthz and sdpfilter each, with one worker each."""
 
     secret: Name = "ringback-secrets"
     """Name of the Secret whose keys are the variables that the configuration needs."""
 
     secrets: Variables = ()
-    """Further variables of that Secret: RINGBACK_STORE__URL,RINGBACK_DATABASE__URL."""
+    """Further variables of that Secret: RINGBACK_STORE__URL,RINGBACK_DATABASE__URL. Those that
+    begin with RINGBACK_SUPERVISION__ are for callkeeper alone."""
 
     config_secret: Name | Literal[""] = ""
     """Name of a Secret with the key litellm.yaml, for a configuration that holds secrets."""
@@ -48,7 +68,8 @@ class ApartValues(Values):
     """Namespace from which Prometheus may come."""
 
     egress_ports: Ports = ()
-    """Further ports that extauthz may connect to: 5432 for Postgres, 6379 for Valkey."""
+    """Further ports that extauthz and callkeeper may connect to: 5432 for Postgres, 6379 for
+    Valkey."""
 
 
 class UnservedError(StartError):
@@ -64,6 +85,16 @@ class UnservedError(StartError):
 
     def __str__(self) -> str:
         return f"{self.setting}: is not served by these manifests. {self.advice}"
+
+
+def services_of(inputs: Inputs) -> tuple[str, ...]:
+    """Return the services that there are."""
+    return (*SERVICES, CALLKEEPER) if is_supervised(inputs) else SERVICES
+
+
+def host_of(service: str, values: ApartValues) -> str:
+    """Return the name by which services ask a service."""
+    return f"{name_of(service)}.{values.namespace}.svc"
 
 
 def name_of(service: str) -> str:
@@ -84,33 +115,63 @@ def container_of(service: str, documents: Iterable[Document]) -> Any:
 def apart_documents(
     inputs: Inputs, values: ApartValues, peer: Any, *, egress: str
 ) -> list[Document]:
-    """Return the manifests of both services.
+    """Return the manifests of the services.
 
     Args:
         inputs: The configuration.
         values: What was set.
-        peer: Who may ask them, as NetworkPolicies have it.
+        peer: Envoy, as NetworkPolicies have it.
         egress: How extauthz reaches upstreams, as `upstream.egress`.
 
     Raises:
         EmbeddingError: If the configuration cannot be in a ConfigMap.
-        UnservedError: If it needs a third service.
     """
-    if inputs.settings.supervision.mode != "off":
-        # `required` without it would refuse every call.
-        raise UnservedError("supervision.mode", "They have no callkeeper: leave it `off`.")
     documents = load_template("services", "services.yaml")
+    if is_supervised(inputs):
+        documents += load_template("services", "callkeeper.yaml")
     _embed(inputs, values, documents)
     for service in SERVICES:
         resource(documents, "Deployment", name_of(service))["spec"]["replicas"] = values.replicas
-        container_of(service, documents)["image"] = values.image
-    container = container_of(AUTHZ_CLUSTER, documents)
-    named(container["env"], "RINGBACK_UPSTREAM__EGRESS")["value"] = egress
+        envoy, _ = _policy(service, documents)["ingress"]
+        envoy["from"] = [peer]
+    for service in services_of(inputs):
+        container = container_of(service, documents)
+        container["image"] = values.image
+        if service == AUTHZ_CLUSTER:
+            named(container["env"], "RINGBACK_UPSTREAM__EGRESS")["value"] = egress
+        _, scraper = _policy(service, documents)["ingress"]
+        (source,) = scraper["from"]
+        labels = source["namespaceSelector"]["matchLabels"]
+        labels["kubernetes.io/metadata.name"] = values.monitoring_namespace
     _give_secrets(inputs, values, documents)
-    for service in SERVICES:
-        _adapt_ingress(_policy(service, documents), values, peer)
     _adapt_egress(inputs, values, documents)
+    if is_supervised(inputs):
+        _introduce(inputs, values, documents)
     return documents
+
+
+def _introduce(inputs: Inputs, values: ApartValues, documents: Sequence[Document]) -> None:
+    """Let the services find each other, and pass where they ask each other."""
+    places = {name: [f"{host_of(name, values)}:{port}"] for name, port in _PORTS.items()}
+    for service in services_of(inputs):
+        container_of(service, documents)["env"] += supervision_environ(places)
+    pod = template_of(CALLKEEPER, documents)["spec"]
+    give_spool(pod, container_of(CALLKEEPER, documents), inputs.settings.supervision)
+    names, *_ = _policy(AUTHZ_CLUSTER, documents)["egress"]
+    for asked, askers in ASKED_BY.items():
+        if asked == AUTHZ_CLUSTER:
+            asking, _ = _policy(asked, documents)["ingress"]
+            asking["from"] += [_peer(asker) for asker in askers]
+        for asker in askers:
+            rules = _policy(asker, documents).setdefault("egress", [copy_of(names)])
+            rules.append(to_document({"to": [_peer(asked)], "ports": [{"port": _PORTS[asked]}]}))
+
+
+def _peer(service: str) -> Any:
+    """Return the pods of a service, as NetworkPolicies have them."""
+    peer = load_text(_PEER)
+    peer["podSelector"]["matchLabels"]["app.kubernetes.io/component"] = service
+    return peer
 
 
 def _policy(service: str, documents: Iterable[Document]) -> Any:
@@ -122,17 +183,20 @@ def _embed(inputs: Inputs, values: ApartValues, documents: Sequence[Document]) -
     texts[SETTINGS] = settings_text(inputs)
     pod = template_of(AUTHZ_CLUSTER, documents)["spec"]
     give_config(resource(documents, "ConfigMap"), [pod], texts, values.config_secret)
-    for service in SERVICES:
+    for service in services_of(inputs):
         annotations = template_of(service, documents)["metadata"]["annotations"]
         annotations["ringback/settings"] = digest(texts[SETTINGS])
 
 
 def _give_secrets(inputs: Inputs, values: ApartValues, documents: Sequence[Document]) -> None:
     names = secret_names(inputs, values.secrets)
-    for service, volume, variables in (
-        (AUTHZ_CLUSTER, "secrets", names.all),
-        (PROC_CLUSTER, "sealing", names.sealing),
-    ):
+    given = {
+        AUTHZ_CLUSTER: ("secrets", names.deciding),
+        PROC_CLUSTER: ("sealing", names.sealing),
+        CALLKEEPER: ("keeping", names.keeping),
+    }
+    for service in services_of(inputs):
+        volume, variables = given[service]
         pod = template_of(service, documents)["spec"]
         container = container_of(service, documents)
         give_secrets(pod, container, volume, values.secret, variables)
@@ -141,17 +205,12 @@ def _give_secrets(inputs: Inputs, values: ApartValues, documents: Sequence[Docum
         give_keys(pod, container_of(AUTHZ_CLUSTER, documents), values.keys_secret)
 
 
-def _adapt_ingress(policy: Any, values: ApartValues, peer: Any) -> None:
-    envoy, scraper = policy["ingress"]
-    envoy["from"] = [peer]
-    (source,) = scraper["from"]
-    labels = source["namespaceSelector"]["matchLabels"]
-    labels["kubernetes.io/metadata.name"] = values.monitoring_namespace
-
-
 def _adapt_egress(inputs: Inputs, values: ApartValues, documents: Sequence[Document]) -> None:
     names, others = _policy(AUTHZ_CLUSTER, documents)["egress"]
     open_egress(others, inputs, values.egress_ports)
+    if is_supervised(inputs):
+        _, others_of_keeper = _policy(CALLKEEPER, documents)["egress"]
+        open_egress(others_of_keeper, inputs, values.egress_ports)
     if inputs.settings.tracing.endpoint is not None:
         # sdpfilter tells the collector what it did.
         _policy(PROC_CLUSTER, documents)["egress"] = [copy_of(names), copy_of(others)]

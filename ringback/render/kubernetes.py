@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
-from ringback.contract import AUTHZ_CLUSTER, PROC_CLUSTER
+from ringback.contract import AUTHZ_CLUSTER, CALLKEEPER, PROC_CLUSTER
 from ringback.paths import ENVOY_VERSION, envoy_dir, shared_file
 from ringback.render.bootstrap import Address, Changes, adapt_bootstrap, read_bootstrap
 from ringback.render.bootstraptext import bootstrap_text
@@ -25,6 +25,7 @@ from ringback.render.pods import (
     secret_names,
     set_workers,
 )
+from ringback.render.supervision import give_spool, is_supervised, leave_out, supervision_environ
 from ringback.render.values import Name, Ports, Values, Variables
 
 _TARGET: Final = "kubernetes"
@@ -52,15 +53,17 @@ _FILES: Final = (
 _SOCKETS: Final = "/run/ringback"
 _ENVOY_FOLDER: Final = "/etc/ringback/envoy"
 _EVERYWHERE: Final = "0.0.0.0"
-_METRICS: Final = {AUTHZ_CLUSTER: 9464, PROC_CLUSTER: 9465}
+_METRICS: Final = {AUTHZ_CLUSTER: 9464, PROC_CLUSTER: 9465, CALLKEEPER: 9467}
 _ENVOY_METRICS_PORT: Final = 9466
+# callkeeper ends before the others: 15 s for what is in flight, 5 s for costs that are not written.
+_KEEPER_GRACE_S: Final = 20
 
 
 class KubernetesValues(Values):
     """What can be set."""
 
     image: str = "registry.example.com/ringback/services:0.1.0"
-    """Image of extauthz and sdpfilter: `docker build --target services`."""
+    """Image of extauthz, sdpfilter and callkeeper: `docker build --target services`."""
 
     emulator_image: str = "registry.example.com/ringback/emulator:0.1.0"
     """Image of the emulator, for the development overlay: `docker build --target emulator`."""
@@ -78,7 +81,8 @@ class KubernetesValues(Values):
     """Name of the Secret whose keys are the variables that the configuration needs."""
 
     secrets: Variables = ()
-    """Further variables of that Secret: RINGBACK_STORE__URL,RINGBACK_DATABASE__URL."""
+    """Further variables of that Secret: RINGBACK_STORE__URL,RINGBACK_DATABASE__URL. Those that
+    begin with RINGBACK_SUPERVISION__ are for callkeeper alone."""
 
     config_secret: Name | Literal[""] = ""
     """Name of a Secret with the key litellm.yaml, for a configuration that holds secrets."""
@@ -138,15 +142,28 @@ def _adapt_pods(inputs: Inputs, values: KubernetesValues, base: Sequence[Documen
     deployment = resource(base, "Deployment")
     deployment["spec"]["replicas"] = values.replicas
     pod = deployment["spec"]["template"]["spec"]
+    if not is_supervised(inputs):
+        leave_out(pod)
     secrets = secret_names(inputs, values.secrets)
-    for service in (AUTHZ_CLUSTER, PROC_CLUSTER):
+    given = {
+        AUTHZ_CLUSTER: ("secrets", secrets.deciding),
+        PROC_CLUSTER: ("sealing", secrets.sealing),
+        CALLKEEPER: ("keeping", secrets.keeping),
+    }
+    for service in _services(inputs):
         container = named(pod["initContainers"], service)
         container["image"] = values.image
         set_workers(container, _sockets(service, inputs), _METRICS[service])
+        volume, names = given[service]
+        give_secrets(pod, container, volume, values.secret, names)
+    if is_supervised(inputs):
+        pod["terminationGracePeriodSeconds"] += _KEEPER_GRACE_S
+        sockets = {name: list(_sockets(name, inputs)) for name in (CALLKEEPER, AUTHZ_CLUSTER)}
+        for service in _services(inputs):
+            container = named(pod["initContainers"], service)
+            container["env"] += supervision_environ(sockets)
+        give_spool(pod, named(pod["initContainers"], CALLKEEPER), inputs.settings.supervision)
     extauthz = named(pod["initContainers"], AUTHZ_CLUSTER)
-    give_secrets(pod, extauthz, "secrets", values.secret, secrets.all)
-    sdpfilter = named(pod["initContainers"], PROC_CLUSTER)
-    give_secrets(pod, sdpfilter, "sealing", values.secret, secrets.sealing)
     envoy = named(pod["containers"], "envoy")
     envoy["image"] = values.envoy_image
     envoy["args"][envoy["args"].index("--concurrency") + 1] = str(values.envoy_threads)
@@ -163,8 +180,11 @@ def _adapt_policy(inputs: Inputs, values: KubernetesValues, policy: Document) ->
     _, scrapers = policy["spec"]["ingress"]
     labels = scrapers["from"][0]["namespaceSelector"]["matchLabels"]
     labels["kubernetes.io/metadata.name"] = values.monitoring_namespace
-    workers = inputs.settings.workers
-    ports = (port for first in _METRICS.values() for port in metrics_ports(first, workers))
+    ports = (
+        port
+        for service in _services(inputs)
+        for port in metrics_ports(_METRICS[service], _workers(service, inputs))
+    )
     scrapers["ports"] = [line(port=port) for port in (*ports, _ENVOY_METRICS_PORT)]
     _, upstreams = policy["spec"]["egress"]
     open_egress(upstreams, inputs, values.egress_ports)
@@ -173,8 +193,8 @@ def _adapt_policy(inputs: Inputs, values: KubernetesValues, policy: Document) ->
 def _adapt_components(inputs: Inputs, files: Mapping[str, Sequence[Document]]) -> None:
     monitor = resource(files["components/monitoring/podmonitor.yaml"], "PodMonitor")
     endpoints = monitor["spec"]["podMetricsEndpoints"]
-    for service in (AUTHZ_CLUSTER, PROC_CLUSTER):
-        for index in range(inputs.settings.workers):
+    for service in _services(inputs):
+        for index in range(_workers(service, inputs)):
             job = line(targetLabel="job", replacement=service)
             endpoints.append(
                 {"port": f"{service}-{index}", "interval": "15s", "relabelings": [job]}
@@ -197,6 +217,10 @@ def _adapt_development(
     (secret,) = kustomization["secretGenerator"]
     secret["name"] = values.secret
     secret["literals"] = [f"{name}=sk-demo" for name in secret_names(inputs, values.secrets).all]
+    if is_supervised(inputs):
+        config = resource(files[f"{folder}/config.yaml"], "ConfigMap")
+        mode = f"supervision: {{mode: {inputs.settings.supervision.mode}}}\n"
+        config["data"] |= literal_data({SETTINGS: config["data"][SETTINGS] + mode})
     emulator = resource(files[f"{folder}/emulator.yaml"], "Deployment")
     pod = emulator["spec"]["template"]["spec"]
     named(pod["containers"], "emulator")["image"] = values.emulator_image
@@ -230,6 +254,16 @@ def _bootstrap(inputs: Inputs) -> str:
     return bootstrap_text(bootstrap, f"ringback render {_TARGET}", is_static=False)
 
 
+def _services(inputs: Inputs) -> tuple[str, ...]:
+    both = (AUTHZ_CLUSTER, PROC_CLUSTER)
+    return (*both, CALLKEEPER) if is_supervised(inputs) else both
+
+
+def _workers(service: str, inputs: Inputs) -> int:
+    # As in `ringback up`.
+    return 1 if service == CALLKEEPER else inputs.settings.workers
+
+
 def _sockets(service: str, inputs: Inputs) -> Iterator[str]:
-    for index in range(inputs.settings.workers):
+    for index in range(_workers(service, inputs)):
         yield f"unix:{_SOCKETS}/{service}-{index}.sock"

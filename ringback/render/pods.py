@@ -16,6 +16,9 @@ from ringback.worker import METRICS_PORT_STEP
 SECRETS_FOLDER: Final = "/etc/ringback/secrets"
 _KEYS_FOLDER: Final = "/etc/ringback/keys"
 _SEALING: Final = "RINGBACK_TOKEN__SECRET"
+# What callkeeper alone has to know, and what it shares with extauthz.
+_KEEPING: Final = "RINGBACK_SUPERVISION__"
+_STORES: Final = ("RINGBACK_DATABASE__", "RINGBACK_STORE__")
 # Where a node tells its machine's identity, to whom none but Azure's login may go.
 _LINK_LOCAL: Final = "169.254."
 # How callers of a container are to know that a variable is in a file (ringback/secretfiles.py).
@@ -29,15 +32,19 @@ def flow(text: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class SecretNames:
-    """Names of variables with secrets.
+    """Names of variables with secrets, sorted.
 
     Attributes:
-        all: What extauthz needs, sorted.
-        sealing: Those that tokens are sealed with, which sdpfilter needs, too.
+        all: Whatever anybody needs.
+        deciding: What extauthz needs.
+        sealing: Those that tokens are sealed with, which sdpfilter needs.
+        keeping: What callkeeper needs.
     """
 
     all: tuple[str, ...]
+    deciding: tuple[str, ...]
     sealing: tuple[str, ...]
+    keeping: tuple[str, ...]
 
 
 def secret_names(inputs: Inputs, further: Iterable[str]) -> SecretNames:
@@ -47,9 +54,12 @@ def secret_names(inputs: Inputs, further: Iterable[str]) -> SecretNames:
     """
     own = tuple(name for name in further if name == _SEALING)
     replaced = inputs.sealing_variables if own else ()
+    every = tuple(sorted({*inputs.variables, *further} - {*replaced}))
     return SecretNames(
-        all=tuple(sorted({*inputs.variables, *further} - {*replaced})),
+        all=every,
+        deciding=tuple(name for name in every if not name.startswith(_KEEPING)),
         sealing=own or inputs.sealing_variables,
+        keeping=tuple(name for name in every if name.startswith((_KEEPING, *_STORES))),
     )
 
 
@@ -81,7 +91,7 @@ def set_workers(container: Any, addresses: Iterable[str], metrics_port: int) -> 
     """Let a service have a worker for each address, with its metrics and its share of the probes.
 
     Args:
-        container: Of extauthz or sdpfilter; the template has what the first worker needs.
+        container: Of a service; the template has what the first worker needs.
         addresses: As ``--listen`` takes them.
         metrics_port: Of the first worker.
     """
@@ -134,7 +144,7 @@ def give_config(
 
 
 def open_egress(rule: Any, inputs: Inputs, further: Iterable[int]) -> None:
-    """Let a rule of a NetworkPolicy allow what extauthz and sdpfilter connect to.
+    """Let a rule of a NetworkPolicy allow what the services connect to.
 
     Args:
         rule: Of ``egress``, with its peers.

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Final, Protocol, cast
 
 from ringback import __version__
-from ringback.errors import StartError
 from ringback.render.documents import Document, dump
 from ringback.render.inputs import Inputs
 from ringback.render.values import Values, parse_values
@@ -21,21 +20,6 @@ class _Module(Protocol):
 
     def render(self, inputs: Inputs, values: Values) -> Mapping[str, Sequence[Document]]:
         """Return documents by the file that they belong in, in the order of a terminal."""
-
-
-class UnservedError(StartError):
-    """The settings ask for what no manifests are made for.
-
-    Args:
-        setting: Its name.
-        reason: Why not, and what to do.
-    """
-
-    def __init__(self, setting: str, reason: str) -> None:
-        self.setting, self.reason = setting, reason
-
-    def __str__(self) -> str:
-        return f"{self.setting}: {self.reason}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +51,6 @@ def render_manifests(target: str, inputs: Inputs, pairs: Sequence[str]) -> Manif
     Raises:
         StartError: If a value or something in the inputs cannot be used.
     """
-    if inputs.settings.supervision.mode != "off":
-        # sdpfilter would refuse every call, or let it go on without a leash.
-        reason = "callkeeper is in no manifests yet. Leave the setting out, or use `ringback up`."
-        raise UnservedError("supervision.mode", reason)
     module = _module(target)
     files = module.render(inputs, parse_values(module.VALUES, pairs))
     header = _header(target, pairs)

@@ -82,6 +82,10 @@ class UpstreamSettings(Section):
     """Mints and calls that one upstream origin has in hand, of one Envoy: fewer than all calls that
     may be under way, so that an upstream that hangs leaves room for the others."""
 
+    max_websockets: Annotated[int, Field(ge=1, le=65_536)] = 4096
+    """WebSockets of one upstream origin, of one Envoy: those of callers, and one for each call that
+    is supervised. Envoy keeps 10,000 connections of callers and of our own services in all."""
+
     mint_timeout_s: Annotated[float, Field(gt=0, le=14)] = 10
     """For all requests upstream that one mint makes. Envoy waits 15 s for extauthz."""
 

@@ -21,6 +21,7 @@ from callkeeper.prices import PricedDeployment
 from callkeeper.reach import Reaches
 from callkeeper.service import CallKeeper
 from callkeeper.slots import MemorySlots
+from callkeeper.way import listener_way
 from callsapi.v1 import calls_pb2
 from callsapi.v1.calls_pb2 import (
     Event,
@@ -103,7 +104,7 @@ async def running(
         teller_server.add_insecure_port(f"unix:{folder}/extauthz")
         await teller_server.start()
         extauthz = Peers([f"unix:{folder}/extauthz"], UpstreamsStub)
-        egress, news = Egress(provider.url), News()
+        egress, news = Egress(listener_way(provider.url)), News()
         slots = MemorySlots()
         keeper = Keeper(limits, Reaches(extauthz), egress, news, charge, slots=slots)
         service = CallKeeper(keeper, news, egress, extauthz, slots=slots)

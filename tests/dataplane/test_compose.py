@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from helpers.containers import Containers, read_services
-from helpers.smoke import check_gateway
+from helpers.smoke import MODELS, check_gateway
 
 # The first build installs every package.
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(1200)]
@@ -30,6 +30,16 @@ def containers() -> Iterator[Containers]:
 async def test_the_demo_key_makes_calls(containers: Containers) -> None:
     """Pages, a refusal and a call for each model; audio comes through the published ports."""
     await check_gateway(containers.url, "sk-ringback-demo", media_address="127.0.0.1")
+
+
+def test_calls_are_supervised(containers: Containers) -> None:
+    """Each call of before was taken on by callkeeper, and listened to."""
+    shown = containers.exec("callkeeper", ["python", "-m", "ringback", "calls", "list"])
+    assert shown.startswith(("CALL", "No call is open"))
+    log = containers.run("logs", "callkeeper")
+    for model in MODELS:
+        assert re.search(rf'"event": ?"call_attached".*"model": ?"{model}"', log)
+        assert re.search(rf'"event": ?"call_ended".*"model": ?"{model}"', log)
 
 
 @pytest.mark.parametrize("service", SERVICES)

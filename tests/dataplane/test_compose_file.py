@@ -1,3 +1,4 @@
+import json
 import re
 from collections.abc import Iterator
 from itertools import pairwise
@@ -13,7 +14,7 @@ from extauthz.litellm import load_config
 from helpers.containers import COMPOSE_FILE, ROOT, read_services, read_variables
 from helpers.smoke import MODELS
 from ringback.secrets import Secret
-from ringback.settings import TokenSettings
+from ringback.settings import SupervisionSettings, TokenSettings
 from ringback.tokens import token_sealer
 from ringback.tokens.errors import WeakSecretError
 
@@ -45,7 +46,7 @@ def command_of(name: str) -> list[str]:
 
 def test_profiles_have_their_parts() -> None:
     """Without a profile there is a whole gateway with an emulator; `litellm` adds LiteLLM's own."""
-    assert DEFAULT.keys() == {"pod", "envoy", "extauthz", "sdpfilter", "emulator"}
+    assert DEFAULT.keys() == {"pod", "envoy", "extauthz", "sdpfilter", "callkeeper", "emulator"}
     assert LITELLM.keys() == {"litellm", "postgres", "valkey"}
     assert len(yaml.safe_load(TEXT)["services"]) == len(SERVICES)
     assert "version" not in yaml.safe_load(TEXT)
@@ -132,7 +133,7 @@ def test_every_service_and_port_is_explained() -> None:
 
 
 def test_dependencies_are_waited_for() -> None:
-    """A service waits until what it needs is healthy; Envoy for both services."""
+    """A service waits until what it needs is healthy; Envoy for all services."""
     needs = {
         name: {other: how["condition"] for other, how in service["depends_on"].items()}
         for name, service in SERVICES.items()
@@ -140,9 +141,10 @@ def test_dependencies_are_waited_for() -> None:
     }
 
     assert needs == {
-        "envoy": {"extauthz": "service_healthy", "sdpfilter": "service_healthy"},
+        "envoy": dict.fromkeys(("extauthz", "sdpfilter", "callkeeper"), "service_healthy"),
         "extauthz": {"pod": "service_started", "emulator": "service_healthy"},
         "sdpfilter": {"pod": "service_started"},
+        "callkeeper": {"pod": "service_started"},
         "litellm": {"postgres": "service_healthy", "valkey": "service_healthy"},
     }
 
@@ -158,6 +160,33 @@ def test_services_listen_where_envoy_looks(name: str) -> None:
     listens = [word for option, word in pairwise(command) if option == "--listen"]
     assert listens == list(endpoints(bootstrap, name))
     assert SERVICES[name]["healthcheck"]["test"][-1] == listens[0]
+
+
+def test_services_find_each_other() -> None:
+    """It listens where it is looked for, and knows every worker of extauthz."""
+    command = command_of("callkeeper")
+    environ = {name: resolve(value) for name, value in settings_of("callkeeper").items()}
+
+    settings = SupervisionSettings.model_validate(
+        {
+            "mode": environ["RINGBACK_SUPERVISION__MODE"],
+            "extauthz": json.loads(environ["RINGBACK_SUPERVISION__EXTAUTHZ"]),
+        }
+    )
+
+    assert command == ["python", "-m", "callkeeper", "--listen", *settings.callkeeper]
+    assert SERVICES["callkeeper"]["healthcheck"]["test"][-1:] == command[-1:]
+    assert SERVICES["callkeeper"]["network_mode"] == "service:pod"
+    listens = [w for option, w in pairwise(command_of("extauthz")) if option == "--listen"]
+    assert list(settings.extauthz) == listens
+    for name in ("extauthz", "sdpfilter"):
+        assert settings_of(name) == settings_of("callkeeper")
+
+
+def settings_of(name: str) -> dict[str, str]:
+    """Return the settings of a service."""
+    environment = SERVICES[name]["environment"].items()
+    return {key: value for key, value in environment if key.startswith("RINGBACK_")}
 
 
 def endpoints(bootstrap: Any, cluster: str) -> Iterator[str]:

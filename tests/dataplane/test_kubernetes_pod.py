@@ -29,6 +29,7 @@ from ringback.secrets import Secret
 pytestmark = [pytest.mark.dataplane, pytest.mark.asyncio(loop_scope="session")]
 
 PAGE: Final = (Path(__file__).parents[2] / "docs" / "mesh" / "kubernetes.md").read_text()
+CONTAINERS: Final = ("extauthz", "sdpfilter", "callkeeper", "envoy")
 PORT: Final = 4000
 KEY: Final = "sk-of-a-team-in-the-cluster"
 OFFER: Final = OFFERS["offer_chromium156_audio_dc_initial"]
@@ -57,6 +58,11 @@ class Cluster:
         """Mint, and return the answer to an offer."""
         return await send(PORT, offer(await self.mint()))
 
+    def kept(self, event: str) -> list[str]:
+        """Return the lines of an event that callkeeper has logged."""
+        lines = self.pod.log("callkeeper").splitlines()
+        return [line for line in lines if f'"event": "{event}"' in line]
+
     def credentials(self) -> set[str | None]:
         """Return the keys that the provider was shown for minting."""
         return {
@@ -79,7 +85,10 @@ def render(folder: Path, base: str) -> list[Manifest]:
     config.write_text(
         yaml.safe_dump({"model_list": [{"model_name": "gpt-realtime", "litellm_params": params}]})
     )
+    settings = folder / "ringback.yaml"
+    settings.write_text("supervision: {mode: best_effort}\n")
     command = ["render", "kubernetes", "--config", str(config), "--set", "keys_secret=voice-keys"]
+    command += ["--settings", str(settings)]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output
     return read_manifests(result.stdout)
@@ -144,10 +153,19 @@ async def test_the_pod_serves_calls(cluster: Cluster) -> None:
 
     assert answer.status == 201
     assert answer.header("location")
-    assert [message.target for message in cluster.upstream.received] == [
+    assert [message.target for message in cluster.upstream.received][:2] == [
         "/v1/realtime/client_secrets",
         "/v1/realtime/calls",
     ]
+
+
+async def test_callkeeper_is_told_of_calls(cluster: Cluster) -> None:
+    """It takes a call on by the time that its answer is there, and tries to listen to it."""
+    before = len(cluster.kept("call_started"))
+    sideband = "/v1/realtime?call_id=rtc_upstream_"
+    assert (await cluster.call()).status == 201
+    assert len(cluster.kept("call_started")) == before + 1
+    await until(lambda: any(m.target.startswith(sideband) for m in cluster.upstream.received))
 
 
 async def test_all_probes_pass(cluster: Cluster) -> None:
@@ -160,14 +178,14 @@ async def test_all_probes_pass(cluster: Cluster) -> None:
         if kind in container
     ]
 
-    assert len(probes) == 7
+    assert len(probes) == 9
     for container, kind in probes:
         assert await cluster.pod.probe(container, kind), f"{kind} of {container['name']}"
 
 
 async def test_containers_have_no_rights(cluster: Cluster) -> None:
-    """What the manifest says about users and capabilities is enough for all three."""
-    for name in ("extauthz", "sdpfilter", "envoy"):
+    """What the manifest says about users and capabilities is enough for all of them."""
+    for name in CONTAINERS:
         status, mounts = cluster.pod.about(name, "status"), cluster.pod.about(name, "mounts")
 
         assert re.search(r"^Uid:\t10001\t10001\t10001\t10001$", status, re.MULTILINE)
@@ -221,7 +239,7 @@ async def test_a_key_changes_without_a_restart(cluster: Cluster) -> None:
     """The Secret changes, and soon the provider is shown the new key; nothing has restarted."""
     await cluster.mint()
     assert f"Bearer {FIRST}" in cluster.credentials()
-    pids = {name: cluster.pod.pid(name) for name in ("extauthz", "sdpfilter", "envoy")}
+    pids = {name: cluster.pod.pid(name) for name in CONTAINERS}
 
     cluster.pod.volumes.update("Secret", "ringback-secrets", VOICE_KEY=SECOND)
 
@@ -255,4 +273,4 @@ async def test_the_pod_ends_without_losing_a_request(cluster: Cluster) -> None:
     assert callers.lost == 0
     assert set(callers.statuses) == {201}
     assert seconds < cluster.pod.spec["terminationGracePeriodSeconds"]
-    assert cluster.pod.exit_codes() == dict.fromkeys(("extauthz", "sdpfilter", "envoy"), 0)
+    assert cluster.pod.exit_codes() == dict.fromkeys(CONTAINERS, 0)

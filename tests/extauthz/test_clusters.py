@@ -45,7 +45,7 @@ def plain_cluster(name: str, kind: str, host: str, port: int) -> Json:
     # Of mints and calls, and of WebSockets.
     calls, websockets = (
         {"maxConnections": n, "maxPendingRequests": n, "maxRequests": n, "maxRetries": 0}
-        for n in (192, 1024)
+        for n in (192, 4096)
     )
     return {
         "name": name,

@@ -6,6 +6,7 @@ import socket
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -13,7 +14,7 @@ from typing import Any, Final, Self
 from helpers.gatewayfiles import Files
 from helpers.svids import Identity
 from helpers.waiting import until
-from ringback.contract import AUTHZ_CLUSTER, PROC_CLUSTER
+from ringback.contract import AUTHZ_CLUSTER, CALLKEEPER, PROC_CLUSTER
 from ringback.processes import Child
 from ringback.supervisor import Supervisor
 
@@ -21,7 +22,7 @@ _START_S: Final = 60
 
 
 class Apart:
-    """Both services with their workers, between the ends of an ``async with`` block.
+    """Services with their workers, between the ends of an ``async with`` block.
 
     Args:
         files: The configuration; its settings say how the services are reached.
@@ -113,14 +114,15 @@ class Apart:
         return [entry for entry in map(json.loads, lines) if entry["event"] == event]
 
 
-def free_ports(extauthz: int = 1, sdpfilter: int = 1) -> dict[str, list[int]]:
+def free_ports(extauthz: int = 1, sdpfilter: int = 1, callkeeper: int = 0) -> dict[str, list[int]]:
     """Return ports of 127.0.0.1 for so many workers, on which nobody listens at this moment."""
+    wanted = {AUTHZ_CLUSTER: extauthz, PROC_CLUSTER: sdpfilter, CALLKEEPER: callkeeper}
     with ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(extauthz + sdpfilter)]
+        probes = [stack.enter_context(socket.socket()) for _ in range(sum(wanted.values()))]
         for probe in probes:
             probe.bind(("127.0.0.1", 0))
-        found = [probe.getsockname()[1] for probe in probes]
-    return {AUTHZ_CLUSTER: found[:extauthz], PROC_CLUSTER: found[extauthz:]}
+        found = iter([probe.getsockname()[1] for probe in probes])
+    return {name: list(islice(found, count)) for name, count in wanted.items() if count}
 
 
 def server_tls(identity: Identity, *peers: str, **others: Any) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from callkeeper.news import News
 from callkeeper.reach import Reaches
 from callkeeper.service import CallKeeper
 from callkeeper.slots import MemorySlots
+from callkeeper.way import listener_way
 from callsapi.v1.calls_pb2_grpc import UpstreamsStub, add_CallsServicer_to_server
 from ringback.grpcpeers import Peers
 from ringback.settings import SupervisionSettings
@@ -49,7 +50,7 @@ class CallCounting:
 async def call_counting(folder: Path) -> AsyncIterator[CallCounting]:
     """Run callkeeper on a socket in a folder."""
     extauthz = Peers([_NOWHERE], UpstreamsStub)
-    egress, news, slots = Egress(f"http://{_NOWHERE}"), News(), MemorySlots()
+    egress, news, slots = Egress(listener_way(f"http://{_NOWHERE}")), News(), MemorySlots()
     limits = Limits(is_required=False, attach_s=20, unattached_s=20, max_duration_s=3600)
     keeper = Keeper(limits, Reaches(extauthz), egress, news, lambda *_: 0, slots=slots)
     service = CallKeeper(keeper, news, egress, extauthz, slots=slots)

@@ -125,6 +125,7 @@ class ReachTeller(calls_pb2_grpc.UpstreamsServicer):
         assert request.handle == "rtc_handle"
         return ReachResponse(
             cluster=CLUSTER,
+            origin="https://provider.example",
             authority="provider.example",
             sideband_path="/v1/realtime?call_id=rtc_1",
             hangup_path="/v1/realtime/calls/rtc_1/hangup",

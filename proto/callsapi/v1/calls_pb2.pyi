@@ -694,12 +694,15 @@ class ReachResponse(_message.Message):
     HEADERS_FIELD_NUMBER: _builtins.int
     EPHEMERAL_HEADERS_FIELD_NUMBER: _builtins.int
     PRICING_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
     cluster: _builtins.str
     """Name of Envoy's cluster."""
     authority: _builtins.str
     """Host header."""
     sideband_path: _builtins.str
     hangup_path: _builtins.str
+    origin: _builtins.str
+    """scheme://host[:port]"""
     @_builtins.property
     def headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Headers that open the deployment, with its standard credential."""
@@ -720,10 +723,11 @@ class ReachResponse(_message.Message):
         headers: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         ephemeral_headers: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         pricing: Global___Pricing | None = ...,
+        origin: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["pricing", b"pricing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["authority", b"authority", "cluster", b"cluster", "ephemeral_headers", b"ephemeral_headers", "hangup_path", b"hangup_path", "headers", b"headers", "pricing", b"pricing", "sideband_path", b"sideband_path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authority", b"authority", "cluster", b"cluster", "ephemeral_headers", b"ephemeral_headers", "hangup_path", b"hangup_path", "headers", b"headers", "origin", b"origin", "pricing", b"pricing", "sideband_path", b"sideband_path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -72,7 +72,10 @@ def _upstream(upstream: Upstream, inputs: Inputs, values: EnvoyGatewayValues) ->
     else:
         del backend["spec"]["tls"]
         documents.remove(resource(documents, "BackendTLSPolicy"))
-    timeout = resource(documents, "BackendTrafficPolicy")["spec"]["timeout"]
+    policy = resource(documents, "BackendTrafficPolicy")["spec"]
+    breaker, timeout = policy["circuitBreaker"], policy["timeout"]
+    for name in ("maxConnections", "maxPendingRequests", "maxParallelRequests"):
+        breaker[name] = inputs.settings.upstream.max_websockets
     timeout["tcp"]["connectTimeout"] = duration(inputs.settings.upstream.connect_timeout_s)
     limits = inputs.settings.websocket
     timeout["http"]["streamIdleTimeout"] = duration(limits.idle_timeout_s)

@@ -30,6 +30,7 @@ from ringback.render.istio.services import (
 )
 from ringback.render.istio.upstreams import Egress, MeshUpstream, host_resources, in_mesh
 from ringback.render.istio.virtualservice import NOWHERE, virtual_routes
+from ringback.render.supervision import is_supervised
 from ringback.render.values import Name, Values, Words
 
 Json = dict[str, Any]
@@ -71,6 +72,8 @@ def render(inputs: Inputs, values: Values) -> Mapping[str, Sequence[Document]]:
     assert isinstance(values, IstioValues)  # noqa: S101  the class of this module
     if inputs.settings.playground:
         raise UnservedError("playground", "Leave it out; `ringback up` serves the page.")
+    if is_supervised(inputs) and values.egress == "mesh":
+        raise UnservedError("supervision.mode", "Render with --set egress=direct.")
     upstreams = in_mesh(
         _all_upstreams(inputs),
         inputs.settings.upstream,
@@ -83,7 +86,13 @@ def render(inputs: Inputs, values: Values) -> Mapping[str, Sequence[Document]]:
     # What protects calls is there before what lets them in.
     files = {
         "services.yaml": service_documents(inputs, values, values.egress, values.istio_namespace),
-        "mesh.yaml": mesh_documents(bootstrap, found, values.egress, values.namespace),
+        "mesh.yaml": mesh_documents(
+            bootstrap,
+            found,
+            values.egress,
+            values.namespace,
+            has_callkeeper=is_supervised(inputs),
+        ),
         "upstreams.yaml": _upstreams(upstreams, inputs, values.egress),
         "filters.yaml": _filters(bootstrap, found),
         "authorization.yaml": load_template("istio", "authorization.yaml"),

@@ -5,21 +5,24 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
-from ruamel.yaml.scalarstring import LiteralScalarString
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString, LiteralScalarString
 
 from ringback.contract import (
     AUTHZ_CALLS_CLUSTER,
     AUTHZ_CLUSTER,
     AUTHZ_MINTS_CLUSTER,
+    CALLKEEPER,
     PROC_CLUSTER,
 )
 from ringback.envoylint.parts import named
 from ringback.render.apart import (
+    ASKED_BY,
     SERVICES,
     ApartValues,
     apart_documents,
     container_of,
     name_of,
+    services_of,
     template_of,
 )
 from ringback.render.documents import (
@@ -33,6 +36,7 @@ from ringback.render.documents import (
 from ringback.render.inputs import Inputs
 from ringback.render.istio.upstreams import Egress
 from ringback.render.pods import flow
+from ringback.render.supervision import is_supervised
 
 Json = dict[str, Any]
 
@@ -54,6 +58,7 @@ to:  # the sidecar's configuration and certificate
 ports:
 - {port: 15012}
 """
+_KEEPER_METRICS: Final = "9467"
 _INJECT: Final = "sidecar.istio.io/inject"
 PROXY_CONFIG: Final = "proxy.istio.io/config"
 # The sidecar is there first, and ends last.
@@ -97,7 +102,7 @@ def places(namespace: str, domain: str) -> dict[str, Place]:
 def service_documents(
     inputs: Inputs, values: ApartValues, egress: Egress, istio_namespace: str
 ) -> list[Document]:
-    """Return Deployments of both services with a sidecar each, and what belongs to them.
+    """Return Deployments of the services with a sidecar each, and what belongs to them.
 
     Args:
         inputs: The configuration.
@@ -109,15 +114,23 @@ def service_documents(
         StartError: If the configuration cannot be in these manifests.
     """
     documents = apart_documents(inputs, values, flow(_GATEWAY), egress=egress)
-    for service in SERVICES:
+    for service in services_of(inputs):
         _give_sidecar(service, documents)
         _let_to_istiod(service, documents, istio_namespace)
     _open_ports(documents)
+    if is_supervised(inputs):
+        # The sidecars of those who ask it are told the pods by istiod.
+        del resource(documents, "Service", name_of(CALLKEEPER))["spec"]["clusterIP"]
     return documents
 
 
 def mesh_documents(
-    bootstrap: Json, found: Mapping[str, Place], egress: Egress, namespace: str
+    bootstrap: Json,
+    found: Mapping[str, Place],
+    egress: Egress,
+    namespace: str,
+    *,
+    has_callkeeper: bool = False,
 ) -> list[Document]:
     """Return who the services are in the mesh, who may ask them, and how.
 
@@ -126,15 +139,39 @@ def mesh_documents(
         found: From `places`.
         egress: Who does TLS for extauthz.
         namespace: Theirs, and the gateway's.
+        has_callkeeper: Whether there is callkeeper, too.
     """
     documents = load_template("istio", "mesh.yaml")
     _limit(bootstrap, found, documents)
-    (asking, _) = resource(documents, "AuthorizationPolicy")["spec"]["rules"]
+    asking, scraping = resource(documents, "AuthorizationPolicy")["spec"]["rules"]
     (peer,) = asking["from"]
-    peer["source"]["principals"] = flow(f"[cluster.local/ns/{namespace}/sa/ringback-gateway]")
+    peer["source"]["principals"] = flow(f"[{_account('ringback-gateway', namespace)}]")
+    if has_callkeeper:
+        documents += load_template("istio", "callkeeper.yaml")
+        _let_in_askers(documents, namespace)
+        scraping["to"][0]["operation"]["ports"].append(_KEEPER_METRICS)
     if egress == "direct":
         documents.remove(resource(documents, "Sidecar"))
     return documents
+
+
+def _let_in_askers(documents: Sequence[Document], namespace: str) -> None:
+    """Let services be asked by each other, and the metrics of callkeeper be read."""
+    ports = resource(documents, "PeerAuthentication")["spec"]["portLevelMtls"]
+    ports[DoubleQuotedScalarString(_KEEPER_METRICS)] = flow("{mode: PERMISSIVE}")
+    rules = resource(documents, "AuthorizationPolicy")["spec"]["rules"]
+    for asked, port in ((AUTHZ_CLUSTER, 9001), (CALLKEEPER, 9003)):
+        accounts = ", ".join(_account(name_of(asker), namespace) for asker in ASKED_BY[asked])
+        rules.append(
+            load_text(
+                f"from:\n- source: {{principals: [{accounts}]}}\n"
+                f'to:\n- operation: {{ports: ["{port}"]}}\n'
+            )
+        )
+
+
+def _account(name: str, namespace: str) -> str:
+    return f"cluster.local/ns/{namespace}/sa/{name}"
 
 
 def _give_sidecar(service: str, documents: Sequence[Document]) -> None:

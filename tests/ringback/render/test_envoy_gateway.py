@@ -137,6 +137,26 @@ def test_only_what_takes_calls_is_an_upstream_of_the_gateway(render: Any) -> Non
     assert {"name": "RINGBACK_UPSTREAM__EGRESS", "value": "direct"} in environ
 
 
+def test_callkeeper_and_the_services_know_each_other(render: Any) -> None:
+    """Each shows its certificate, and lets in those who ask it."""
+    documents = render(supervision={"mode": "required"})
+    allowed = {}
+    for deployment in of_kind(documents, "Deployment"):
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        environ = {entry["name"]: entry["value"] for entry in container["env"]}
+        peers = json.loads(environ["RINGBACK_SERVICES__TLS__ALLOWED_PEERS"])
+        allowed[container["name"]] = {peer.rpartition("/ringback-")[2] for peer in peers}
+    assert allowed == {
+        "extauthz": {"gateway", "sdpfilter", "callkeeper"},
+        "sdpfilter": {"gateway"},
+        "callkeeper": {"sdpfilter", "extauthz"},
+    }
+    # Envoy does not know it.
+    assert "ringback-callkeeper" not in {
+        document["metadata"]["name"] for document in of_kind(documents, "Backend")
+    }
+
+
 def test_values_take_effect(render: Any, pytestconfig: pytest.Config) -> None:
     """Every value is where it belongs, and the manifests still fit their kinds."""
     documents = render(

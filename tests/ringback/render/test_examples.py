@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from helpers.manifests import mistakes, read_manifests
+from helpers.manifests import containers, mistakes, read_manifests
 from ringback.cli import app
 from ringback.render import TARGETS
 
@@ -61,13 +61,27 @@ def test_make_writes_every_target() -> None:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_supervision_is_not_left_out_silently(target: str, tmp_path: Path) -> None:
-    """Calls would be refused, or without a leash: nothing is written instead."""
+def test_with_supervision_there_is_callkeeper(
+    target: str, tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
+    """Everywhere, in manifests that are valid; every service is told where the others are."""
     settings = tmp_path / "ringback.yaml"
     settings.write_text("supervision: {mode: required}\n")
     files = ("--config", EXAMPLES / "litellm.yaml", "--settings", settings)
 
     result = CliRunner().invoke(app, ["render", target, *map(str, files)])
 
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert "supervision.mode: callkeeper is in no manifests yet" in result.stderr
+    assert result.exit_code == 0, result.output
+    documents = read_manifests(result.stdout)
+    assert mistakes(documents, pytestconfig.cache) == []
+    environ = {
+        container["name"]: {entry["name"] for entry in container.get("env", [])}
+        for document in documents
+        if document["kind"] == "Deployment"
+        for container in containers(document["spec"]["template"]["spec"])
+    }
+    for service in ("extauthz", "sdpfilter", "callkeeper"):
+        assert environ[service] >= {
+            "RINGBACK_SUPERVISION__CALLKEEPER",
+            "RINGBACK_SUPERVISION__EXTAUTHZ",
+        }

@@ -1,5 +1,6 @@
 """extauthz and sdpfilter in the manifests of the target ``istio``."""
 
+import json
 from pathlib import Path
 from typing import Any, Final
 
@@ -173,7 +174,7 @@ def test_values_of_pods_go_where_they_belong(tmp_path: Path, pytestconfig: pytes
 @pytest.mark.parametrize(
     ("settings", "problem"),
     [
-        ({"supervision": {"mode": "required"}}, r"supervision\.mode: .* no callkeeper"),
+        ({"supervision": {"mode": "required"}}, r"supervision\.mode: .* egress=direct"),
         ({"playground": True}, r"playground: .* `ringback up`"),
     ],
 )
@@ -182,7 +183,39 @@ def test_what_is_not_served_is_refused(
 ) -> None:
     """A setting is not passed over: with it nothing is rendered."""
     with pytest.raises(UnservedError, match=problem):
-        render(tmp_path, OPENAI, **settings)
+        render(tmp_path, OPENAI, values=("egress=mesh",), **settings)
+
+
+def test_callkeeper_is_asked_by_the_services_alone(tmp_path: Path) -> None:
+    """Where calls are supervised: by their accounts, and by nobody else."""
+    manifests = render(
+        tmp_path, OPENAI, values=("namespace=voice",), supervision={"mode": "best_effort"}
+    )
+    name, accounts = "ringback-callkeeper", "cluster.local/ns/voice/sa/ringback-"
+    pod = template(manifests, name)
+    check_restricted(pod["spec"])
+    assert pod["spec"]["serviceAccountName"] == name
+    assert pod["metadata"]["labels"]["sidecar.istio.io/inject"] == "true"
+    variables = environ(manifests, name)
+    assert variables["RINGBACK_UPSTREAM__EGRESS"] == "direct"
+    host = json.dumps(["ringback-callkeeper.voice.svc:9003"])
+    assert variables["RINGBACK_SUPERVISION__CALLKEEPER"] == host
+    rules = specs(manifests, "AuthorizationPolicy")["ringback-services"]["rules"]
+    asking = {
+        port: rule.get("from", [{}])[0].get("source", {}).get("principals")
+        for rule in rules[2:]
+        for port in rule["to"][0]["operation"]["ports"]
+    }
+    assert asking == {
+        "9001": [f"{accounts}sdpfilter", f"{accounts}callkeeper"],
+        "9003": [f"{accounts}sdpfilter", f"{accounts}extauthz"],
+    }
+    assert rules[1]["to"][0]["operation"]["ports"] == ["9464", "9465", "9467"]
+    assert "9467" in specs(manifests, "PeerAuthentication")["ringback"]["portLevelMtls"]
+    assert "ringback-callkeeper" in specs(manifests, "DestinationRule")
+    assert egress_ports(manifests, name) == [[53], [15012], [443], [9001]]
+    assert egress_ports(manifests, "ringback-sdpfilter") == [[53], [15012], [9001], [9003]]
+    assert egress_ports(manifests, "ringback-extauthz") == [[53], [15012], [443], [9003]]
 
 
 def test_a_secret_is_not_written(tmp_path: Path) -> None:

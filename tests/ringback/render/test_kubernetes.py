@@ -1,5 +1,6 @@
 """The manifests of the target ``kubernetes``, as a cluster would get them."""
 
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from ringback.cli import app
 from ringback.envoylint import lint_text
 from ringback.paths import ENVOY_VERSION
 from ringback.secrets import Secret
-from ringback.settings import Settings, load_settings
+from ringback.settings import Settings, SupervisionSettings, load_settings
 from ringback.settings.overload import OverloadSettings
 
 ROOT = Path(__file__).parents[3]
@@ -372,6 +373,72 @@ def test_settings_go_where_they_belong(config: Path, tmp_path: Path) -> None:
     assert len(locality["lb_endpoints"]) == 3
     ports = find(documents, "NetworkPolicy")["spec"]["egress"][1]["ports"]
     assert [port["port"] for port in ports] == [443, 4100]
+
+
+@pytest.fixture
+def supervised(config: Path, tmp_path: Path) -> list[Manifest]:
+    """The base for calls that are supervised, with whatever can be set."""
+    settings = tmp_path / "ringback.yaml"
+    settings.write_text(
+        "supervision: {mode: required, spool_folder: /var/spool/ringback, sinks: [litellm]}\n"
+    )
+    secrets = "secrets=RINGBACK_SUPERVISION__DATABASE_URL,RINGBACK_STORE__URL"
+    return read_manifests(render(config, "--settings", settings, "--set", secrets))
+
+
+def test_callkeeper_is_there_if_calls_are_supervised(
+    supervised: list[Manifest], pytestconfig: pytest.Config
+) -> None:
+    """It starts before Envoy and ends after it, and whom it needs and who needs it finds it."""
+    assert mistakes(supervised, pytestconfig.cache) == []
+    pod = find(supervised, "Deployment")["spec"]["template"]["spec"]
+    check_restricted(pod)
+    services = {part["name"]: part for part in pod["initContainers"]}
+    assert list(services) == ["extauthz", "sdpfilter", "callkeeper"]
+    assert services["callkeeper"]["image"] == services["extauthz"]["image"]
+    seconds = {entry["name"]: int(entry["value"]) for entry in pod["containers"][0]["env"]}
+    drained = seconds["NOTICE_S"] + seconds["DRAIN_S"]
+    # Each service waits 15 s at most, and callkeeper 5 s more for its sinks.
+    assert pod["terminationGracePeriodSeconds"] >= drained + 3 * 15 + 5
+    for service in services.values():
+        environ = {entry["name"]: entry["value"] for entry in service["env"]}
+        for name in ("callkeeper", "extauthz"):
+            addresses = json.loads(environ[f"RINGBACK_SUPERVISION__{name.upper()}"])
+            listens = [f"--listen={address}" for address in addresses]
+            assert [word for word in services[name]["args"] if word[:8] == "--listen"] == listens
+    _, scrapers = find(supervised, "NetworkPolicy")["spec"]["ingress"]
+    assert {"port": 9467} in scrapers["ports"]
+
+
+def test_callkeeper_has_what_it_needs_and_no_more(supervised: list[Manifest]) -> None:
+    """Its own secrets and a folder for what waits; nobody else has its secrets."""
+    pod = find(supervised, "Deployment")["spec"]["template"]["spec"]
+    services = {part["name"]: part for part in pod["initContainers"]}
+    secrets = {
+        name: {entry["name"] for entry in part["env"] if entry["name"].endswith("_FILE")}
+        for name, part in services.items()
+    }
+    own = "RINGBACK_SUPERVISION__DATABASE_URL_FILE"
+    assert secrets["callkeeper"] == {own, "RINGBACK_STORE__URL_FILE"}
+    assert own not in secrets["extauthz"] | secrets["sdpfilter"]
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    mounts = {mount["name"]: mount for mount in services["callkeeper"]["volumeMounts"]}
+    assert mounts["spool"] == {"name": "spool", "mountPath": "/var/spool/ringback"}
+    size = int(volumes["spool"]["emptyDir"]["sizeLimit"].removesuffix("Mi"))
+    assert size * 1024 * 1024 > SupervisionSettings().spool_max_bytes
+    assert [mount for mount in mounts.values() if not mount.get("readOnly")] == [
+        {"name": "sockets", "mountPath": "/run/ringback"},
+        mounts["spool"],
+    ]
+
+
+def test_without_supervision_nobody_is_asked(config: Path) -> None:
+    """There is no callkeeper, and nothing that only it needs."""
+    documents = read_manifests(render(config))
+    pod = find(documents, "Deployment")["spec"]["template"]["spec"]
+    assert [part["name"] for part in pod["initContainers"]] == ["extauthz", "sdpfilter"]
+    assert "callkeeper" not in yaml.safe_dump(pod)
+    assert {volume["name"] for volume in pod["volumes"]} & {"keeping", "spool"} == set()
 
 
 def test_included_files_come_along(config: Path, tmp_path: Path) -> None:
