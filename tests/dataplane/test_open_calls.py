@@ -29,6 +29,7 @@ KEYS: Final = {
     "sk-one-at-a-time": VirtualKey("", "parallel", limits=Limits(parallel=1)),
     "sk-that-never-connects": VirtualKey("", "absent", max_open_calls=1),
     "sk-that-races": VirtualKey("", "racing", max_open_calls=1),
+    "sk-across-a-crash": VirtualKey("", "crashing", max_open_calls=1),
     "sk-without-callkeeper": VirtualKey("", "alone", max_open_calls=1),
     "sk-without-a-limit": VirtualKey("", "free", max_open_calls=1000),
 }
@@ -151,13 +152,26 @@ async def test_a_deployment_takes_as_many_as_it_may(gateway: Supervised) -> None
     assert (await gateway.asked_provider())["calls"] == before
 
 
+async def test_a_crash_of_callkeeper_leaves_no_slot_taken(gateway: Supervised) -> None:
+    """What it counted in memory ends with it, and the next call is counted anew."""
+    key = "sk-across-a-crash"
+    assert (await gateway.call(key, OFFER)).status_code == 201
+    await check_full(gateway, key)
+    os.kill(gateway.stack.pid_of("callkeeper-0"), signal.SIGKILL)
+    async with asyncio.timeout(20):
+        while (await gateway.call(key, OFFER)).status_code != 201:  # noqa: ASYNC110  nothing tells
+            await asyncio.sleep(0.1)
+    await check_full(gateway, key)
+
+
 @pytest.mark.parametrize("how", ["hangs", "is down"])
 async def test_without_callkeeper_no_limited_call_begins(gateway: Supervised, how: str) -> None:
     """Nobody can tell how many are open: 503, and the provider hears nothing."""
+    key = "sk-without-callkeeper"
     before = await gateway.asked_provider()
     async with gateway.without_callkeeper(how):
         began = time.monotonic()
-        answer = await gateway.call("sk-without-callkeeper", OFFER)
+        answer = await gateway.call(key, OFFER)
         assert time.monotonic() - began < 2
     assert answer.status_code == 503
     assert answer.json()["error"]["code"] == "supervision_unavailable"

@@ -15,10 +15,12 @@ from callkeeper.news import News
 from callkeeper.reach import Reaches
 from callkeeper.service import CallKeeper
 from callkeeper.slots import MemorySlots
+from callkeeper.valkeyslots import ValkeySlots
 from callkeeper.way import listener_way
 from callsapi.v1.calls_pb2_grpc import UpstreamsStub, add_CallsServicer_to_server
 from ringback.grpcpeers import Peers
 from ringback.settings import SupervisionSettings
+from ringback.valkey import Valkey
 
 _NOWHERE: Final = "127.0.0.1:1"
 
@@ -34,7 +36,7 @@ class CallCounting:
     """
 
     address: str
-    slots: MemorySlots
+    slots: MemorySlots | ValkeySlots
     keeper: Keeper
 
     def settings(self, **values: Any) -> SupervisionSettings:
@@ -42,15 +44,23 @@ class CallCounting:
         return SupervisionSettings(**{"mode": "required", "callkeeper": (self.address,), **values})
 
     def taken(self, scope: str) -> int:
-        """Return how many calls hold a slot of a scope."""
+        """Return how many calls hold a slot of a scope, in memory."""
+        assert isinstance(self.slots, MemorySlots)
         return len(self.slots._calls.get(scope, ()))
+
+    @property
+    def holders(self) -> int:
+        """How many calls hold any slot, in memory."""
+        assert isinstance(self.slots, MemorySlots)
+        return len(self.slots)
 
 
 @asynccontextmanager
-async def call_counting(folder: Path) -> AsyncIterator[CallCounting]:
-    """Run callkeeper on a socket in a folder."""
+async def call_counting(folder: Path, valkey: Valkey | None = None) -> AsyncIterator[CallCounting]:
+    """Run callkeeper on a socket in a folder, which counts in memory or in a store."""
     extauthz = Peers([_NOWHERE], UpstreamsStub)
-    egress, news, slots = Egress(listener_way(f"http://{_NOWHERE}")), News(), MemorySlots()
+    egress, news = Egress(listener_way(f"http://{_NOWHERE}")), News()
+    slots = MemorySlots() if valkey is None else ValkeySlots(valkey)
     limits = Limits(is_required=False, attach_s=20, unattached_s=20, max_duration_s=3600)
     keeper = Keeper(limits, Reaches(extauthz), egress, news, lambda *_: 0, slots=slots)
     service = CallKeeper(keeper, news, egress, extauthz, slots=slots)
