@@ -1,6 +1,7 @@
 """Callkeepers that share their calls in Valkey, as processes that are killed, ended and frozen."""
 
 import asyncio
+import contextlib
 import signal
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -45,9 +46,12 @@ async def state_of(group: Keepers, name: str, call: str) -> CallState:
 
 
 async def until_cost(group: Keepers, name: str, call: str, cost: int) -> None:
-    """Return once one knows what a call has cost."""
+    """Return once one knows what a call has cost; a store that is new may not know it at first."""
     async with asyncio.timeout(5):
-        while (await state_of(group, name, call)).cost_microdollars != cost:  # noqa: ASYNC110
+        while True:
+            with contextlib.suppress(aio.AioRpcError):
+                if (await state_of(group, name, call)).cost_microdollars == cost:
+                    return
             await asyncio.sleep(0.02)
 
 
