@@ -1,5 +1,8 @@
 """``python -m callkeeper --listen ADDR``: run the service that keeps calls."""
 
+import time
+import uuid
+
 from callkeeper.calls import Limits
 from callkeeper.charging import Charging
 from callkeeper.egress import Egress
@@ -9,6 +12,10 @@ from callkeeper.news import News
 from callkeeper.pricelists import open_price_book
 from callkeeper.reach import Reaches
 from callkeeper.service import CallKeeper
+from callkeeper.shared.elsewhere import Elsewhere
+from callkeeper.shared.replica import LOOKS, Replica
+from callkeeper.shared.sharing import Sharing
+from callkeeper.shared.store import CallStore
 from callkeeper.sinks.writers import open_writers
 from callkeeper.slots import MemorySlots, Slots
 from callkeeper.valkeyslots import ValkeySlots
@@ -16,7 +23,7 @@ from callkeeper.way import way_of
 from callsapi.v1.calls_pb2_grpc import UpstreamsStub
 from ringback.errors import StartError
 from ringback.grpcpeers import Peers
-from ringback.settings import Settings
+from ringback.settings import Settings, SupervisionSettings
 from ringback.valkey import Valkey
 from ringback.worker import main
 
@@ -72,6 +79,7 @@ def _build(settings: Settings) -> CallKeeper:
         slots=slots,
         verdict=examiner.verdict,
     )
+    store, replica = _share(valkey, keeper, settings.supervision)
     return CallKeeper(
         keeper,
         news,
@@ -81,7 +89,21 @@ def _build(settings: Settings) -> CallKeeper:
         writers=writers,
         valkey=valkey,
         examiner=examiner,
+        replica=replica,
+        elsewhere=Elsewhere(store),
     )
+
+
+def _share(
+    valkey: Valkey | None, keeper: Keeper, settings: SupervisionSettings
+) -> tuple[CallStore, Replica] | tuple[None, None]:
+    if valkey is None:
+        return None, None
+    # So long a lease is that the calls of who dies are adopted within the time that is set.
+    lease_s = settings.lease_s * (1 - 1 / LOOKS)
+    store = CallStore(valkey, uuid.uuid4().hex, lease_s, lambda: time.time() - time.monotonic())
+    sharing = Sharing(store, keeper, lease_s, settings.observers)
+    return store, Replica(sharing, valkey, store.channel, settings.lease_s)
 
 
 if __name__ == "__main__":

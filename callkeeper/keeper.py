@@ -107,17 +107,6 @@ class Keeper:
         kept.listener = asyncio.create_task(self._listen(kept))
         self._decide(kept)
 
-    def register(
-        self, call: Call, handle: str, sealed_key: str, limits: CallLimits = NO_LIMITS
-    ) -> Call:
-        """Keep a call from now on; returns the one that is kept if it was registered before.
-
-        Raises:
-            ValueError: As of `keep`.
-        """
-        self.keep(kept := self.prepare(call, handle, sealed_key, limits))
-        return kept.call
-
     def take_over(self, kept: Kept, state: CallState) -> None:
         """Decide from now on about a call that was only listened to."""
         if not kept.is_owner:

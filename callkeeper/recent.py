@@ -21,13 +21,13 @@ class Ended:
         call: The call.
         handle: What the caller knows it by.
         state: How it was at its end.
-        at: When that was, in seconds since 1970.
+        ended_at: When that was, in seconds since 1970.
     """
 
     call: Call
     handle: str
     state: CallState
-    at: float
+    ended_at: float
 
 
 class RecentCalls:
@@ -43,7 +43,7 @@ class RecentCalls:
         self._ended[ended.call.id] = ended
         self._ids[ended.handle] = ended.call.id
         while (oldest := next(iter(self._ended.values()))) is not ended and (
-            len(self._ended) > _MAX_CALLS or _is_over(oldest, ended.at)
+            len(self._ended) > _MAX_CALLS or _is_over(oldest, ended.ended_at)
         ):
             del self._ended[oldest.call.id]
             if self._ids.get(oldest.handle) == oldest.call.id:
@@ -69,4 +69,4 @@ class RecentCalls:
 
 
 def _is_over(ended: Ended, now: float) -> bool:
-    return now - ended.at > _KEEP_S
+    return now - ended.ended_at > _KEEP_S

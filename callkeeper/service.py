@@ -14,6 +14,9 @@ from callkeeper.keeper import Keeper
 from callkeeper.kept import Kept, new_id
 from callkeeper.news import News, SlowWatcherError
 from callkeeper.recent import Ended
+from callkeeper.shared.elsewhere import Elsewhere
+from callkeeper.shared.replica import LeavingError, Replica
+from callkeeper.shared.store import Shared
 from callkeeper.sinks.writer import Writer
 from callkeeper.slots import Slots
 from callkeeper.translate import read_call, read_id, read_limits, read_scopes, write_state
@@ -55,6 +58,8 @@ class CallKeeper(calls_pb2_grpc.CallsServicer):
         writers: Where charges go; likewise.
         valkey: The shared store, closed at the end.
         examiner: Knows how those stand who pay for calls; started and stopped likewise.
+        replica: Shares the calls in it with others; likewise.
+        elsewhere: Finds those of others.
     """
 
     names: tuple[str, ...] = ("ringback.v1.Calls",)
@@ -70,6 +75,8 @@ class CallKeeper(calls_pb2_grpc.CallsServicer):
         writers: Sequence[Writer] = (),
         valkey: Valkey | None = None,
         examiner: Examiner | None = None,
+        replica: Replica | None = None,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         self._examiner = examiner
         self._writers = tuple(writers)
@@ -79,6 +86,8 @@ class CallKeeper(calls_pb2_grpc.CallsServicer):
         self._extauthz = extauthz
         self._slots = slots
         self._valkey = valkey
+        self._replica = replica
+        self._elsewhere = elsewhere or Elsewhere()
 
     def register(self, server: aio.Server) -> None:
         """Add the handlers to the server."""
@@ -93,9 +102,13 @@ class CallKeeper(calls_pb2_grpc.CallsServicer):
             writer.start()
         if self._examiner is not None:
             self._examiner.start(self._keeper)
+        if self._replica is not None:
+            self._replica.start()
 
     async def drain(self) -> None:
-        """Let watchers go."""
+        """Hand all calls over, where there is somebody to take them, and let watchers go."""
+        if self._replica is not None:
+            await self._replica.leave()
         self._news.close()
 
     async def stop(self) -> None:
@@ -103,6 +116,8 @@ class CallKeeper(calls_pb2_grpc.CallsServicer):
         if self._examiner is not None:
             await self._examiner.stop()
         await self._keeper.stop()
+        if self._replica is not None:
+            await self._replica.stop()
         for writer in self._writers:
             await writer.stop()
         await self._slots.stop()
@@ -116,22 +131,39 @@ class CallKeeper(calls_pb2_grpc.CallsServicer):
         request: RegisterRequest,
         context: aio.ServicerContext[RegisterRequest, RegisterResponse],
     ) -> RegisterResponse:
-        """Keep a call from now on; INVALID_ARGUMENT if that is not possible."""
+        """Keep a call from now on; INVALID_ARGUMENT if that is not possible.
+
+        UNAVAILABLE if another worker has to be asked, or the call has to be shared and cannot be.
+        """
         try:
             call = read_call(request, new_id(), time.time())
-            limits = read_limits(request.limits)
-            kept = self._keeper.register(call, request.handle, request.sealed_key, limits)
+            kept = self._keeper.prepare(
+                call, request.handle, request.sealed_key, read_limits(request.limits)
+            )
+            name, is_ours = kept.call.id, True
+            if self._replica is not None and kept.call is call:
+                name, is_ours = await self._replica.open(kept)
+            if is_ours:
+                self._keeper.keep(kept)
         except ValueError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-        return RegisterResponse(id=kept.id)
+        except (LeavingError, StoreUnavailableError) as error:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
+        return RegisterResponse(id=name)
 
     async def Get(
         self, request: GetRequest, context: aio.ServicerContext[GetRequest, CallState]
     ) -> CallState:
-        """Tell how a call is, or was when it ended."""
-        found = self._keeper.find(request.call) or self._keeper.recent.find(
-            request.call, time.time()
-        )
+        """Tell how a call is, or was when it ended; UNAVAILABLE if nobody here can tell."""
+        now, name = time.time(), request.call
+        try:
+            found = (
+                self._keeper.find(name)
+                or self._keeper.recent.find(name, now)
+                or await self._elsewhere.find(name)
+            )
+        except StoreUnavailableError as error:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
         if found is None:
             await context.abort(grpc.StatusCode.NOT_FOUND, _UNKNOWN)
         return _state_of(found)
@@ -139,11 +171,19 @@ class CallKeeper(calls_pb2_grpc.CallsServicer):
     async def List(
         self,
         request: ListRequest,
-        context: aio.ServicerContext[ListRequest, ListResponse],  # noqa: ARG002  of gRPC
+        context: aio.ServicerContext[ListRequest, ListResponse],
     ) -> ListResponse:
-        """Tell of all calls, or of some of them."""
+        """Tell of all calls, or of some of them; UNAVAILABLE if some cannot be found."""
         ended = self._keeper.recent.since(time.time()) if request.with_ended else ()
-        found = [each for each in (*ended, *self._keeper) if _is_wanted(each, request)]
+        try:
+            others = await self._elsewhere.list_calls(
+                key_hash=request.key_hash,
+                token_id=request.token_id,
+                with_ended=request.with_ended,
+            )
+        except StoreUnavailableError as error:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
+        found = [each for each in (*others, *ended, *self._keeper) if _is_wanted(each, request)]
         found.sort(key=lambda each: each.call.opened_at)
         # [-0:] is all of them.
         return ListResponse(calls=map(_state_of, found[-request.limit :]))
@@ -168,11 +208,15 @@ class CallKeeper(calls_pb2_grpc.CallsServicer):
         request: HangUpRequest,
         context: aio.ServicerContext[HangUpRequest, HangUpResponse],
     ) -> HangUpResponse:
-        """Begin to end a call."""
-        kept = self._keeper.find(request.call)
-        if kept is None:
-            await context.abort(grpc.StatusCode.NOT_FOUND, _UNKNOWN)
-        self._keeper.end(kept, Reason.ADMIN)
+        """Begin to end a call; UNAVAILABLE as of Get."""
+        if (kept := self._keeper.find(request.call)) is not None:
+            self._keeper.end(kept, Reason.ADMIN)
+            return HangUpResponse()
+        try:
+            if not await self._elsewhere.hang_up(request.call, Reason.ADMIN):
+                await context.abort(grpc.StatusCode.NOT_FOUND, _UNKNOWN)
+        except StoreUnavailableError as error:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
         return HangUpResponse()
 
     async def Revoke(
@@ -180,13 +224,19 @@ class CallKeeper(calls_pb2_grpc.CallsServicer):
         request: RevokeRequest,
         context: aio.ServicerContext[RevokeRequest, RevokeResponse],
     ) -> RevokeResponse:
-        """Begin to end all calls of a token or a key."""
+        """Begin to end all calls of a token or a key; UNAVAILABLE if not all can be found."""
         if not (request.token_id or request.key_hash):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "token_id or key_hash is needed")
         found = [kept for kept in self._keeper if _is_of(kept, request)]
         for kept in found:
             self._keeper.end(kept, Reason.REVOKED)
-        return RevokeResponse(calls=len(found))
+        try:
+            shared = await self._elsewhere.revoke(
+                Reason.REVOKED, key_hash=request.key_hash, token_id=request.token_id
+            )
+        except StoreUnavailableError as error:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
+        return RevokeResponse(calls=len(found) if shared is None else shared)
 
     async def Take(
         self, request: TakeRequest, context: aio.ServicerContext[TakeRequest, TakeResponse]
@@ -218,13 +268,13 @@ def _is_of(kept: Kept, request: RevokeRequest) -> bool:
     return kept.call.payer.key_hash == request.key_hash
 
 
-def _is_wanted(call: Kept | Ended, request: ListRequest) -> bool:
+def _is_wanted(call: Kept | Ended | Shared, request: ListRequest) -> bool:
     return request.key_hash in ("", call.call.payer.key_hash) and request.token_id in (
         "",
         call.call.token_id,
     )
 
 
-def _state_of(call: Kept | Ended) -> CallState:
-    ended_at = call.at if isinstance(call, Ended) else 0.0
+def _state_of(call: Kept | Ended | Shared) -> CallState:
+    ended_at = 0.0 if isinstance(call, Kept) else call.ended_at
     return write_state(call.call, call.state, handle=call.handle, ended_at=ended_at)

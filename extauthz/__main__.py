@@ -91,7 +91,10 @@ def _build(settings: Settings) -> ExtAuthz:
         is_required=supervision.is_required_for_all,
         is_limited=standings.is_limited if supervision.mode == "auto" else lambda *_: False,
     )
-    kept = KeptCalls(supervision.callkeeper, settings.services) if is_supervised else None
+    kept = None
+    if is_supervised:
+        is_shared = supervision.store == "valkey"
+        kept = KeptCalls(supervision.callkeeper, settings.services, is_shared=is_shared)
     upstreams = Upstreams(callers, entra.key_headers, egress, leashes, standings)
     websockets, origins = settings.websocket, settings.websocket.origins
     origins = settings.cors_origins if origins is None else origins

@@ -1,8 +1,8 @@
 """Asks callkeeper how calls are."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Final
+from typing import Final, TypeVar
 
 import grpc
 from grpc import aio
@@ -16,6 +16,8 @@ from ringback.logs import get_logger
 from ringback.settings import ServiceSettings
 
 _TIMEOUT_S: Final = 2.0
+_RequestT = TypeVar("_RequestT")
+_ResponseT = TypeVar("_ResponseT")
 
 
 class CallStatesUnavailableError(ApiError):
@@ -31,15 +33,23 @@ class CallStatesUnavailableError(ApiError):
 
 
 class KeptCalls:
-    """Asks all workers of callkeeper: each keeps calls of its own.
+    """Asks the workers of callkeeper: all of them where each knows its own calls alone.
 
     Args:
         addresses: The setting ``supervision.callkeeper``.
         services: How they are reached.
+        is_shared: Whether each of them knows the calls of all.
     """
 
-    def __init__(self, addresses: Sequence[str], services: ServiceSettings | None = None) -> None:
+    def __init__(
+        self,
+        addresses: Sequence[str],
+        services: ServiceSettings | None = None,
+        *,
+        is_shared: bool = False,
+    ) -> None:
         self._workers = Peers(addresses, CallsStub, services or ServiceSettings())
+        self._is_shared = is_shared
         self._log = get_logger()
 
     def start(self) -> None:
@@ -58,7 +68,7 @@ class KeptCalls:
             CallStatesUnavailableError: If one that might cannot be asked: 503.
         """
         request = GetRequest(call=handle)
-        answers = await self._workers.ask_all(lambda stub: stub.Get, request, _TIMEOUT_S)
+        answers = await self._ask(lambda stub: stub.Get, request)
         errors: list[aio.AioRpcError] = []
         for answer in answers:
             if isinstance(answer, CallState):
@@ -75,13 +85,26 @@ class KeptCalls:
         Raises:
             CallStatesUnavailableError: If a worker cannot be asked: 503.
         """
-        answers = await self._workers.ask_all(lambda stub: stub.List, request, _TIMEOUT_S)
+        answers = await self._ask(lambda stub: stub.List, request)
         found: list[CallState] = []
         for answer in answers:
             if isinstance(answer, aio.AioRpcError):
                 raise self._unavailable(answer)
             found += answer.calls
         return sorted(found, key=lambda state: state.opened_at)
+
+    async def _ask(
+        self,
+        method: Callable[[CallsStub], aio.UnaryUnaryMultiCallable[_RequestT, _ResponseT]],
+        request: _RequestT,
+    ) -> list[_ResponseT | aio.AioRpcError]:
+        if not self._is_shared:
+            return await self._workers.ask_all(method, request, _TIMEOUT_S)
+        try:
+            answer: _ResponseT = await self._workers.ask(method, request, _TIMEOUT_S)
+        except aio.AioRpcError as error:
+            return [error]
+        return [answer]
 
     def _unavailable(self, error: aio.AioRpcError) -> CallStatesUnavailableError:
         self._log.warning("callkeeper_unavailable", reason=error.code().name.lower())

@@ -39,8 +39,10 @@ def list_calls(address: Address = None, settings: SettingsFile = None) -> None:
     async def ask(stub: "CallsStub") -> "list[CallState]":
         return list((await stub.List(ListRequest(), timeout=_TIMEOUT_S)).calls)
 
-    found = [call for calls in _ask_all(address, settings, ask) for call in calls]
-    rows = [_row(call, time.time()) for call in sorted(found, key=lambda call: call.opened_at)]
+    # Workers that share their calls each know all of them.
+    found = {call.id: call for calls in _ask_all(address, settings, ask) for call in calls}
+    calls = sorted(found.values(), key=lambda call: call.opened_at)
+    rows = [_row(call, time.time()) for call in calls]
     typer.echo(format_table(_HEADER, rows) if rows else "No call is open.")
 
 

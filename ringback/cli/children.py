@@ -98,7 +98,7 @@ def service_workers(
 ) -> list[Worker]:
     """Return the workers of all services, extauthz first: it takes longest to start.
 
-    callkeeper has one worker, and only if calls are supervised.
+    callkeeper has workers only if calls are supervised, and several only if they share them.
     """
     ours = _settings_environ(inputs, wiring.egress)
     is_supervised = inputs.settings.supervision.mode != "off"
@@ -130,7 +130,10 @@ def service_workers(
         for index in range(inputs.workers)
     ]
     if is_supervised:
-        workers.append(_worker(calls, 0, inputs.settings.metrics_address, folders))
+        workers += [
+            _worker(calls, index, inputs.settings.metrics_address, folders)
+            for index in range(_callkeepers(inputs))
+        ]
     return workers
 
 
@@ -183,10 +186,15 @@ def _settings_environ(inputs: Inputs, egress: Address) -> dict[str, str]:
 def _supervision_environ(inputs: Inputs, folders: Folders) -> dict[str, str]:
     """Return where workers find those of the other services."""
     extauthz = [folders.socket(f"{AUTHZ_CLUSTER}-{index}") for index in range(inputs.workers)]
+    keepers = [folders.socket(f"{CALLKEEPER}-{index}") for index in range(_callkeepers(inputs))]
     return {
-        "RINGBACK_SUPERVISION__CALLKEEPER": json.dumps([folders.socket(f"{CALLKEEPER}-0")]),
+        "RINGBACK_SUPERVISION__CALLKEEPER": json.dumps(keepers),
         "RINGBACK_SUPERVISION__EXTAUTHZ": json.dumps(extauthz),
     }
+
+
+def _callkeepers(inputs: Inputs) -> int:
+    return inputs.workers if inputs.settings.supervision.store == "valkey" else 1
 
 
 def _common_environ() -> dict[str, str]:

@@ -12,7 +12,7 @@ from ringback.cli.ports import LaunchError
 
 # sun_path has 108 bytes on Linux and 104 on macOS (unix(7)).
 _MAX_SOCKET_PATH_BYTES: Final = 100
-_LONGEST_SOCKET: Final = "sdpfilter-63.sock"
+_LONGEST_SOCKET: Final = "callkeeper-63.sock"
 
 
 class FolderInUseError(LaunchError):

@@ -86,7 +86,15 @@ class SupervisionSettings(Section):
     """How many calls may be open at once, beside ``max_parallel_requests`` of keys and teams."""
 
     store: Literal["memory", "valkey"] = "memory"
-    """Where open calls are counted: each worker for itself, or all together in ``store.url``."""
+    """Who knows of a call: the worker that keeps it, or all together in ``store.url``, where its
+    calls outlive it and open calls are counted."""
+
+    lease_s: Annotated[float, Field(ge=1, le=60)] = 10
+    """With ``valkey``, how long after a worker has died another one keeps its calls."""
+
+    observers: Literal[1, 2] = 1
+    """With ``valkey``, how many workers listen to a call. What is used while nobody listens is
+    lost; with two of them somebody does when one dies."""
 
     prices_file: Path | None = None
     """Prices of models, in the schema of LiteLLM's ``model_prices_and_context_window.json``. They

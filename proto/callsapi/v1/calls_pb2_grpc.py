@@ -90,15 +90,15 @@ class CallsServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Get(self, request, context):
-        """Also of a call that ended some minutes ago. NOT_FOUND if the worker that is asked does not keep
-        the call.
+        """Also of a call that ended some minutes ago. NOT_FOUND if the worker that is asked does not know
+        the call: without a shared store each knows its own alone. UNAVAILABLE if that store is away.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def List(self, request, context):
-        """The calls that this worker keeps, oldest first.
+        """The calls that this worker knows, oldest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

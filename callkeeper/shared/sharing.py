@@ -1,0 +1,328 @@
+"""Shares the calls of a keeper with other replicas: tells them of its own, takes over theirs."""
+
+import asyncio
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Final
+
+from callkeeper import metrics
+from callkeeper.calls import CallState, Phase, Reason, attached, lost
+from callkeeper.keeper import Keeper
+from callkeeper.kept import Kept, facts_of
+from callkeeper.meter import Meter
+from callkeeper.model import Usage
+from callkeeper.shared.record import Facts, Progress, orphaned
+from callkeeper.shared.store import CallStore, Renewed, Shared
+from callkeeper.shared.tally import Tally
+from ringback.logs import get_logger
+from ringback.valkey import StoreUnavailableError
+
+# Of calls of others; they shall have some, too.
+_SHARE: Final = 50
+# A second observer keeps a call that the store has forgotten when its keeper has not told the
+# store of it again by then: so many renewals of its lease.
+_PATIENCE: Final = 3
+# How long a call that has ended is remembered.
+_REMEMBERED_S: Final = 300
+_UNHEARD: Final = (Phase.OPENED, Phase.LOST)
+
+
+class Sharing:
+    """What one replica has of the calls that all share.
+
+    All methods that wait raise `StoreUnavailableError` while the store is away; calls that are kept
+    are kept on then.
+
+    Args:
+        store: Where calls are shared.
+        keeper: Keeps the calls of this replica.
+        lease_s: How old a sign of life of a call's keeper may be.
+        observers: How many replicas listen to a call: 1 or 2.
+    """
+
+    def __init__(self, store: CallStore, keeper: Keeper, lease_s: float, observers: int) -> None:
+        self._store, self._keeper = store, keeper
+        self._lease_s, self._observers = lease_s, observers
+        self._calls: dict[str, Kept] = {}
+        self._tallies: dict[str, Tally] = {}
+        self._changed: dict[str, Kept] = {}
+        self._untold: set[str] = set()
+        self._missing: dict[str, int] = {}
+        self._turn = asyncio.Lock()
+        self._log = get_logger()
+        self.wake: Final = asyncio.Event()
+        """Set when there is something to `tell`."""
+        keeper.witness = self
+
+    def changed(self, kept: Kept) -> None:
+        """See `Witness`."""
+        if kept.is_owner and kept.call.id in self._calls:
+            self._changed[kept.call.id] = kept
+            self.wake.set()
+
+    def used(self, kept: Kept, usage: Usage, cost_microdollars: int) -> None:
+        """See `Witness`."""
+        if (tally := self._tallies.get(kept.call.id)) is not None:
+            tally.add(usage.id, usage.tokens, cost_microdollars)
+            self._untold.add(kept.call.id)
+            self.changed(kept)
+            self.wake.set()
+
+    async def open(self, kept: Kept) -> tuple[str, bool]:
+        """Share a call that is about to be kept.
+
+        A call that may go on unsupervised is kept without the store, too, which is told later.
+
+        Returns:
+            The id of the call, and whether this replica is to keep it.
+        """
+        call = kept.call.id
+        try:
+            known, is_own = await self._open(kept, Tally())
+        except StoreUnavailableError:
+            if kept.state.limits.is_required:
+                raise
+            known, is_own = call, True
+        if known == call and is_own:
+            self._take(kept)
+            return call, True
+        return known, False
+
+    async def tell(self) -> None:
+        """Tell the store what has changed."""
+        async with self._turn:
+            await self._tell_usages()
+            changed, self._changed = self._changed, {}
+            progress = {name: _progress(kept) for name, kept in changed.items() if kept.is_owner}
+            over = {name for name, kept in changed.items() if kept.state.phase is Phase.ENDED}
+            try:
+                await self._store.save({name: progress[name] for name in progress.keys() - over})
+                await self._store.end(
+                    {name: progress[name] for name in progress.keys() & over}, _REMEMBERED_S
+                )
+            except StoreUnavailableError:
+                self._changed = changed | self._changed
+                raise
+            for name in over:
+                self._forget(name)
+
+    async def renew(self) -> None:
+        """Renew the leases of this replica, and take up what others have done to its calls."""
+        own = [name for name, kept in self._calls.items() if _is_kept(kept)]
+        seconds = [name for name, kept in self._calls.items() if not kept.is_owner]
+        for name, renewed in (await self._store.renew(own)).items():
+            await self._take_up(name, renewed)
+        for name, standing in (await self._store.renew_second(seconds)).items():
+            kept = self._calls.get(name)
+            if kept is None or kept.is_owner:
+                continue
+            if standing == "lost":
+                self._let_go(kept)
+            elif standing == "kept":
+                self._missing.pop(name, None)
+            else:
+                await self._miss(kept)
+        self._show()
+
+    async def look_at(self, ids: Iterable[str]) -> None:
+        """Look at calls of this replica that others have changed."""
+        ours = [name for name in ids if name in self._calls]
+        own = [name for name in ours if _is_kept(self._calls[name])]
+        for name, shared in (await self._store.read(ours)).items():
+            kept = self._calls.get(name)
+            if kept is None:
+                continue
+            if shared.has_ended and not kept.is_owner:
+                self._let_go(kept)
+                continue
+            state = shared.state
+            self._tallies[name].confirm((), state.used, state.cost_microdollars)
+            self._correct(name)
+            if name in own and shared.wanted:
+                self._keeper.end(kept, Reason(shared.wanted))
+
+    async def adopt(self) -> None:
+        """Take over calls whose keepers are gone."""
+        is_all = False
+        while not is_all:
+            taken = await self._store.adopt(_SHARE)
+            for shared, over_s in taken:
+                self._adopt(shared, over_s)
+            is_all = len(taken) < _SHARE
+        self._show()
+
+    async def join(self) -> None:
+        """Listen to calls of others that need a second observer."""
+        is_all = self._observers < 2
+        while not is_all:
+            joined = await self._store.join(_SHARE)
+            for shared in joined:
+                self._join(shared)
+            is_all = len(joined) < _SHARE
+        self._show()
+
+    async def release(self) -> int:
+        """Hand all calls over, and only listen from now on; return how many others hear of it."""
+        now = time.monotonic()
+        progress = {name: _progress(kept, now) for name, kept in self._calls.items()}
+        told = await self._store.release(progress)
+        for kept in self._calls.values():
+            self._keeper.hand_over(kept)
+        return told
+
+    async def not_taken(self) -> bool:
+        """Tell whether nobody else listens yet to some call that was handed over."""
+        for name, shared in (await self._store.read(list(self._calls))).items():
+            is_taken = not shared.is_own and shared.state.phase not in _UNHEARD
+            if is_taken or shared.has_ended:
+                self._let_go(self._calls[name])
+        return bool(self._calls)
+
+    async def _open(self, kept: Kept, tally: Tally) -> tuple[str, bool]:
+        progress = _progress(kept)
+        state = replace(progress.state, used=tally.used, cost_microdollars=tally.cost_microdollars)
+        known = kept.meter.seen - tally.waiting.keys()
+        return await self._store.open(
+            _facts(kept), replace(progress, state=state), known, observers=self._observers
+        )
+
+    async def _tell_usages(self) -> None:
+        names, self._untold = self._untold, set()
+        usages = [
+            (name, usage, tokens, cost)
+            for name in names
+            for usage, (tokens, cost) in self._tallies[name].waiting.items()
+        ]
+        try:
+            answers = await self._store.add(usages)
+        except StoreUnavailableError:
+            self._untold |= names
+            raise
+        for (name, usage, _, _), answer in zip(usages, answers, strict=True):
+            # Of one that the store does not know it is told when it knows it again.
+            if answer is not None:
+                self._tallies[name].confirm([usage], *answer)
+        for name in names:
+            self._correct(name)
+            if name not in self._calls and not self._tallies[name].waiting:
+                del self._tallies[name]
+
+    async def _take_up(self, name: str, renewed: Renewed) -> None:
+        kept = self._calls.get(name)
+        if kept is None or not _is_kept(kept):
+            return
+        tally = self._tallies[name]
+        if renewed.standing == "missing":
+            await self._open(kept, tally)
+            self._untold.add(name)
+            self._changed[name] = kept
+            self.wake.set()
+        elif renewed.standing == "lost":
+            self._log.warning("call_lost_to_another", **facts_of(kept))
+            self._let_go(kept)
+        elif renewed.wanted or renewed.cost_microdollars > tally.cost_microdollars:
+            await self.look_at([name])
+
+    async def _miss(self, kept: Kept) -> None:
+        """Keep a call that only this replica remembers."""
+        name = kept.call.id
+        self._missing[name] = self._missing.get(name, 0) + 1
+        if self._missing[name] < _PATIENCE:
+            return
+        del self._missing[name]
+        if (await self._open(kept, self._tallies[name]))[1]:
+            self._untold.add(name)
+            self.wake.set()
+            self._take_over(kept, kept.state, "forgotten")
+
+    def _adopt(self, shared: Shared, over_s: float) -> None:
+        name = shared.call.id
+        alive_at = time.monotonic() - over_s - self._lease_s
+        progress = orphaned(shared.progress, max(alive_at, shared.state.opened_at))
+        # Whoever leaves says so at once.
+        why = "handed_over" if over_s > _REMEMBERED_S else "lease_over"
+        if (kept := self._calls.get(name)) is not None:
+            kept.was_attached |= progress.was_attached
+            self._take_over(kept, _heard(progress.state, kept.state), why)
+        else:
+            self._take(kept := _kept(shared.facts, progress, shared.usage_ids))
+            metrics.ADOPTED.labels(why).inc()
+            self._keeper.keep(kept, "call.adopted")
+        if shared.wanted:
+            self._keeper.end(kept, Reason(shared.wanted))
+
+    def _take_over(self, kept: Kept, state: CallState, why: str) -> None:
+        used, cost = self._tallies[kept.call.id].total()
+        metrics.ADOPTED.labels(why).inc()
+        self._keeper.take_over(kept, replace(state, used=used, cost_microdollars=cost))
+
+    def _join(self, shared: Shared) -> None:
+        name, state = shared.call.id, shared.state
+        if name in self._calls:
+            return
+        # Whatever its owner does with it, it is there to listen to.
+        state = replace(state, phase=Phase.OPENED, lost_at=None, reason=None)
+        progress = replace(shared.progress, state=state, was_attached=False)
+        kept = _kept(shared.facts, progress, shared.usage_ids)
+        kept.is_owner = False
+        self._take(kept)
+        self._keeper.keep(kept)
+
+    def _take(self, kept: Kept) -> None:
+        """Have a call, and add what this replica may have heard of it before."""
+        name = kept.call.id
+        self._calls[name] = kept
+        tally = self._tallies.setdefault(name, Tally())
+        tally.confirm((), kept.state.used, kept.state.cost_microdollars)
+        used, cost = tally.total()
+        kept.state = replace(kept.state, used=used, cost_microdollars=cost)
+
+    def _correct(self, name: str) -> None:
+        if (kept := self._calls.get(name)) is not None:
+            self._keeper.correct(kept, *self._tallies[name].total())
+
+    def _let_go(self, kept: Kept) -> None:
+        self._keeper.let_go(kept)
+        self._forget(kept.call.id)
+
+    def _forget(self, name: str) -> None:
+        self._calls.pop(name, None)
+        self._missing.pop(name, None)
+        if (tally := self._tallies.get(name)) is not None and not tally.waiting:
+            del self._tallies[name]
+
+    def _show(self) -> None:
+        metrics.OBSERVED_CALLS.set(sum(not kept.is_owner for kept in self._calls.values()))
+
+
+def _is_kept(kept: Kept) -> bool:
+    return kept.is_owner and kept.state.phase is not Phase.ENDED
+
+
+def _facts(kept: Kept) -> Facts:
+    return Facts(kept.call, kept.handle, kept.sealed_key)
+
+
+def _progress(kept: Kept, lost_at: float | None = None) -> Progress:
+    """Return how far a call has come; with ``lost_at``, for who listens to it after that."""
+    state = kept.state if lost_at is None else lost(kept.state, lost_at)
+    return Progress(state, kept.was_attached, kept.meter.transcriber)
+
+
+def _kept(facts: Facts, progress: Progress, usage_ids: Iterable[str]) -> Kept:
+    return Kept(
+        facts.call,
+        facts.handle,
+        facts.sealed_key,
+        progress.state,
+        Meter(usage_ids, progress.transcriber),
+        was_attached=progress.was_attached,
+    )
+
+
+def _heard(state: CallState, own: CallState) -> CallState:
+    """Return the state of a call that this replica takes over and may have listened to."""
+    if own.phase is not Phase.ATTACHED:
+        return state
+    return attached(replace(state, active_at=max(state.active_at, own.active_at)))
