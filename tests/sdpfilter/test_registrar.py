@@ -22,6 +22,7 @@ from helpers.procmessages import (
 )
 from helpers.procstreams import Stub, converse, served
 from ringback.sdppolicy import PolicySettings
+from ringback.settings import ServiceSettings
 from sdpfilter.policies import Policies
 from sdpfilter.registrar import Registrar
 from sdpfilter.service import SDPFilter
@@ -38,7 +39,7 @@ async def registering(folder: Path) -> AsyncIterator[tuple[Stub, CallCounting]]:
     """Serve what tells callkeeper of calls; one call holds a slot under `SLOTS`."""
     async with call_counting(folder) as calls:
         await calls.slots.take(SLOTS, [Scope("key:1", 1)])
-        registrar = Registrar(calls.settings(mode="best_effort"))
+        registrar = Registrar(calls.settings(mode="best_effort"), ServiceSettings())
         service = SDPFilter(SEALER, Policies(PolicySettings()), registrar=registrar)
         async with served(service) as channel:
             await service.start()
