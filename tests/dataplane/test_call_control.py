@@ -271,7 +271,7 @@ async def test_bodies_that_make_no_sense_are_refused(
         ("POST", "/v1/realtime/calls/{}/mute", 404),
         # Synthetic
         ("POST", "/v1/realtime/calls/{}/hangup/", 404),
-        ("POST", "/v1/realtime/calls//hangup", 404),
+        ("POST", "/v1/realtime/calls//hangup", 405),
         ("POST", "/v1/realtime/calls/x/{}/hangup", 404),
         ("POST", "/v1/realtime/calls/%2e%2e%2f{}/hangup", 400),
         ("POST", "/v1/realtime/calls/x%2f..%2f{}/hangup", 400),

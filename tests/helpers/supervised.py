@@ -90,6 +90,10 @@ class Supervised:
         before = len(self.named("call.attached"))
         await client.accept(answer)
         await asyncio.wait_for(client.is_connected.wait(), 20)
+        return await self.attached(before)
+
+    async def attached(self, before: int) -> CallState:
+        """Return the latest call, once callkeeper listens to it, as to ``before`` others before."""
         await until(lambda: len(self.named("call.attached")) > before)
         return self.named("call.attached")[-1].call
 

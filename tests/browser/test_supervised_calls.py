@@ -1,0 +1,153 @@
+"""Calls in a real browser that the gateway ends: each ends, in time, and the page says why."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, expect
+
+from callsapi.v1.calls_pb2 import CallState, Event, ListRequest
+from helpers.chromium import ALLOW_MICROPHONE, chromium
+from helpers.playground import Visit, visit
+from helpers.supervised import Supervised, supervised
+
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
+
+MAX_DURATION_S: Final = 14.0
+IDLE_S: Final = 6.0
+# From what ends a call to its closed peer connection.
+IN_TIME_S: Final = 5.0
+
+# Remembers when the browser learnt of the end, and the connection.
+_WATCH_END: Final = """
+{
+  const open = RTCPeerConnection.prototype.createDataChannel;
+  RTCPeerConnection.prototype.createDataChannel = function (...args) {
+    const channel = open.apply(this, args);
+    window.testPeer = this;
+    channel.addEventListener("close", () => (window.testEndedAt = Date.now() / 1000));
+    return channel;
+  };
+}
+"""
+
+
+@dataclass
+class OnCall:
+    """Somebody whose call callkeeper listens to."""
+
+    person: Visit
+    gateway: Supervised
+    call: CallState
+
+    async def ends(self, reason: str, words: str) -> Event:
+        """Wait until the page knows that the call has ended, and says why; return the end."""
+        await self.person.reaches("ended")
+        await expect(self.person.page.locator("#note")).to_contain_text(words)
+        await expect(self.person.page.locator("#note")).to_contain_text(f"Reason {reason}")
+        ended = await self.gateway.end_of(self.call)
+        assert ended.call.reason == reason
+        assert await self.person.page.evaluate("testPeer.connectionState") == "closed"
+        assert not [line for line in self.person.console if "uncaught" in line]
+        return ended
+
+    @asynccontextmanager
+    async def talking(self) -> AsyncIterator[None]:
+        """Keep the conversation going, as long as there is a call."""
+
+        async def talk() -> None:
+            message = self.person.page.get_by_label("Type instead of speaking")
+            while await message.is_enabled():
+                await message.fill("And then?")
+                await message.press("Enter")
+                await asyncio.sleep(2)
+
+        task = asyncio.create_task(talk())
+        yield
+        await task
+
+    async def silence_ends(self) -> float:
+        """Return when the call ends because nobody speaks, once the model has spoken."""
+        stopped = self.person.page.locator("#event-list", has_text="output_audio_buffer.stopped")
+        await stopped.wait_for()
+        (state,) = (await self.gateway.calls.List(ListRequest())).calls
+        return state.idle_ends_at
+
+    async def is_in_time(self, cause: float, record: pytest.FixtureRequest) -> None:
+        """Check how long after its cause, in seconds since 1970, the connection was closed."""
+        took = await self.person.page.evaluate("testEndedAt") - cause
+        record.node.user_properties.append(("seconds", round(took, 2)))
+        # Clocks of two processes of one machine.
+        assert -0.01 < took < IN_TIME_S
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Supervised]:
+    """A gateway with short limits."""
+    folder = tmp_path_factory.mktemp("supervised")
+    limits = {"max_duration_s": MAX_DURATION_S, "idle_s": IDLE_S}
+    async with supervised(folder, mode="required", **limits) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    """A Chromium whose microphone beeps."""
+    async with chromium(ALLOW_MICROPHONE) as running:
+        yield running
+
+
+@asynccontextmanager
+async def on_call(
+    browser: Browser, gateway: Supervised, *, talks: bool = True
+) -> AsyncIterator[OnCall]:
+    """Open the playground and a call, whose browser talks or is silent."""
+    async with visit(browser, f"{gateway.stack.url}/playground", script=_WATCH_END) as person:
+        if not talks:
+            await person.without_microphone()
+            await person.page.get_by_label("The model speaks first").uncheck()
+        before = len(gateway.named("call.attached"))
+        await person.connect(key=gateway.key, model="gpt-realtime")
+        call = await gateway.attached(before)
+        await expect(person.page.locator("#left")).to_be_visible()
+        yield OnCall(person, gateway, call)
+
+
+async def test_a_call_ends_when_its_time_is_over(
+    browser: Browser, gateway: Supervised, request: pytest.FixtureRequest
+) -> None:
+    """Somebody talks on and on; what it cost is shown."""
+    async with on_call(browser, gateway) as caller, caller.talking():
+        ended = await caller.ends("max_duration", "This call has lasted as long as a call may")
+        await caller.is_in_time(caller.call.ends_at, request)
+        cost = f"${ended.call.cost_microdollars / 1e6:.4f}"
+        await expect(caller.person.page.locator("#cost")).to_have_text(cost)
+        assert ended.call.cost_microdollars > 0
+
+
+async def test_a_call_in_which_nobody_speaks_ends(
+    browser: Browser, gateway: Supervised, request: pytest.FixtureRequest
+) -> None:
+    """The page says beforehand that it will."""
+    async with on_call(browser, gateway, talks=False) as caller:
+        left = caller.person.page.locator("#left.soon")
+        await expect(left).to_contain_text("unless somebody speaks")
+        due = await caller.silence_ends()
+        await caller.ends("idle", "Nobody has spoken for a while")
+        await caller.is_in_time(due, request)
+
+
+async def test_a_call_is_ended_by_an_administrator(
+    browser: Browser, gateway: Supervised, request: pytest.FixtureRequest
+) -> None:
+    """By the command, whose start is part of the time that it takes."""
+    async with on_call(browser, gateway) as caller:
+        began = time.time()
+        assert (await gateway.ringback("calls", "hangup", caller.call.id))[0] == 0
+        await caller.ends("admin", "An administrator ended this call")
+        await caller.is_in_time(began, request)
