@@ -51,11 +51,21 @@ TOKENS: Final = Counter(
 COST: Final = Counter(
     "ringback_call_cost_microdollars", "What calls have cost, by deployment", ["deployment"]
 )
+SPEND: Final = Counter(
+    "ringback_call_spend_microdollars",
+    "The same by team and model group; the first pairs that are seen, and other for all later ones",
+    ["team", "model"],
+)
 UNPRICED: Final = Counter(
     "ringback_call_usage_unpriced",
     "Responses and transcriptions whose price is not known, or not wholly, by deployment",
     ["deployment"],
 )
+# Series that one worker may make of it.
+MAX_PAIRS: Final = 500
+_NO_TEAM: Final = "none"
+_OTHER: Final = ("other", "other")
+_pairs: Final[set[tuple[str, str]]] = set()
 _KINDS: Final = tuple(field.name for field in fields(Tokens))
 
 
@@ -64,3 +74,22 @@ def count_tokens(tokens: Tokens) -> None:
     for kind in _KINDS:
         if number := getattr(tokens, kind):
             TOKENS.labels(kind).inc(number)
+
+
+def count_cost(deployment: str, team: str | None, model: str, microdollars: int) -> None:
+    """Count what a call has cost.
+
+    Args:
+        deployment: Its id.
+        team: Id of the team that pays, if one does.
+        model: Name of the model group.
+        microdollars: How much.
+    """
+    COST.labels(deployment).inc(microdollars)
+    pair = (team or _NO_TEAM, model)
+    if pair not in _pairs:
+        if len(_pairs) >= MAX_PAIRS:
+            pair = _OTHER
+        else:
+            _pairs.add(pair)
+    SPEND.labels(*pair).inc(microdollars)

@@ -111,6 +111,9 @@ class Writer:
         self._kept.set()
         SINK_LAG.labels(self._sink.name).set_function(lambda: self.lag_s)
         SPOOL_BYTES.labels(self._sink.name).set_function(lambda: float(self.spooled_bytes))
+        for result in ("written", "refused", "lost"):
+            # So that the first one shows as an increase.
+            SINK_CHARGES.labels(self._sink.name, result)
         self._tasks = [asyncio.create_task(self._keep()), asyncio.create_task(self._deliver())]
 
     def put(self, charge: Charge) -> bool:

@@ -9,9 +9,13 @@ import promql_parser
 import pytest
 import yaml
 from prometheus_client import REGISTRY
+from prometheus_client.metrics import MetricWrapperBase
 
+import callkeeper.metrics
+import callkeeper.sinks.counters
 import extauthz.__main__  # noqa: F401  defines all metrics and errors of the service
 import sdpfilter.translate  # noqa: F401  the same
+from callkeeper.calls import Reason
 from helpers.gateway import Gateway
 from helpers.scraping import Sample, get, scrape
 from ringback.errors import ApiError
@@ -29,12 +33,15 @@ ALERTS = [
 DASHBOARD = json.loads((FOLDER / "dashboard.json").read_text())
 # What Prometheus adds itself.
 OF_PROMETHEUS = {"job", "instance"}
+ENDINGS = {"counter": ["_total"], "gauge": [""], "histogram": ["_bucket", "_sum", "_count"]}
 OBSERVABILITY = ROOT / "docs/observability.md"
 RUNBOOKS = "docs/operations.md"
 # What a label may say; of others it is open.
 OUTCOMES = {"minted", "call", "key_call", "websocket", "sideband", "ready"}
+RESULTS = {"unavailable", "refused", "taken_up", "registered", "failed", "given_up", "lost"}
 VALUES = {
-    "job": {"envoy", "extauthz", "sdpfilter"},
+    "job": {"envoy", "extauthz", "sdpfilter", "callkeeper"},
+    "reason": {*Reason},
     "state": {"served", "accepted"},
     "envoy_response_code_class": {"1", "2", "3", "4", "5"},
     "envoy_http_conn_manager_prefix": {"ingress_http", "egress_http"},
@@ -98,6 +105,14 @@ async def learn(gateway: Gateway, names: Names) -> None:
         for name in re.findall(r"^# TYPE (ringback_\w+) ", text, re.MULTILINE):
             names.learn(name, labels_of(name))
     names.learn("up", set())
+    # Whom this gateway does not have.
+    for module in (callkeeper.metrics, callkeeper.sinks.counters):
+        for metric in vars(module).values():
+            if isinstance(metric, MetricWrapperBase):
+                (family,) = metric.describe()
+                endings = ENDINGS[family.type]
+                for ending in endings:
+                    names.learn(f"{family.name}{ending}", {*metric._labelnames, "le"})
 
 
 def labels_of(name: str) -> set[str]:
@@ -149,7 +164,7 @@ async def test_every_expression_finds_its_metrics(
             assert matcher.name in labels, f"{selector.name} has no {matcher.name}"
             allowed = VALUES.get(matcher.name)
             if matcher.name in {"outcome", "result", "error"}:
-                allowed = codes() | OUTCOMES | {"unavailable", "refused", "taken_up"}
+                allowed = codes() | OUTCOMES | RESULTS
             words = {*matcher.value.split("|")}
             assert allowed is None or words <= allowed, words
     assert grouped(expression) <= known
