@@ -125,4 +125,9 @@ class SupervisionSettings(Section):
     def _check_open_calls(self) -> Self:
         if self.max_open_calls.is_any and self.mode == "off":
             raise ValueError("max_open_calls needs a mode other than off: else nobody counts calls")
+        if self.max_open_calls.is_any and len(self.callkeeper) > 1 and self.store == "memory":
+            raise ValueError(
+                "max_open_calls needs store: valkey where callkeeper has several addresses: "
+                "else each worker counts for itself"
+            )
         return self

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import signal
 import time
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -12,7 +13,15 @@ import pytest
 import pytest_asyncio
 from grpc import aio
 
-from callsapi.v1.calls_pb2 import CallState, GetRequest, HangUpRequest, RevokeRequest
+from callsapi.v1.calls_pb2 import (
+    CallState,
+    GetRequest,
+    HangUpRequest,
+    RegisterRequest,
+    RevokeRequest,
+    Scope,
+    TakeRequest,
+)
 from helpers.callkeepers import LEASE_S, Keepers, ProvidedCall, keepers, request_of
 from helpers.valkey import ValkeyProcess
 from helpers.waiting import until
@@ -130,6 +139,27 @@ async def until_gone(group: Keepers, name: str, call: str) -> None:
             await asyncio.sleep(0.02)
 
 
+async def test_a_call_holds_its_slots_whoever_keeps_it(pair: Keepers) -> None:
+    """One takes them, another one adopts the call, and they are free when it ends there."""
+    scopes = [Scope(name="key:of-slots", limit=1)]
+    first, second = uuid.uuid4().hex, uuid.uuid4().hex
+    one, other = pair.stub("one"), pair.stub("other")
+    assert (await one.Take(TakeRequest(id=first, scopes=scopes))).full == ""
+    call, request = pair.provider.open(), RegisterRequest(id=first)
+    request.MergeFrom(request_of(call))
+    assert (await one.Register(request)).id == first
+    await until(lambda: call.sockets)
+    starts = pair.starts("one")
+    pair.kill("one")
+    await until(lambda: call.attaches == 2, LEASE_S + 2)
+    assert (await other.Take(TakeRequest(id=second, scopes=scopes))).full == "key:of-slots"
+    await other.HangUp(HangUpRequest(call=first))
+    async with asyncio.timeout(2):
+        while (await other.Take(TakeRequest(id=second, scopes=scopes))).full:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    await pair.until_ready("one", times=starts + 1)
+
+
 async def test_what_is_frozen_loses_its_calls_and_lets_go_of_them(pair: Keepers) -> None:
     """A keeper that hangs for longer than the lease listens to none of its calls afterwards."""
     known, call = await pair.open("one")
@@ -161,10 +191,11 @@ async def test_without_the_store_calls_go_on_and_none_begin(
     assert call.attaches == 1
     # Leases are taken again: who is gone now has its calls adopted.
     await pair.open("other")
+    starts = pair.starts("one")
     pair.kill("one")
     await until(lambda: call.attaches == 2, LEASE_S + 2)
     await until_cost(pair, "other", known, COST)
-    await pair.until_ready("one", times=2 if how == "hangs" else 3)
+    await pair.until_ready("one", times=starts + 1)
 
 
 async def _without_store(pair: Keepers, call: ProvidedCall) -> None:

@@ -198,11 +198,12 @@ class Keepers:
 
     async def until_ready(self, name: str, times: int = 1) -> None:
         """Return when a keeper serves, for the second time for example."""
-        await until(
-            lambda: self._supervisor.lost or self.log(name).count('"event": "ready"') >= times,
-            _START_S,
-        )
+        await until(lambda: self._supervisor.lost or self.starts(name) >= times, _START_S)
         assert not self._supervisor.lost, self.log(name)
+
+    def starts(self, name: str) -> int:
+        """Return how often a keeper has begun to serve."""
+        return self.log(name).count('"event": "ready"')
 
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal; who ends is started again."""

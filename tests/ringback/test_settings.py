@@ -208,9 +208,13 @@ def test_any_text_gives_settings_or_a_settings_error(load: Load, text: str) -> N
 
 
 def test_open_calls_are_limited_only_where_somebody_counts_them(load: Load) -> None:
-    """A limit without supervision is a mistake, since it would limit nothing."""
+    """A limit without supervision is a mistake, and so is one that each worker counts by itself."""
     with pytest.raises(SettingsError, match="max_open_calls needs a mode"):
         load("supervision: {max_open_calls: {key: 3}}")
+    several = "mode: required, callkeeper: ['unix:/a', 'unix:/b'], max_open_calls: {key: 3}"
+    with pytest.raises(SettingsError, match="max_open_calls needs store: valkey"):
+        load(f"supervision: {{{several}}}")
+    assert load(f"supervision: {{{several}, store: valkey}}").supervision.store == "valkey"
     settings = load("supervision: {mode: best_effort, max_open_calls: {key: 3}}")
     assert settings.supervision.max_open_calls.key == 3
 
