@@ -160,12 +160,15 @@ class Limits(_message.Message):
     MAX_DURATION_S_FIELD_NUMBER: _builtins.int
     IDLE_S_FIELD_NUMBER: _builtins.int
     MAX_COST_MICRODOLLARS_FIELD_NUMBER: _builtins.int
+    SESSION_LOCK_FIELD_NUMBER: _builtins.int
     is_required: _builtins.bool
     """Whether it must not go on unsupervised; absent: as the settings say."""
     max_duration_s: _builtins.float
     """0 is no limit, here and below. In seconds."""
     idle_s: _builtins.float
     max_cost_microdollars: _builtins.int
+    session_lock: _builtins.str
+    """What the caller may not change of its session: JSON, empty if it may change all."""
     def __init__(
         self,
         *,
@@ -173,10 +176,11 @@ class Limits(_message.Message):
         max_duration_s: _builtins.float = ...,
         idle_s: _builtins.float = ...,
         max_cost_microdollars: _builtins.int = ...,
+        session_lock: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_is_required", b"_is_required", "is_required", b"is_required"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_is_required", b"_is_required", "idle_s", b"idle_s", "is_required", b"is_required", "max_cost_microdollars", b"max_cost_microdollars", "max_duration_s", b"max_duration_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_is_required", b"_is_required", "idle_s", b"idle_s", "is_required", b"is_required", "max_cost_microdollars", b"max_cost_microdollars", "max_duration_s", b"max_duration_s", "session_lock", b"session_lock"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__is_required: _TypeAlias = _typing.Literal["is_required"]  # noqa: Y015
     _WhichOneofArgType__is_required: _TypeAlias = _typing.Literal["_is_required", b"_is_required"]  # noqa: Y015
