@@ -12,7 +12,8 @@ from extauthz.apibase import parse_base_url
 from extauthz.deployments import DialectName, EntraMethod, Origin
 from extauthz.fields import Field
 from extauthz.jsontext import JsonError, parse_object
-from ringback.sessionlock import NO_LOCK, SessionLock, SessionLockError, parse_lock
+from ringback.sessionlock import NO_LOCK, SessionLock, parse_lock
+from ringback.sessionrules import SessionLockError
 
 CredentialKind = Literal["api_key"] | EntraMethod
 _CREDENTIALS: Final = ("api_key", *get_args(EntraMethod))

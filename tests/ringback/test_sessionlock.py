@@ -5,11 +5,11 @@ import pytest
 from ringback.sessionlock import (
     MAX_LOCK_BYTES,
     NO_LOCK,
-    SessionLockError,
     as_session,
     parse_lock,
     parse_lock_text,
 )
+from ringback.sessionrules import SessionLockError
 
 LOOKUP = {
     "type": "function",
