@@ -421,7 +421,7 @@ class Event(_message.Message):
     AT_FIELD_NUMBER: _builtins.int
     CALL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """call.started, call.attached, call.usage, call.lost, call.ended"""
+    """call.started, call.attached, call.usage, call.lost, call.warning, call.ended"""
     at: _builtins.float
     """Seconds since 1970."""
     @_builtins.property
