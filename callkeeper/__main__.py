@@ -18,7 +18,9 @@ from callkeeper.shared.sharing import Sharing
 from callkeeper.shared.store import CallStore
 from callkeeper.sinks.writers import open_writers
 from callkeeper.slots import MemorySlots, Slots
+from callkeeper.steward import Steward
 from callkeeper.valkeyslots import ValkeySlots
+from callkeeper.warning import Warnings
 from callkeeper.way import way_of
 from callsapi.v1.calls_pb2_grpc import UpstreamsStub
 from ringback.errors import StartError
@@ -52,6 +54,12 @@ def limits_of(settings: Settings) -> Limits:
     )
 
 
+def steward_of(settings: Settings) -> Steward:
+    """Return what speaks in calls."""
+    own = settings.supervision
+    return Steward(Warnings(own.warn_s, own.warn_cost_share, own.warn_as), own.max_violations)
+
+
 def _open_store(settings: Settings) -> Valkey | None:
     if settings.supervision.store == "memory":
         return None
@@ -78,6 +86,8 @@ def _build(settings: Settings) -> CallKeeper:
         charging.charge,
         slots=slots,
         verdict=examiner.verdict,
+        steward=steward_of(settings),
+        is_full=lambda: any(writer.state == "full" for writer in writers),
     )
     store, replica = _share(valkey, keeper, settings.supervision)
     return CallKeeper(

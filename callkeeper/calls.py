@@ -45,6 +45,12 @@ class Reason(StrEnum):
     MAX_COST = "max_cost"
     ADMIN = "admin"
     REVOKED = "revoked"
+    POLICY_VIOLATION = "policy_violation"
+    """The caller has changed what its session lock does not allow, again and again."""
+
+    SESSION_NOT_LOCKED = "session_not_locked"
+    """The provider does not do what the session lock wants."""
+
     UNCONTROLLABLE = "uncontrollable"
     """The provider's API has no way back into the call, and supervision is required."""
 
@@ -119,6 +125,7 @@ class CallState:
         reason: Why it ends or has ended.
         used: What it has used.
         cost_microdollars: What that costs.
+        was_warned: Whether its end was announced.
     """
 
     limits: Limits
@@ -129,6 +136,7 @@ class CallState:
     reason: Reason | None = None
     used: Tokens = _NOTHING
     cost_microdollars: int = 0
+    was_warned: bool = False
 
     @property
     def is_open(self) -> bool:
@@ -167,6 +175,11 @@ def charged(state: CallState, tokens: Tokens, cost_microdollars: int) -> CallSta
     )
 
 
+def warned(state: CallState) -> CallState:
+    """Return the state after its end was announced."""
+    return replace(state, was_warned=True)
+
+
 def ending(state: CallState, reason: Reason) -> CallState:
     """Return the state once it is decided that the call ends; the first reason stays."""
     return replace(state, phase=Phase.ENDING, reason=reason) if state.is_open else state
@@ -189,6 +202,11 @@ class Wait:
     """Nothing is to be done before this time, unless the state changes; None: ever."""
 
     until: float | None
+
+
+def earliest(*waits: Wait) -> float | None:
+    """Return when the first of some waits is over; None if none ever is."""
+    return min((wait.until for wait in waits if wait.until is not None), default=None)
 
 
 def next_step(state: CallState, now: float) -> End | Wait:

@@ -62,25 +62,27 @@ class Egress:
         """Open the sideband of a call.
 
         With the standard credential first; sources disagree on which one a call that was opened
-        with an ephemeral key wants.
+        with an ephemeral key wants. What the ephemeral key does not find may go on: only what the
+        standard credential does not find either is not there.
 
         Raises:
             NotThereError: If the provider knows no such call, whatever it is shown.
-            UpstreamError: If it cannot be asked.
+            UpstreamError: If it cannot be asked, or does not let the standard credential in.
         """
         try:
             return await self._open(reach, reach.headers)
         except WSServerHandshakeError as error:
-            first = error.status
-        if first in _TRY_OTHER and reach.ephemeral_headers:
+            status = error.status
+        if status in _TRY_OTHER and reach.ephemeral_headers:
             try:
                 return await self._open(reach, reach.ephemeral_headers)
             except WSServerHandshakeError as error:
-                if error.status == 404:
-                    first = 404
-        if first == 404:
+                # An ephemeral key that has expired says nothing about the call.
+                if status == 404 and error.status not in _TRY_OTHER:
+                    status = error.status
+        if status == 404:
             raise NotThereError
-        raise UpstreamError(str(first))
+        raise UpstreamError(str(status))
 
     async def _open(self, reach: Reach, headers: Mapping[str, Secret]) -> ClientWebSocketResponse:
         try:

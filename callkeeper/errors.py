@@ -29,6 +29,13 @@ class NotThereError(Exception):
         return "the provider knows no such call"
 
 
+class NoRoomError(Exception):
+    """The spool is full: what one more call costs would be lost."""
+
+    def __str__(self) -> str:
+        return "the spool is full; see to the database, or give supervision.spool_max_bytes more"
+
+
 class UpstreamError(Exception):
     """The provider refused, failed or could not be reached.
 

@@ -5,9 +5,12 @@ import re
 from typing import Any, Final
 
 from callkeeper.meter import HEEDED
+from callkeeper.sessionguard import ERROR
 
 # Cheaper than to parse what is not heeded; json.dumps and JSON.stringify agree but for the space.
-_MARK: Final = re.compile(r'"type":\s?"(' + "|".join(map(re.escape, sorted(HEEDED))) + '")')
+_MARK: Final = re.compile(
+    r'"type":\s?"(' + "|".join(map(re.escape, sorted(HEEDED | {ERROR}))) + '")'
+)
 
 
 def read_event(text: str) -> dict[str, Any] | None:

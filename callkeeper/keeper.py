@@ -2,15 +2,21 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Final
 
 from callkeeper import calls, metrics
 from callkeeper.backoff import wait_s
-from callkeeper.calls import CallState, End, Limits, Phase, Reason, next_step
+from callkeeper.calls import CallState, End, Limits, Phase, Reason, earliest, next_step
 from callkeeper.egress import Egress, texts_of
-from callkeeper.errors import NotThereError, ReachError, UncontrollableError, UpstreamError
+from callkeeper.errors import (
+    NoRoomError,
+    NotThereError,
+    ReachError,
+    UncontrollableError,
+    UpstreamError,
+)
 from callkeeper.events import read_event
 from callkeeper.hangup import hang_up, is_too_old_to_begin, reach_of
 from callkeeper.kept import Charge, Kept, Verdict, Witness, facts_of
@@ -19,7 +25,9 @@ from callkeeper.model import Call, Tokens
 from callkeeper.news import News
 from callkeeper.reach import Reaches
 from callkeeper.recent import Ended, RecentCalls
+from callkeeper.sender import Sender
 from callkeeper.slots import Slots
+from callkeeper.steward import Steward
 from ringback.calllimits import NO_LIMITS, CallLimits
 from ringback.logs import describe, get_logger
 
@@ -40,6 +48,8 @@ class Keeper:
         charge: Books what was used.
         slots: Counts open calls.
         verdict: Tells why a call has to end for reasons outside of it, if it has to.
+        steward: Speaks in calls.
+        is_full: Tells whether there is no room for what calls will cost.
     """
 
     def __init__(
@@ -52,6 +62,8 @@ class Keeper:
         *,
         slots: Slots,
         verdict: Verdict = lambda _: None,
+        steward: Steward | None = None,
+        is_full: Callable[[], bool] = lambda: False,
     ) -> None:
         self._limits = limits
         self._reaches = reaches
@@ -61,6 +73,9 @@ class Keeper:
         self._slots = slots
         self.recent: Final = RecentCalls()
         self._verdict = verdict
+        self._steward = steward or Steward()
+        self._steward.tell = self._tell
+        self._is_full = is_full
         self._kept: dict[str, Kept] = {}
         self._ids: dict[tuple[str, str], str] = {}
         self._handles: dict[str, str] = {}
@@ -78,11 +93,16 @@ class Keeper:
             handle: What the caller knows it by.
             sealed_key: Its ephemeral key, for extauthz.
             limits: What it is held to beside the settings.
+
+        Raises:
+            NoRoomError: If nobody could tell later what it has cost, and somebody must.
         """
         known = self._ids.get((call.deployment, call.upstream_call_id))
         if known is not None:
             return self._kept[known]
         held_to = calls.tightened(self._limits, limits)
+        if held_to.is_required and self._is_full():
+            raise NoRoomError
         return Kept(call, handle, sealed_key, calls.opened(held_to, time.monotonic()))
 
     def keep(self, kept: Kept, event: str = "call.started") -> None:
@@ -100,6 +120,7 @@ class Keeper:
             return
         if call.id in self._kept:
             raise ValueError("another call has this id")
+        kept.guard = self._steward.guard_of(call)
         self._kept[call.id] = kept
         self._ids[call.deployment, call.upstream_call_id] = self._handles[kept.handle] = call.id
         self._count(kept, 1)
@@ -114,6 +135,7 @@ class Keeper:
             kept.state = state
             self._count(kept, 1)
             self._tell("call.adopted", kept)
+            self._steward.begin(kept, time.monotonic())
             self._decide(kept)
 
     def hand_over(self, kept: Kept) -> None:
@@ -194,11 +216,14 @@ class Keeper:
             self.end(kept, reason)
             return
         step = next_step(kept.state, now := time.monotonic())
+        speech = self._steward.look(kept, now)
         if isinstance(step, End):
             self.end(kept, step.reason)
-        elif step.until is not None:
+        elif isinstance(speech, End):
+            self.end(kept, speech.reason)
+        elif (until := earliest(step, speech)) is not None:
             loop = asyncio.get_running_loop()
-            kept.timer = loop.call_later(step.until - now, self._look_at, kept)
+            kept.timer = loop.call_later(until - now, self._look_at, kept)
 
     async def _listen(self, kept: Kept) -> None:
         """Stay attached to the sideband of a call until it ends."""
@@ -239,11 +264,15 @@ class Keeper:
         # Who had no way to hear it has not been silent.
         self._change(kept, calls.attached(calls.active(kept.state, began)))
         self._tell("call.attached", kept)
+        kept.sender = sender = Sender(socket)
+        self._steward.begin(kept, began)
         self._look_at(kept)
         try:
             async for text in texts_of(socket):
                 self._take(kept, text)
         finally:
+            kept.sender = None
+            await sender.stop()
             await socket.close()
             if kept.state.phase is Phase.ATTACHED:
                 self._change(kept, calls.lost(kept.state, time.monotonic()))
@@ -267,7 +296,7 @@ class Keeper:
             self._tell("call.usage", kept)
         if event.get("type") in ACTIVITY:
             self._change(kept, calls.active(kept.state, time.monotonic()))
-        if usage is not None:
+        if self._steward.take(kept, event, time.monotonic()) or usage is not None:
             self._look_at(kept)
 
     async def _hang_up(self, kept: Kept) -> None:

@@ -11,6 +11,8 @@ from callkeeper.meter import Meter
 from callkeeper.model import Call, Usage
 from callkeeper.prices import PricedDeployment
 from callkeeper.reach import Reach
+from callkeeper.sender import Sender
+from callkeeper.sessionguard import SessionGuard
 
 
 @dataclass(eq=False, slots=True)
@@ -18,6 +20,9 @@ class Kept:
     """One call that is kept.
 
     Attributes:
+        guard: Holds its session lock, if it has one.
+        sender: Speaks on its sideband, once that was attached.
+        is_answering: Whether the model is making a response.
         is_owner: Whether this replica decides about it; else it only listens, beside another one.
     """
 
@@ -27,6 +32,9 @@ class Kept:
     state: CallState
     meter: Meter = field(default_factory=Meter)
     reach: Reach | None = None
+    guard: SessionGuard | None = None
+    sender: Sender | None = None
+    is_answering: bool = False
     was_attached: bool = False
     is_owner: bool = True
     listener: asyncio.Task[None] | None = None

@@ -43,6 +43,17 @@ STANDING_FAILURES: Final = Counter(
     "or its key_source",
     ["why"],
 )
+VIOLATIONS: Final = Counter(
+    "ringback_call_violations",
+    "Changes of sessions that their locks do not allow, by deployment",
+    ["deployment"],
+)
+WARNINGS: Final = Counter(
+    "ringback_call_warnings", "Calls whose end was announced, by why", ["why"]
+)
+UNSENT: Final = Counter(
+    "ringback_call_events_unsent", "Events that a sideband did not take; it is attached again"
+)
 TOKENS: Final = Counter(
     "ringback_call_tokens",
     "Tokens that calls have used, by kind; of the kind seconds, seconds of audio",

@@ -42,6 +42,8 @@ class Call:
         request_id: ``x-request-id`` of the request that opened it.
         opened_at: When the provider answered, in seconds since 1970.
         asked: The name by which the caller asked for the model, if another; else empty.
+        session_lock: What its caller may not change of its session, as `ringback.sessionlock`
+            reads it; empty if it may change all.
     """
 
     id: str
@@ -54,6 +56,7 @@ class Call:
     request_id: str
     opened_at: float
     asked: str = ""
+    session_lock: str = ""
 
 
 @dataclass(frozen=True, slots=True)

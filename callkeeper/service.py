@@ -9,6 +9,7 @@ from grpc import aio
 
 from callkeeper.calls import Reason
 from callkeeper.egress import Egress
+from callkeeper.errors import NoRoomError
 from callkeeper.examiner import Examiner
 from callkeeper.keeper import Keeper
 from callkeeper.kept import Kept, new_id
@@ -133,7 +134,8 @@ class CallKeeper(calls_pb2_grpc.CallsServicer):
     ) -> RegisterResponse:
         """Keep a call from now on; INVALID_ARGUMENT if that is not possible.
 
-        UNAVAILABLE if another worker has to be asked, or the call has to be shared and cannot be.
+        RESOURCE_EXHAUSTED if there is no room for what it will cost, UNAVAILABLE if another worker
+        has to be asked, or the call has to be shared and cannot be.
         """
         try:
             call = read_call(request, new_id(), time.time())
@@ -149,6 +151,8 @@ class CallKeeper(calls_pb2_grpc.CallsServicer):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         except (LeavingError, StoreUnavailableError) as error:
             await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
+        except NoRoomError as error:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
         return RegisterResponse(id=name)
 
     async def Get(

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import fields
+from functools import lru_cache
 from typing import Any, Final
 
 from callkeeper.calls import CallState, Phase
@@ -11,6 +12,7 @@ from callkeeper.standing import Budget, Standing, Standpoint, reason_of
 from callsapi.v1 import calls_pb2
 from callsapi.v1.calls_pb2 import RegisterRequest, TakeRequest
 from ringback.calllimits import CallLimits
+from ringback.sessionlock import parse_lock_text
 
 _PHASES: Final = {
     Phase.OPENED: calls_pb2.PHASE_OPENED,
@@ -19,6 +21,8 @@ _PHASES: Final = {
     Phase.ENDING: calls_pb2.PHASE_ENDING,
     Phase.ENDED: calls_pb2.PHASE_ENDED,
 }
+# Of all models and keys.
+_LOCKS: Final = 128
 _ID: Final = re.compile(r"[0-9a-f]{32}")
 _PAYER: Final = tuple(field.name for field in fields(Payer))
 _TOKENS: Final = tuple(field.name for field in fields(Tokens))
@@ -33,7 +37,7 @@ def read_call(request: RegisterRequest, call_id: str, now: float) -> Call:
         now: In seconds since 1970.
 
     Raises:
-        ValueError: If something is missing without which no call can be kept.
+        ValueError: If something is missing or wrong without which no call can be kept.
     """
     for name in ("handle", "deployment", "upstream_call_id"):
         if not getattr(request, name):
@@ -54,6 +58,7 @@ def read_call(request: RegisterRequest, call_id: str, now: float) -> Call:
         request_id=request.request_id,
         opened_at=now,
         asked=request.asked,
+        session_lock=_read_lock(request.session_lock),
     )
 
 
@@ -91,6 +96,13 @@ def read_standing(message: calls_pb2.Standing, now: float) -> Standing:
         for each in message.budgets
     )
     return Standing(now, now - message.age_s, reason_of(message.reason), budgets)
+
+
+@lru_cache(_LOCKS)
+def _read_lock(text: str) -> str:
+    """Return the text of a lock that makes sense: the same one, since it may be long."""
+    parse_lock_text(text)
+    return text
 
 
 def read_id(call_id: str) -> str:

@@ -57,6 +57,7 @@ class Labels:
     slot_id: str | None = None
     asked: str | None = None
     call_limits: CallLimits | None = None
+    session_lock: str | None = None
 
 
 def labels_of(caller: VirtualKey | CallClaims, outcome: str) -> Labels:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from ringback.contract import cluster_name
 from ringback.secrets import Secret
+from ringback.sessionlock import NO_LOCK, SessionLock
 
 ProviderName = Literal["openai", "azure"]
 EntraMethod = Literal["client_secret", "workload_identity", "managed_identity", "token"]
@@ -109,6 +110,7 @@ class Deployment:
         entra: How to log in at Entra ID; None: `api_key` opens the upstream.
         session: Session fields that win over the caller's when a token is minted.
         session_defaults: Session fields for callers that do not send their own.
+        session_lock: What callers cannot change of a session, also when the call is up.
         prices: In dollars for one unit, by LiteLLM's names, as they were written.
         base_model: What model it is a deployment of, by the names of price lists.
     """
@@ -143,6 +145,7 @@ class Deployment:
     entra: EntraLogin | None = None
     session: Mapping[str, Any] = field(default_factory=dict, hash=False)
     session_defaults: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    session_lock: SessionLock = NO_LOCK
     prices: Mapping[str, str] = field(default_factory=dict, hash=False)
     base_model: str | None = None
 

@@ -9,6 +9,7 @@ from extauthz.decision import Labels
 from extauthz.deployments import Deployment
 from extauthz.keys.model import VirtualKey
 from extauthz.providers import provider_of
+from extauthz.sessionlocks import SessionLockUnusableError, lock_of
 from ringback.errors import ApiError
 from ringback.secrets import Secret
 from ringback.tokens.claims import CallClaims
@@ -63,11 +64,17 @@ class Leashes:
         """Return the labels of a call with what callkeeper has to know.
 
         Raises:
-            UnsupervisableError: If it has to be supervised and cannot be.
+            UnsupervisableError: If it has to be supervised and cannot be: 400.
+            SessionLockUnusableError: If it has a session lock and calls are not supervised: 503.
         """
-        if self._sealer is None or deployment is None:
+        if deployment is None:
             return labels
-        is_required = self._is_required or self._is_limited(claims, key, deployment)
+        lock = lock_of(deployment, key)
+        if self._sealer is None:
+            if lock:
+                raise SessionLockUnusableError
+            return labels
+        is_required = self._is_required or bool(lock) or self._is_limited(claims, key, deployment)
         if is_required and provider_of(deployment).sideband_path(deployment, "_") is None:
             raise UnsupervisableError
         return replace(
@@ -78,6 +85,7 @@ class Leashes:
             sealed_key=self._seal(claims.ek),
             asked=claims.asked,
             call_limits=replace(key.call_limits, is_required=is_required),
+            session_lock=lock.to_json() if lock else None,
         )
 
     def open(self, sealed_key: str) -> Secret | None:

@@ -14,6 +14,7 @@ from extauthz.mintclaims import longest_life_s
 from extauthz.providers import provider_of
 from extauthz.providers.base import quotes_credential
 from extauthz.safety import SAFETY_IDENTIFIER, SafetyIdentifiers
+from extauthz.sessionlocks import lock_of
 from extauthz.sessions import session_for
 from ringback.secrets import Secret
 from ringback.settings import Settings
@@ -89,7 +90,8 @@ class MintRequests:
             raise UpstreamAnswerError(400, _NO_TRANSCRIPTION, {})
         lifetime_s = longest_life_s(admitted.key, request, self._settings.token.max_lifetime_s)
         body = provider.mint_body(
-            session_for(request, deployment, admitted.further), request.expires_within(lifetime_s)
+            session_for(request, deployment, admitted.further, lock_of(deployment, admitted.key)),
+            request.expires_within(lifetime_s),
         )
         try:
             async with asyncio.timeout(timeout_s):

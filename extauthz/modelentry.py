@@ -129,6 +129,7 @@ def parse_entry(
         entra=login,
         session=own.session,
         session_defaults=own.session_defaults,
+        session_lock=own.session_lock,
     )
 
 

@@ -12,6 +12,8 @@ from extauthz.apibase import parse_base_url
 from extauthz.deployments import DialectName, EntraMethod, Origin
 from extauthz.fields import Field
 from extauthz.jsontext import JsonError, parse_object
+from ringback.sessionlock import NO_LOCK, SessionLock, parse_lock
+from ringback.sessionrules import SessionLockError
 
 CredentialKind = Literal["api_key"] | EntraMethod
 _CREDENTIALS: Final = ("api_key", *get_args(EntraMethod))
@@ -23,6 +25,7 @@ _NAMES: Final = (
     "credential",
     "session",
     "session_defaults",
+    "session_lock",
 )
 # Members of a session that have their own place, or another one in the current API.
 _ELSEWHERE: Final[Mapping[str, str]] = {
@@ -55,6 +58,7 @@ class OwnSettings:
     credential: CredentialKind | None = None
     session: Mapping[str, Any] = field(default_factory=dict)
     session_defaults: Mapping[str, Any] = field(default_factory=dict)
+    session_lock: SessionLock = NO_LOCK
 
 
 def parse_own_settings(place: Field) -> OwnSettings:
@@ -73,7 +77,19 @@ def parse_own_settings(place: Field) -> OwnSettings:
         credential=_one_of(place.child("credential"), _CREDENTIALS),
         session=_session(place.child("session")),
         session_defaults=_session(place.child("session_defaults")),
+        session_lock=parse_session_lock(place.child("session_lock")),
     )
+
+
+def parse_session_lock(place: Field) -> SessionLock:
+    """Return a session lock, after noting what is wrong with it."""
+    for name in place.entries().keys() & _ELSEWHERE.keys():
+        place.child(name).problem(_ELSEWHERE[name])
+    try:
+        return parse_lock(place.value)
+    except SessionLockError as error:
+        place.problem(str(error))
+        return NO_LOCK
 
 
 def _one_of(place: Field, values: tuple[str, ...]) -> Any:

@@ -1,7 +1,8 @@
 """The session that a provider is asked for: the caller's, the operator's, and names resolved.
 
 Operators say per deployment what callers get by default (``session_defaults``) and what they get in
-any case (``session``). Neither is a lock: a client can change its session once the call is up.
+any case (``session``). Neither is a lock: a client can change its session once the call is up, but
+for what is in a session lock, which callkeeper holds from then on.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,6 +10,7 @@ from typing import Any, Final
 
 from extauthz.deployments import Deployment
 from extauthz.mintbody import TRANSCRIPTION, MintRequest
+from ringback.sessionlock import NO_LOCK, SessionLock
 
 # What a transcription session has (OpenAI: RealtimeTranscriptionSessionCreateRequestGA).
 _TRANSCRIPTION_MEMBERS: Final = frozenset({"audio", "include"})
@@ -18,6 +20,7 @@ def session_for(
     request: MintRequest,
     deployment: Deployment,
     further: Mapping[str, Sequence[Deployment]],
+    lock: SessionLock = NO_LOCK,
 ) -> dict[str, Any]:
     """Return the session object, in the current API's shape, for one deployment.
 
@@ -25,6 +28,7 @@ def session_for(
         request: What the caller asks for.
         deployment: Which mints.
         further: What serves the other models that the caller names, by name.
+        lock: What the session has to be.
     """
     session = dict(request.session)
     if (name := request.transcription_model) is not None:
@@ -32,7 +36,7 @@ def session_for(
         session = merge(session, _transcription(upstream_name))
     if request.session_type != TRANSCRIPTION:
         session = merge(deployment.session_defaults, session)
-        session = merge(session, deployment.session)
+        session = lock.held(merge(session, deployment.session))
         own = {"type": request.session_type, "model": deployment.upstream_model}
         return {"type": request.session_type, **session, **own}
     session = merge(_for_transcription(deployment.session_defaults), session)

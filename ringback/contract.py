@@ -56,6 +56,8 @@ ASKED: Final = "asked"
 CALL_LIMITS: Final = "call_limits"
 # The id under which extauthz has taken the call's slots among those that may be open.
 SLOT_ID: Final = "slot_id"
+# JSON of the session lock of the call, as `ringback.sessionlock` reads it.
+SESSION_LOCK: Final = "session_lock"
 # Rules by which sdpfilter changed the offer and the answer, joined by commas, for access logs.
 OFFER_EDITS: Final = "offer_edits"
 ANSWER_EDITS: Final = "answer_edits"

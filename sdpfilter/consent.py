@@ -37,5 +37,6 @@ class Consent:
     slot_id: str = ""
     asked: str = ""
     limits: CallLimits = NO_LIMITS
+    session_lock: str = ""
     sdp_policy: str | None = None
     """The policy that the key asks for by name."""

@@ -162,4 +162,5 @@ def _request(opened: Opened, request_id: str) -> RegisterRequest:
         asked=consent.asked,
         # None is absent.
         limits=Limits(**asdict(consent.limits)),
+        session_lock=consent.session_lock,
     )

@@ -39,6 +39,7 @@ from ringback.contract import (
     PROJECT,
     SDP_POLICY,
     SEALED_KEY,
+    SESSION_LOCK,
     SLOT_ID,
     TEAM,
     TOKEN_ID,
@@ -156,6 +157,7 @@ def read_consent(message: ProcessingRequest) -> Consent | None:
         slot_id=decided.fields[SLOT_ID].string_value,
         asked=decided.fields[ASKED].string_value,
         limits=CallLimits.from_label(dict(decided.fields[CALL_LIMITS].struct_value.items())),
+        session_lock=decided.fields[SESSION_LOCK].string_value,
         sdp_policy=decided.fields[SDP_POLICY].string_value or None,
     )
     if purpose is not Purpose.READY and not (

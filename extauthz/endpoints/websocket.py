@@ -18,6 +18,7 @@ from extauthz.ownership import Caller, Callers
 from extauthz.providers import provider_of
 from extauthz.providers.base import credential
 from extauthz.safety import SAFETY_IDENTIFIER, SafetyIdentifiers
+from extauthz.sessionlocks import check_unlocked
 from extauthz.tokenguard import TokenGuard
 from extauthz.websocket import (
     TRANSCRIPTION,
@@ -87,15 +88,20 @@ class WebSockets:
         labels = labels_of(caller, OUTCOME_WEBSOCKET)
         try:
             wanted = parse_query(request.query)
+            key = await self._key_of(caller)
             deployment, path, credentials = await self._open(caller, wanted)
+            check_unlocked(deployment, key)
             labels = replace(labels, model=deployment.model_name, deployment=deployment.id)
             told = self._told(request, labels)
             if isinstance(caller, CallClaims):
                 async with self._tokens.spend(caller, request):
-                    await self._admission.count(caller)
+                    await self._admission.count(caller, key)
         except ApiError as error:
             return refuse(error, replace(labels, outcome=error.code))
         return allow_websocket(request, deployment.origin, path, {**credentials, **told}, labels)
+
+    async def _key_of(self, caller: Caller) -> VirtualKey:
+        return await self._admission.readmit(caller) if isinstance(caller, CallClaims) else caller
 
     async def _open(
         self, caller: Caller, wanted: WebSocketQuery

@@ -15,6 +15,7 @@
         max_call_idle_s: 60
         max_call_cost: 0.5         # in US dollars
         max_open_calls: 3          # calls that are open at once, where they are supervised
+        session_lock: {tools: []}  # what its callers cannot change of a session
 
 Everything but ``hash`` and ``alias`` may be absent. ``ringback keys`` writes it.
 """
@@ -31,6 +32,7 @@ import yaml
 from extauthz.errors import ConfigError
 from extauthz.fields import Field
 from extauthz.keys.model import KeyQuery, Limits, VirtualKey
+from extauthz.ownsettings import parse_session_lock
 from extauthz.yamlfile import parse_yaml, read_yaml, replace_file
 from ringback.calllimits import CallLimits, dollars, microdollars
 
@@ -50,6 +52,7 @@ _FIELDS: Final = (
     "max_call_idle_s",
     "max_call_cost",
     "max_open_calls",
+    "session_lock",
 )
 _HASH: Final = re.compile(r"[0-9a-f]{64}")
 # RFC 3339 section 5.6, in UTC only.
@@ -168,6 +171,7 @@ def _parse_key(entry: Field) -> VirtualKey:
             max_cost_microdollars=microdollars(entry.child("max_call_cost").positive_number()),
         ),
         max_open_calls=entry.child("max_open_calls").count(),
+        session_lock=parse_session_lock(entry.child("session_lock")),
     )
 
 
@@ -213,6 +217,7 @@ def _entry_of(key: VirtualKey) -> dict[str, Any]:
         "max_call_idle_s": key.call_limits.idle_s,
         "max_call_cost": dollars(key.call_limits.max_cost_microdollars),
         "max_open_calls": key.max_open_calls,
+        "session_lock": key.session_lock.to_object(),
     }
     # A limit of 0 says something, other values of no truth do not.
     return {name: value for name, value in entry.items() if value or type(value) is int}

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from ringback.calllimits import NO_LIMITS, CallLimits
 from ringback.secrets import Secret
+from ringback.sessionlock import NO_LOCK, SessionLock
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +138,7 @@ class VirtualKey:
         token_lifetime_s: The longest life of its tokens; None leaves it to the settings.
         call_limits: What each of its calls is held to beside the settings.
         max_open_calls: How many of its calls may be open at once; None leaves it to the settings.
+        session_lock: What its callers, or those of its team, cannot change of a session.
         is_master: Whether it is the master key, which has every right.
         masked: The key as it may be shown: ``sk-...last4``.
         aliases: Names that it may use for models.
@@ -169,6 +171,7 @@ class VirtualKey:
     token_lifetime_s: int | None = None
     call_limits: CallLimits = NO_LIMITS
     max_open_calls: int | None = None
+    session_lock: SessionLock = NO_LOCK
     is_master: bool = False
     masked: str | None = None
     aliases: Mapping[str, str] = field(default_factory=dict, hash=False)

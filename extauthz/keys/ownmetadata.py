@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from extauthz.keys.postgrestables import CALL_LIMITS
-from extauthz.keys.rowvalues import parse_count, parse_positive, parse_text
+from extauthz.keys.rowvalues import BadRowError, parse_count, parse_positive, parse_text
 from ringback.calllimits import CallLimits, microdollars
+from ringback.sessionlock import SessionLock, parse_lock
+from ringback.sessionrules import SessionLockError
 
 
 def parse_sdp_policy(metadata: Mapping[str, Any], owner: str) -> str | None:
@@ -55,3 +57,20 @@ def parse_call_limits(metadata: Mapping[str, Any], owner: str) -> CallLimits:
         parse_positive(metadata.get(name), f"{owner}_metadata.{name}") for name in CALL_LIMITS
     )
     return CallLimits(None, duration, idle, microdollars(cost))
+
+
+def parse_session_lock(metadata: Mapping[str, Any], owner: str) -> SessionLock:
+    """Return what callers cannot change of their sessions.
+
+    Args:
+        metadata: As of `parse_sdp_policy`.
+        owner: Likewise.
+
+    Raises:
+        BadRowError: If it is no session lock.
+    """
+    try:
+        return parse_lock(metadata.get("ringback_session_lock"))
+    except SessionLockError as error:
+        place = f"{owner}_metadata.ringback_session_lock"
+        raise BadRowError(place, f"a session lock; {error.problem}") from None

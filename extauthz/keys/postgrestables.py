@@ -187,9 +187,10 @@ PICKED: Final[Mapping[str, tuple[str, ...]]] = {
     "key": (
         *("model_rpm_limit", "temp_budget_increase", "temp_budget_expiry"),
         *("ringback_sdp_policy", "ringback_token_lifetime_s", "ringback_max_open_calls"),
+        "ringback_session_lock",
         *CALL_LIMITS,
     ),
-    "team": ("model_rpm_limit", "ringback_sdp_policy", *CALL_LIMITS),
+    "team": ("model_rpm_limit", "ringback_sdp_policy", "ringback_session_lock", *CALL_LIMITS),
     "user": ("scim_active",),
 }
 

@@ -13,6 +13,7 @@ from extauthz.keys.ownmetadata import (
     parse_call_limits,
     parse_own_count,
     parse_sdp_policy,
+    parse_session_lock,
 )
 from extauthz.keys.rowvalues import (
     BadRowError,
@@ -26,6 +27,7 @@ from extauthz.keys.rowvalues import (
     parse_text,
 )
 from ringback.calllimits import NO_LIMITS, CallLimits, strictest
+from ringback.sessionlock import NO_LOCK, SessionLock
 
 _T = TypeVar("_T")
 
@@ -46,6 +48,7 @@ class Owners:
     proxy_spend: float | None = None
     sdp_policy: str | None = None
     call_limits: CallLimits = NO_LIMITS
+    session_lock: SessionLock = NO_LOCK
 
     def of(self, key: VirtualKey) -> VirtualKey:
         """Return a key that is held to them as well."""
@@ -61,6 +64,7 @@ class Owners:
             proxy_spend=self.proxy_spend,
             sdp_policy=join_policies(key.sdp_policy, self.sdp_policy),
             call_limits=strictest(key.call_limits, self.call_limits),
+            session_lock=self.session_lock | key.session_lock,
         )
 
 
@@ -92,6 +96,7 @@ def parse_key(row: Mapping[str, Any], now: datetime) -> VirtualKey:
         token_lifetime_s=parse_own_count(metadata, "token_lifetime_s"),
         max_open_calls=parse_own_count(metadata, "max_open_calls"),
         call_limits=parse_call_limits(metadata, "key"),
+        session_lock=parse_session_lock(metadata, "key"),
         aliases=values.mapping("key_aliases", parse_text),
         allowed_routes=values.names("key_allowed_routes"),
         budget=_key_budget(values, metadata),
@@ -131,6 +136,7 @@ def parse_owners(row: Mapping[str, Any], now: datetime) -> Owners:
         proxy_spend=parse_money(row.get("proxy_spend"), "proxy_spend"),
         sdp_policy=parse_sdp_policy(team, "team"),
         call_limits=parse_call_limits(team, "team"),
+        session_lock=parse_session_lock(team, "team"),
     )
 
 

@@ -95,6 +95,19 @@ class SupervisionSettings(Section):
     observers: Literal[1, 2] = 1
     """With ``valkey``, how many workers listen to a call. What is used while nobody listens is
     lost; with two of them somebody does when one dies."""
+    """Where open calls are counted: each worker for itself, or all together in ``store.url``."""
+    max_violations: Annotated[int, Field(ge=1, le=1000)] = 5
+    """How often a caller may change what its session lock does not allow; then the call ends."""
+
+    warn_s: _Seconds | None = None
+    """How long before its longest duration a call is warned, once; None: not at all."""
+
+    warn_cost_share: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """The part of what it may cost from which on a call is warned, once; None: not at all."""
+
+    warn_as: Literal["event", "item", "response"] = "item"
+    """``item``: the model is told, and may mention it when it speaks next. ``response``: it says so
+    at once, or when it has finished. ``event``: nobody in the call hears of it."""
 
     prices_file: Path | None = None
     """Prices of models, in the schema of LiteLLM's ``model_prices_and_context_window.json``. They

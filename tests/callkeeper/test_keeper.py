@@ -1,9 +1,7 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,123 +9,19 @@ import grpc
 import pytest
 from grpc import aio
 
-from callkeeper.calls import Limits
-from callkeeper.egress import Egress
-from callkeeper.keeper import Keeper
-from callkeeper.kept import Charge
 from callkeeper.model import Call, Usage
-from callkeeper.news import News
 from callkeeper.prices import PricedDeployment
-from callkeeper.reach import Reaches
-from callkeeper.service import CallKeeper
-from callkeeper.slots import MemorySlots
-from callkeeper.way import listener_way
 from callsapi.v1 import calls_pb2
 from callsapi.v1.calls_pb2 import (
-    Event,
     GetRequest,
     HangUpRequest,
     ListRequest,
-    Payer,
     RegisterRequest,
     RevokeRequest,
-    WatchRequest,
-)
-from callsapi.v1.calls_pb2_grpc import (
-    CallsStub,
-    UpstreamsStub,
-    add_CallsServicer_to_server,
-    add_UpstreamsServicer_to_server,
 )
 from helpers.gateway import until
-from helpers.sidebandprovider import (
-    EPHEMERAL,
-    STANDARD,
-    ReachTeller,
-    SidebandProvider,
-    sideband_provider,
-)
-from ringback.grpcpeers import Peers
-
-LIMITS = Limits(is_required=True, attach_s=1, unattached_s=1, max_duration_s=30)
-REGISTER = RegisterRequest(
-    handle="rtc_handle",
-    deployment="voice-1",
-    origin="https://provider.example",
-    upstream_call_id="rtc_1",
-    model="voice",
-    payer=Payer(key_hash="f" * 64, team_id="web"),
-    token_id="token-1",
-    request_id="request-1",
-    sealed_key="sealed",
-)
-
-
-def done(response: str) -> dict[str, Any]:
-    """Return the event of a response."""
-    usage = {"input_tokens": 3, "output_tokens": 4}
-    return {"type": "response.done", "response": {"id": response, "usage": usage}}
-
-
-DONE = done("resp_1")
-
-
-@dataclass
-class Running:
-    """A service that keeps calls, what it asks, and what it has told."""
-
-    calls: CallsStub
-    provider: SidebandProvider
-    extauthz: ReachTeller
-    extauthz_server: aio.Server
-    events: list[Event]
-
-    async def event(self, name: str, *, count: int = 1) -> Event:
-        """Return an event once it has come so often."""
-        await until(lambda: len(self._named(name)) >= count, 10)
-        return self._named(name)[count - 1]
-
-    def _named(self, name: str) -> list[Event]:
-        return [event for event in self.events if event.name == name]
-
-
-@asynccontextmanager
-async def running(
-    folder: Path,
-    limits: Limits = LIMITS,
-    charge: Charge = lambda _call, _usage, _pricing: 0,
-) -> AsyncIterator[Running]:
-    """Run the service on a socket, with a provider and somebody in extauthz's place."""
-    async with sideband_provider() as provider:
-        teller, teller_server, server = ReachTeller(), aio.server(), aio.server()
-        add_UpstreamsServicer_to_server(teller, teller_server)
-        teller_server.add_insecure_port(f"unix:{folder}/extauthz")
-        await teller_server.start()
-        extauthz = Peers([f"unix:{folder}/extauthz"], UpstreamsStub)
-        egress, news = Egress(listener_way(provider.url)), News()
-        slots = MemorySlots()
-        keeper = Keeper(limits, Reaches(extauthz), egress, news, charge, slots=slots)
-        service = CallKeeper(keeper, news, egress, extauthz, slots=slots)
-        add_CallsServicer_to_server(service, server)
-        server.add_insecure_port(f"unix:{folder}/callkeeper")
-        await server.start()
-        await service.start()
-        async with aio.insecure_channel(f"unix:{folder}/callkeeper") as channel:
-            stub, events = CallsStub(channel), list[Event]()
-            stream = stub.Watch(WatchRequest())
-            await stream.initial_metadata()
-            watching = asyncio.create_task(_collect(stream, events))
-            yield Running(stub, provider, teller, teller_server, events)
-            await service.drain()
-            await asyncio.wait_for(watching, 5)
-        await server.stop(None)
-        await service.stop()
-        await teller_server.stop(None)
-
-
-async def _collect(stream: Any, events: list[Event]) -> None:
-    async for event in stream:
-        events.append(event)  # noqa: PERF401  each as it comes
+from helpers.keptservice import DONE, LIMITS, REGISTER, done, running
+from helpers.sidebandprovider import EPHEMERAL, STANDARD
 
 
 async def test_a_call_is_registered_once(tmp_path: Path) -> None:
@@ -253,6 +147,37 @@ async def test_a_call_that_has_ended_is_let_go(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("standard", "ephemeral", "has_ended"),
+    [
+        # Realistic
+        pytest.param(404, 404, True, id="gone"),
+        pytest.param(404, 401, True, id="gone-and-the-key-has-expired"),
+        pytest.param(401, 404, False, id="the-ephemeral-key-alone-does-not-find-it"),
+        pytest.param(403, 404, False, id="likewise"),
+        pytest.param(404, 503, False, id="the-ephemeral-key-might-find-it"),
+        pytest.param(503, 404, False, id="nobody-could-look"),
+    ],
+)
+async def test_only_what_the_standard_credential_does_not_find_has_ended(
+    tmp_path: Path, standard: int, ephemeral: int, *, has_ended: bool
+) -> None:
+    """A call that was there and is 404 has ended; whatever else is refused may still go on."""
+    async with running(tmp_path, replace(LIMITS, unattached_s=10)) as service:
+        await service.calls.Register(REGISTER)
+        await service.event("call.attached")
+        service.provider.refusals = {STANDARD: standard, EPHEMERAL: ephemeral}
+        await service.provider.drop()
+        await service.event("call.lost")
+        if has_ended:
+            assert (await service.event("call.ended")).call.reason == "ended_elsewhere"
+            return
+        await asyncio.sleep(0.6)
+        service.provider.refusals = {}
+        await service.event("call.attached", count=2)
+        assert service.provider.commands == 0
+
+
+@pytest.mark.parametrize(
     ("request_", "calls"),
     [
         (RevokeRequest(token_id="token-1"), 1),
@@ -338,3 +263,27 @@ async def test_what_is_left_of_limits_is_told(tmp_path: Path) -> None:
         assert 20 < state.idle_ends_at - state.opened_at < 25
         assert state.max_cost_microdollars == 5
         assert (state.handle, state.ended_at) == ("", 0)
+
+
+async def test_without_room_for_what_it_costs_no_call_begins(tmp_path: Path) -> None:
+    """A spool that is full keeps new calls away; those that are kept go on, and are known again."""
+    full = [False]
+    async with running(tmp_path, is_full=lambda: full[0]) as service:
+        first = await service.calls.Register(REGISTER)
+        full[0] = True
+        assert (await service.calls.Register(REGISTER)).id == first.id
+        another = RegisterRequest()
+        another.CopyFrom(REGISTER)
+        another.upstream_call_id = "rtc_2"
+        with pytest.raises(aio.AioRpcError, match="give supervision") as caught:
+            await service.calls.Register(another)
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert len((await service.calls.List(ListRequest())).calls) == 1
+
+
+async def test_with_best_effort_a_full_spool_keeps_nobody_away(tmp_path: Path) -> None:
+    """What the call costs may be lost."""
+    limits = replace(LIMITS, is_required=False)
+    async with running(tmp_path, limits, is_full=lambda: True) as service:
+        await service.calls.Register(REGISTER)
+        await service.event("call.attached")

@@ -12,6 +12,7 @@ from extauthz.ownsettings import _CREDENTIALS, _DIALECTS, _NAMES
 from extauthz.providers import dialect_of
 from helpers.authz import write_config
 from ringback.secrets import Secret
+from ringback.sessionlock import parse_lock
 
 REPOSITORY: Final = Path(__file__).parents[2]
 RESOURCE: Final = "https://res.openai.azure.com"
@@ -271,7 +272,8 @@ def test_the_login_is_found(
             [
                 (
                     "model_info.ringback.filter: there is no such setting; there are dialect, "
-                    "calls_base, webrtcfilter, credential, session, session_defaults"
+                    "calls_base, webrtcfilter, credential, session, session_defaults, "
+                    "session_lock"
                 ),
                 (
                     "model_info.ringback.dialect: expected one of openai, azure, azure-dated, "
@@ -378,6 +380,21 @@ def test_sessions_are_read_as_they_are(tmp_path: Path) -> None:
     deployment = one(tmp_path, {}, {"session": session, "session_defaults": {"tracing": None}})
     assert json.dumps(deployment.session) == json.dumps(session)
     assert deployment.session_defaults == {"tracing": None}
+
+
+def test_a_session_lock_is_read(tmp_path: Path) -> None:
+    """It is a part of a session, in which bounds may stand."""
+    lock = {"tools": [], "audio": {"output": {"speed": {"max": 1.2}}}}
+    assert one(tmp_path, {}, {"session_lock": lock}).session_lock == parse_lock(lock)
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"voice": "marin"}, ".voice: write it as audio: {output: {voice: NAME}}"),
+        ({"model": "m"}, ".model: the model is litellm_params.model; remove it"),
+        ({"id": "s"}, ": id: cannot be locked; remove it"),
+        ({"max_output_tokens": {"max": "inf"}}, ": max_output_tokens: expected numbers as `min`"),
+    ]
+    for content, problem in wrong:
+        found = mistakes(tmp_path, {}, {"session_lock": content})
+        assert found[0].startswith(f"model_info.ringback.session_lock{problem}")
 
 
 def test_a_session_that_json_cannot_hold_is_a_mistake(tmp_path: Path) -> None:

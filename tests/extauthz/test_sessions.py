@@ -10,6 +10,7 @@ from extauthz.deployments import Deployment, Origin
 from extauthz.mintbody import parse_mint_request
 from extauthz.sessions import merge, session_for
 from helpers.authz import AZURE, OPENAI
+from ringback.sessionlock import parse_lock
 
 VOICE = replace(OPENAI, upstream_model="gpt-realtime-up")
 SCRIBE = replace(OPENAI, id="d-scribe", model_name="scribe", upstream_model="gpt-transcribe-up")
@@ -120,6 +121,22 @@ def test_an_operator_fixes_and_suggests() -> None:
         "max_output_tokens": 200,
         "audio": {"output": {"speed": 1.2, "voice": "marin"}},
     }
+
+
+def test_a_lock_beats_everybody() -> None:
+    """What the operator fixes besides is no exception; a transcription has nothing to lock."""
+    lock = parse_lock({"instructions": "lock", "max_output_tokens": {"max": 100}})
+    deployment = replace(VOICE, session={"instructions": "operator"})
+    wanted = parse_mint_request(b'{"session": {"instructions": "caller", "tools": []}}')
+    assert session_for(wanted, deployment, {}, lock) == {
+        "type": "realtime",
+        "model": "gpt-realtime-up",
+        "instructions": "lock",
+        "max_output_tokens": 100,
+        "tools": [],
+    }
+    wanted = parse_mint_request(b'{"session": {"type": "transcription"}, "model": "scribe"}')
+    assert "instructions" not in session_for(wanted, SCRIBE, {}, lock)
 
 
 def test_an_operator_changes_neither_model_nor_type() -> None:

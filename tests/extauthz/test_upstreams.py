@@ -16,12 +16,14 @@ from extauthz.entra import EntraTokens, log_in_through
 from extauthz.keys import MasterKeySource, Scope, VirtualKey
 from extauthz.leashes import Leashes, UnsupervisableError
 from extauthz.ownership import Callers
+from extauthz.sessionlocks import SessionLockUnusableError
 from extauthz.standing import Standings
 from extauthz.tokenguard import TokenGuard
 from extauthz.upstreams import Upstreams
 from helpers.authz import AZURE, CLAIMS, EPHEMERAL_KEY, NOW, OPENAI, Clock, configuration, sealer
 from helpers.recording import RecordingUpstream, Reply
 from ringback.secrets import Secret
+from ringback.sessionlock import parse_lock, parse_lock_text
 from ringback.settings import TokenSettings
 from ringback.tokens import call_key_sealer, handle_sealer
 from ringback.tokens.handles import CallHandle, seal_handle
@@ -143,6 +145,20 @@ def test_labels_say_who_pays() -> None:
     assert (labels.organization, labels.project) == ("org-1", "project-1")
     assert labels.upstream_origin == "https://api.openai.com"
     assert Leashes().put_on(Labels("call"), CLAIMS, KEY, OPENAI) == Labels("call")
+
+
+def test_labels_say_what_is_locked() -> None:
+    """A deployment's lock beats that of a key; where nobody could hold it, there is no call."""
+    locked = replace(OPENAI, session_lock=parse_lock({"instructions": "x"}))
+    key = replace(KEY, session_lock=parse_lock({"instructions": "y", "tools": []}))
+    labels = Leashes(CALL_KEYS, now=Clock()).put_on(Labels("call"), CLAIMS, key, locked)
+    assert labels.session_lock is not None
+    assert parse_lock_text(labels.session_lock) == parse_lock({"instructions": "x", "tools": []})
+    assert Leashes(CALL_KEYS).put_on(Labels("call"), CLAIMS, KEY, OPENAI).session_lock is None
+    with pytest.raises(SessionLockUnusableError, match="needs supervision"):
+        Leashes().put_on(Labels("call"), CLAIMS, key, OPENAI)
+    with pytest.raises(UnsupervisableError, match="a current API"):
+        Leashes(CALL_KEYS).put_on(Labels("call"), CLAIMS, key, PREVIEW)
 
 
 def test_calls_that_must_be_supervised_and_cannot_are_refused() -> None:

@@ -16,6 +16,7 @@ from extauthz.safety import SafetyIdentifiers
 from extauthz.tokenguard import TokenGuard
 from helpers.authz import AZURE, CLAIMS, NOW, OPENAI, Clock, configuration, sealer
 from ringback.secrets import Secret
+from ringback.sessionlock import parse_lock
 from ringback.settings import TokenSettings
 from ringback.tokens import handle_sealer
 
@@ -112,6 +113,18 @@ async def test_token_names_its_model(
     assert isinstance(decision, Allow), decision
     assert decision.headers[":path"].reveal() == expected
     assert decision.headers["authorization"].reveal() == "Bearer ek_of_the_provider"
+
+
+@pytest.mark.parametrize("credential", ["key", "token"])
+async def test_a_locked_session_is_no_websocket(credential: str) -> None:
+    """Nobody reads its frames, so nobody could hold the lock: 403, whatever opens it."""
+    locked = replace(OPENAI, session_lock=parse_lock({"tools": []}))
+    with_key = handshake(MASTER.reveal(), "model=voice")
+    request = with_key if credential == "key" else handshake(token())
+    decision = await decide(request, [locked])
+    assert isinstance(decision, Answer)
+    assert (decision.status, decision.labels.outcome) == (403, "session_locked")
+    assert isinstance(await decide(request, [OPENAI]), Allow)
 
 
 async def test_safety_identifier_is_passed_on() -> None:

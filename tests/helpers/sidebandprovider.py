@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -26,23 +26,35 @@ class SidebandProvider:
     Attributes:
         url: Where it listens.
         is_live: Whether the sideband can be attached; else it is 404.
-    refusal: Another status with which it is refused.
+        refusal: Another status with which it is refused.
+        refusals: The same by credential.
         accepts: The credentials that open the sideband.
         hangups: What hangups are answered, in turn; then 200, and 404 once it has ended.
         attempts: Credentials that tried the sideband.
         commands: How often a hangup came.
         sockets: Sidebands that are open.
+        heard: Events that came on them.
+        session: Of the call, changed by each ``session.update``, or as `write` has it.
     """
 
     url: str = ""
     is_live: bool = True
     refusal: int = 0
+    refusals: dict[str, int] = field(default_factory=dict)
     accepts: tuple[str, ...] = (STANDARD,)
     hangups: list[int] = field(default_factory=list)
     attempts: list[str] = field(default_factory=list)
     commands: int = 0
     sockets: list[web.WebSocketResponse] = field(default_factory=list)
+    heard: list[dict[str, Any]] = field(default_factory=list)
+    session: dict[str, Any] = field(default_factory=dict)
+    write: Callable[[dict[str, Any]], dict[str, Any]] = dict
     has_ended: bool = False
+
+    async def update(self, **members: Any) -> None:
+        """Change the session, as the caller or whoever listens may."""
+        self.session = self.write({**self.session, **members})
+        await self.send({"type": "session.updated", "session": self.session})
 
     async def send(self, event: dict[str, Any] | str) -> None:
         """Send an event on every sideband."""
@@ -59,15 +71,18 @@ class SidebandProvider:
         assert request.headers["host"] == "provider.example"
         credential = request.headers["authorization"]
         self.attempts.append(credential)
-        if self.refusal:
-            return web.Response(status=self.refusal)
+        if refusal := self.refusals.get(credential, self.refusal):
+            return web.Response(status=refusal)
         if not self.is_live or self.has_ended or credential not in self.accepts:
             return web.Response(status=404)
         socket = web.WebSocketResponse()
         await socket.prepare(request)
         self.sockets.append(socket)
-        async for _ in socket:
-            pass
+        async for message in socket:
+            event = message.json()
+            self.heard.append(event)
+            if event["type"] == "session.update":
+                await self.update(**event["session"])
         self.sockets.remove(socket)
         return socket
 

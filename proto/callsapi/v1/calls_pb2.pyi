@@ -104,6 +104,7 @@ class RegisterRequest(_message.Message):
     SEALED_KEY_FIELD_NUMBER: _builtins.int
     ID_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
+    SESSION_LOCK_FIELD_NUMBER: _builtins.int
     ASKED_FIELD_NUMBER: _builtins.int
     handle: _builtins.str
     """What the caller knows the call by."""
@@ -120,6 +121,8 @@ class RegisterRequest(_message.Message):
     """Under which extauthz has taken the slots of the call: 32 hexadecimal digits. Empty if it has
     taken none; then callkeeper makes an id up.
     """
+    session_lock: _builtins.str
+    """What the caller may not change of its session: JSON, empty if it may change all."""
     asked: _builtins.str
     """The name by which the caller asked for the model, if another: an alias."""
     @_builtins.property
@@ -140,11 +143,12 @@ class RegisterRequest(_message.Message):
         sealed_key: _builtins.str = ...,
         id: _builtins.str = ...,
         limits: Global___Limits | None = ...,
+        session_lock: _builtins.str = ...,
         asked: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "payer", b"payer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "deployment", b"deployment", "handle", b"handle", "id", b"id", "limits", b"limits", "model", b"model", "origin", b"origin", "payer", b"payer", "request_id", b"request_id", "sealed_key", b"sealed_key", "token_id", b"token_id", "upstream_call_id", b"upstream_call_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "deployment", b"deployment", "handle", b"handle", "id", b"id", "limits", b"limits", "model", b"model", "origin", b"origin", "payer", b"payer", "request_id", b"request_id", "sealed_key", b"sealed_key", "session_lock", b"session_lock", "token_id", b"token_id", "upstream_call_id", b"upstream_call_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -417,7 +421,7 @@ class Event(_message.Message):
     AT_FIELD_NUMBER: _builtins.int
     CALL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """call.started, call.attached, call.usage, call.lost, call.ended"""
+    """call.started, call.attached, call.usage, call.lost, call.warning, call.ended"""
     at: _builtins.float
     """Seconds since 1970."""
     @_builtins.property

@@ -12,6 +12,7 @@ from extauthz.errors import ConfigError
 from extauthz.keys import KeyQuery, Limits, VirtualKey
 from extauthz.keys.keyfile import KeyFileSource, load_keys, parse_keys, save_keys, serialize_keys
 from ringback.calllimits import CallLimits
+from ringback.sessionlock import parse_lock
 
 H1, H2 = "1a" * 32, "2b" * 32
 FULL = VirtualKey(
@@ -26,6 +27,7 @@ FULL = VirtualKey(
     token_lifetime_s=600,
     call_limits=CallLimits(None, 900.0, 60.0, 500_000),
     max_open_calls=3,
+    session_lock=parse_lock({"tools": [], "max_output_tokens": {"max": 9}}),
 )
 FULL_TEXT = f"""
 keys:
@@ -43,6 +45,7 @@ keys:
     max_call_idle_s: 60
     max_call_cost: 0.5
     max_open_calls: 3
+    session_lock: {{tools: [], max_output_tokens: {{max: 9}}}}
   - {{hash: {H2}, alias: app, models: , expires: , team: ""}}
 """
 
@@ -109,7 +112,7 @@ PRINTABLE = "holds line breaks or other characters that cannot be shown; remove 
                     "f: keys[0].expire: there is no such field; the fields are hash, alias, "
                     "models, expires, blocked, team, user, sdp_policy, rpm_limit, "
                     "max_parallel_requests, token_lifetime_s, max_call_duration_s, "
-                    "max_call_idle_s, max_call_cost, max_open_calls"
+                    "max_call_idle_s, max_call_cost, max_open_calls, session_lock"
                 )
             ],
             id="misspelt",

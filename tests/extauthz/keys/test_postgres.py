@@ -16,6 +16,7 @@ from helpers.litellmrows import hash_of
 from helpers.postgres import Database
 from helpers.postgressource import find, open_source
 from ringback.calllimits import CallLimits
+from ringback.sessionlock import parse_lock
 
 THEN = datetime(2027, 1, 31, 12, 30, 15, 250_000, tzinfo=UTC)
 
@@ -58,6 +59,7 @@ async def test_all_columns_of_a_key_are_read(shared_database: Database) -> None:
             "ringback_token_lifetime_s": 600,
             "ringback_max_open_calls": 3,
             "ringback_max_call_idle_s": 30,
+            "ringback_session_lock": {"tools": []},
             "else": ["whatever"],
         },
     )
@@ -73,6 +75,7 @@ async def test_all_columns_of_a_key_are_read(shared_database: Database) -> None:
         token_lifetime_s=600,
         max_open_calls=3,
         call_limits=CallLimits(idle_s=30),
+        session_lock=parse_lock({"tools": []}),
         aliases={"mine": "voice"},
         allowed_routes=("/v1/realtime",),
         budget=Budget(1.5, 2.5, 10, THEN),
@@ -122,12 +125,17 @@ async def test_all_of_a_team_is_read(shared_database: Database) -> None:
             "ringback_sdp_policy": "privacy",
             "ringback_max_call_duration_s": 900,
             "ringback_max_call_cost": 0.5,
+            "ringback_session_lock": {"instructions": "of the team"},
         },
         budget_limits=[{"budget_duration": "1d", "max_budget": 4, "reset_at": None}],
     )
     rows.window_spend(team, "1d", 2.5, entity_type="team")
     rows.window_spend(team, "1d", 99, entity_type="key")
-    own = {"ringback_sdp_policy": "kiosk", "ringback_max_call_cost": 2}
+    own = {
+        "ringback_sdp_policy": "kiosk",
+        "ringback_max_call_cost": 2,
+        "ringback_session_lock": {"instructions": "of the key", "tools": []},
+    }
     raw = rows.key(team_id=team, metadata=own)
     key = await found(shared_database, raw)
     assert key.team == team
@@ -139,6 +147,7 @@ async def test_all_of_a_team_is_read(shared_database: Database) -> None:
     assert key.organization == Scope(organization, budget=Budget(8, 9), limits=Limits(90))
     assert key.sdp_policy == "kiosk,privacy"
     assert key.call_limits == CallLimits(max_duration_s=900, max_cost_microdollars=500_000)
+    assert key.session_lock == parse_lock({"instructions": "of the team", "tools": []})
     assert key.member is None
 
 

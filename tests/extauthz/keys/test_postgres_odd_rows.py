@@ -91,6 +91,11 @@ SECRET = "value-that-no-log-shows"
             "key_metadata.ringback_max_call_cost",
             id="calls for nothing",
         ),
+        pytest.param(
+            {"metadata": {"ringback_session_lock": {"model": SECRET}}},
+            "key_metadata.ringback_session_lock",
+            id="a session lock that cannot be held",
+        ),
         # Pathological
         pytest.param(
             {"metadata": {"temp_budget_increase": 10**400}},

@@ -28,6 +28,7 @@ JSON = st.recursive(
                     *("budget_duration", "max_budget", "reset_at", "budget_limit", "a"),
                     *("model_rpm_limit", "temp_budget_increase", "temp_budget_expiry"),
                     *("ringback_sdp_policy", "ringback_max_call_cost", "scim_active"),
+                    "ringback_session_lock",
                 ]
             ),
             inner | st.sampled_from(["1d", "99999mo", "0001-01-01T00:00:00", "2026-11-22"]),
