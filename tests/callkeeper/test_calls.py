@@ -19,8 +19,10 @@ from callkeeper.calls import (
     lost,
     next_step,
     opened,
+    tightened,
 )
 from callkeeper.model import Tokens
+from ringback.calllimits import CallLimits
 
 LIMITS = Limits(
     is_required=True,
@@ -78,6 +80,21 @@ def test_a_call_ends_when_it_costs_what_it_may() -> None:
     state = charged(state, Tokens(text_in=2), 400)
     assert next_step(state, 1) == End(Reason.MAX_COST)
     assert (state.used.text_in, state.cost_microdollars) == (3, 1000)
+
+
+@pytest.mark.parametrize(
+    ("own", "held_to"),
+    [
+        (CallLimits(), LIMITS),
+        (CallLimits(is_required=False), BEST_EFFORT),
+        (CallLimits(None, 60, 5, 7), Limits(True, 20, 10, 60, 5, 7)),
+        (CallLimits(True, 9000, 9000, 9000), LIMITS),
+    ],
+    ids=["nothing", "best-effort", "lower", "higher"],
+)
+def test_a_call_is_held_to_the_lower_limits(own: CallLimits, held_to: Limits) -> None:
+    """Its own, or those of the settings."""
+    assert tightened(LIMITS, own) == held_to
 
 
 def test_the_first_reason_stays() -> None:

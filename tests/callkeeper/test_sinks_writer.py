@@ -61,6 +61,27 @@ async def test_charges_arrive_in_order_and_in_batches(tmp_path: Path) -> None:
     assert (writer.spooled_bytes, writer.counts.lost) == (0, 0)
 
 
+async def test_what_became_of_charges_is_told() -> None:
+    """What was written, with the time at which the attempt began; what never will be, without."""
+    sink, told = _Switched(), list[tuple[list[Charge], float | None]]()
+    sink.refused = {_CHARGES[1].usage.id}
+    writer = Writer(
+        sink,
+        MemorySpool(_MEGABYTE),
+        batch_s=0,
+        on_settled=lambda charges, at: told.append((list(charges), at)),
+    )
+    began = time.monotonic()
+    writer.start()
+    for one in _CHARGES[:3]:
+        writer.put(one)
+    await writer.stop()
+    settled = {charges[0].usage.id: at for charges, at in told}
+    assert settled.pop(_CHARGES[1].usage.id) is None
+    assert sorted(settled) == sorted(one.usage.id for one in (_CHARGES[0], _CHARGES[2]))
+    assert all(at is not None and began <= at <= time.monotonic() for at in settled.values())
+
+
 async def test_what_a_sink_does_not_take_is_there_after_a_restart(tmp_path: Path) -> None:
     """Charges of a process that ended while the sink was down are written by the next one."""
     sink = _Switched()

@@ -12,6 +12,7 @@ from extauthz.decision import Allow, Answer, Decision, Labels, RequestFacts, ref
 from extauthz.errors import MissingKeyError
 from extauthz.translate import read_request, write_decision
 from ringback import contract
+from ringback.calllimits import CallLimits
 from ringback.secrets import Secret
 
 LABELS = Labels("minted", "web", "a" * 64, "team-1", "ada", "voice", "d-openai", "token-1")
@@ -137,6 +138,13 @@ def test_labels_that_are_not_known_are_absent() -> None:
     assert metadata(write_decision(Allow(Labels("ready")))) == {"outcome": "ready", "checked": True}
     labels = Labels("minted", key_alias="")
     assert metadata(write_decision(Answer(200, b"", labels)))["key_alias"] == ""
+
+
+def test_limits_of_a_call_are_a_label_of_several_values() -> None:
+    """Those that are left to the settings are absent."""
+    labels = Labels("call", call_limits=CallLimits(is_required=True, idle_s=30))
+    found = metadata(write_decision(Allow(labels)))
+    assert found["call_limits"] == {"is_required": True, "idle_s": 30.0}
 
 
 def test_labels_have_the_names_of_the_contract() -> None:

@@ -6,14 +6,21 @@ import grpc
 import pytest
 from grpc import aio
 
-from callsapi.v1.calls_pb2 import EndCallRequest, Pricing, ReachRequest, ReachResponse
+from callsapi.v1.calls_pb2 import (
+    EndCallRequest,
+    Pricing,
+    ReachRequest,
+    ReachResponse,
+    StandingRequest,
+    Standpoint,
+)
 from callsapi.v1.calls_pb2_grpc import UpstreamsStub, add_UpstreamsServicer_to_server
 from extauthz.admission import Admission
 from extauthz.decision import Labels
 from extauthz.deployments import Deployment, Origin
 from extauthz.egress import Egress
 from extauthz.entra import EntraTokens, log_in_through
-from extauthz.keys import MasterKeySource, Scope, VirtualKey
+from extauthz.keys import MasterKeySource, Scope, VirtualKey, hash_key
 from extauthz.leashes import Leashes, UnsupervisableError
 from extauthz.ownership import Callers
 from extauthz.sessionlocks import SessionLockUnusableError
@@ -22,12 +29,14 @@ from extauthz.tokenguard import TokenGuard
 from extauthz.upstreams import Upstreams
 from helpers.authz import AZURE, CLAIMS, EPHEMERAL_KEY, NOW, OPENAI, Clock, configuration, sealer
 from helpers.recording import RecordingUpstream, Reply
+from ringback.calllimits import CallLimits
 from ringback.secrets import Secret
 from ringback.sessionlock import parse_lock, parse_lock_text
 from ringback.settings import TokenSettings
 from ringback.tokens import call_key_sealer, handle_sealer
 from ringback.tokens.handles import CallHandle, seal_handle
 
+MASTER = Secret("sk-master")
 SECRET = TokenSettings(secret=Secret("0123456789abcdef"))
 HANDLES = handle_sealer(SECRET, {})
 CALL_KEYS = call_key_sealer(SECRET, {})
@@ -46,7 +55,7 @@ def handle_of(deployment: str) -> str:
 @asynccontextmanager
 async def served(*deployments: Deployment) -> AsyncIterator[tuple[UpstreamsStub, Leashes]]:
     """Serve over a real socket, with the upstream itself in the egress listener's place."""
-    current = configuration(MasterKeySource(Secret("sk-master")), deployments=deployments)
+    current = configuration(MasterKeySource(MASTER), deployments=deployments)
     tokens, admission = TokenGuard(sealer(), Clock()), Admission(lambda: current, Clock())
     callers = Callers(lambda _: current, admission, tokens, HANDLES, Clock())
     where = str(deployments[0].origin) if deployments else "http://127.0.0.1:9"
@@ -139,11 +148,22 @@ async def test_a_call_is_ended(status: int, code: grpc.StatusCode) -> None:
         assert request.header("authorization") == "Bearer sk-upstream-openai"
 
 
+async def test_callkeeper_learns_how_those_stand_who_pay() -> None:
+    """In the order in which it asks; limits of budgets are those of the moment."""
+    async with served(OPENAI) as (stub, _):
+        master = Standpoint(key_hash=hash_key(MASTER), model="voice", deployment=OPENAI.id)
+        unknown = Standpoint(key_hash="0" * 64, model="voice", deployment=OPENAI.id)
+        answer = await stub.Standing(StandingRequest(of=[unknown, master, unknown] * 3))
+        reasons = [each.reason for each in answer.standings]
+        assert reasons == ["key_deleted", "", "key_deleted"] * 3
+
+
 def test_labels_say_who_pays() -> None:
     """Organization, project and origin; nothing of it if calls are not supervised."""
     labels = Leashes(CALL_KEYS, now=Clock()).put_on(Labels("call"), CLAIMS, KEY, OPENAI)
     assert (labels.organization, labels.project) == ("org-1", "project-1")
     assert labels.upstream_origin == "https://api.openai.com"
+    assert labels.call_limits == CallLimits(is_required=False)
     assert Leashes().put_on(Labels("call"), CLAIMS, KEY, OPENAI) == Labels("call")
 
 
@@ -165,8 +185,20 @@ def test_calls_that_must_be_supervised_and_cannot_are_refused() -> None:
     """A dialect without a way back takes no calls then; with best effort it does."""
     with pytest.raises(UnsupervisableError, match="a current API"):
         Leashes(CALL_KEYS, is_required=True).put_on(Labels("call"), CLAIMS, KEY, PREVIEW)
+    with pytest.raises(UnsupervisableError):
+        Leashes(CALL_KEYS, is_limited=lambda *_: True).put_on(Labels("call"), CLAIMS, KEY, PREVIEW)
     labels = Leashes(CALL_KEYS, now=Clock()).put_on(Labels("call"), CLAIMS, KEY, PREVIEW)
     assert labels.sealed_key
+
+
+@pytest.mark.parametrize("is_limited", [True, False])
+def test_a_call_says_what_it_is_held_to(*, is_limited: bool) -> None:
+    """Its key's limits, the name that it was asked for by, and whether it must be supervised."""
+    key = replace(KEY, call_limits=CallLimits(idle_s=30))
+    leashes = Leashes(CALL_KEYS, is_limited=lambda *_: is_limited, now=Clock())
+    labels = leashes.put_on(Labels("call"), replace(CLAIMS, asked="fast"), key, OPENAI)
+    assert labels.asked == "fast"
+    assert labels.call_limits == CallLimits(is_required=is_limited, idle_s=30)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from envoyapi.service.ext_proc.v3.external_processor_pb2 import (
 )
 from ringback.contract import AUTHZ_NAMESPACE
 
-Metadata = dict[str, bool | str | float]
+Metadata = dict[str, bool | str | float | dict[str, bool | float]]
 
 CONSENT: Metadata = {
     "checked": True,

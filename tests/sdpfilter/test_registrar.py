@@ -2,6 +2,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from grpc import StatusCode
@@ -21,12 +22,14 @@ from helpers.procmessages import (
     response_headers,
 )
 from helpers.procstreams import Stub, converse, served
+from ringback.calllimits import CallLimits
 from ringback.sdppolicy import PolicySettings
-from ringback.settings import ServiceSettings
+from ringback.settings import ServiceSettings, SupervisionSettings
 from sdpfilter.policies import Policies
 from sdpfilter.registrar import Registrar
 from sdpfilter.service import SDPFilter
 
+Mode = Literal["best_effort", "auto", "required"]
 SLOTS = "0123456789abcdef" * 2
 # A request for whose call extauthz has taken slots.
 HOLDING = request_headers(consent={**CONSENT, "slot_id": SLOTS})
@@ -78,6 +81,34 @@ async def test_slots_are_given_back_when_the_caller_leaves(tmp_path: Path) -> No
         assert calls.taken("key:1") == 1
         call.cancel()
         await until(lambda: calls.taken("key:1") == 0)
+
+
+@pytest.mark.parametrize(
+    ("mode", "is_required", "is_released"),
+    [
+        ("best_effort", None, True),
+        ("best_effort", True, False),
+        ("required", None, False),
+        ("required", False, True),
+        ("auto", None, False),
+        ("auto", False, True),
+    ],
+)
+async def test_a_call_says_whether_it_may_go_on_unsupervised(
+    tmp_path: Path, mode: Mode, *, is_required: bool | None, is_released: bool
+) -> None:
+    """Its own decision goes before the settings, if callkeeper is down; `auto` fails closed."""
+    nowhere = (f"unix:{tmp_path}/nowhere",)
+    settings = SupervisionSettings(mode=mode, callkeeper=nowhere, extauthz=nowhere)
+    registrar = Registrar(settings, ServiceSettings())
+    limits = CallLimits(is_required).to_label()
+    held = request_headers(consent={**CONSENT, "call_limits": limits})
+    service = SDPFilter(SEALER, Policies(PolicySettings()), registrar=registrar)
+    async with served(service) as channel:
+        await service.start()
+        answers, _ = await converse(Stub(channel), [held, OFFERED, response_headers(), ANSWERED])
+        await service.stop()
+    assert (answers[-1].WhichOneof("response") == "response_body") is is_released
 
 
 async def test_a_call_that_is_opened_holds_its_slots(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from helpers.procmessages import (
     response_body,
     response_headers,
 )
+from ringback.calllimits import CallLimits
 from ringback.contract import AUTHZ_NAMESPACE
 from ringback.errors import ApiError
 from sdpfilter.exchange import Continue, Exchange, Refuse, UnexpectedMessageError
@@ -239,6 +241,9 @@ def test_a_call_is_consented_to() -> None:
     """The metadata of extauthz names what the handle of the call will hold."""
     assert read_consent(request_headers()) == CALL
     assert read_consent(request_headers(consent={"checked": True, "outcome": "ready"})) == READY
+    limits = CallLimits(is_required=False, max_duration_s=600, max_cost_microdollars=5)
+    held = {**CONSENT, "asked": "fast", "call_limits": limits.to_label()}
+    assert read_consent(request_headers(consent=held)) == replace(CALL, asked="fast", limits=limits)
 
 
 @pytest.mark.parametrize(
