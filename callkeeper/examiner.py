@@ -109,7 +109,7 @@ class Examiner:
         if budget.kind == "model":
             # LiteLLM keeps no spend of single models: open calls are all that is known.
             calls = self._open.get(place, (kept,))
-            return sum(each.state.cost_microdollars for each in calls)
+            return sum(each.state.cost_microdollars for each in calls if each.state.is_open)
         return self._accounts.unread(kept.call.payer, budget, read_at)
 
     async def _go_on(self, calls: Calls) -> None:

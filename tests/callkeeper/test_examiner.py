@@ -20,6 +20,7 @@ from callkeeper.news import News
 from callkeeper.prices import PriceBook, PricedDeployment, parse_rates
 from callkeeper.reach import Reaches
 from callkeeper.slots import MemorySlots
+from callkeeper.way import listener_way
 from callsapi.v1 import calls_pb2_grpc
 from callsapi.v1.calls_pb2 import (
     Budget,
@@ -93,9 +94,8 @@ class Examined:
         """Open a call."""
         name = f"{number:032x}"
         call = Call(name, "d", "https://p.example", name, "voice", payer, "", "r", 0.0)
-        self.keeper.register(replace(call, **more), name, "", limits)
-        kept = self.keeper.find(name)
-        assert kept is not None
+        kept = self.keeper.prepare(replace(call, **more), name, "", limits)
+        self.keeper.keep(kept)
         return kept
 
     def use(self, kept: Kept, dollars: int) -> None:
@@ -119,7 +119,7 @@ async def examined(folder: Path, **settings: Any) -> AsyncIterator[Examined]:
     supervision = SupervisionSettings(standing_interval_s=0.1, **settings)
     examiner = Examiner(supervision, extauthz, is_written=True)
     charging = Charging(PriceBook(), [examiner.charge])
-    egress = Egress("http://127.0.0.1:1")
+    egress = Egress(listener_way("http://127.0.0.1:1"))
     egress.start()
     keeper = Keeper(
         LIMITS,
