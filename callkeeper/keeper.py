@@ -325,6 +325,8 @@ class Keeper:
     def _tell(self, name: str, kept: Kept) -> None:
         if not kept.is_owner:
             return
+        if self.witness is not None:
+            self.witness.changed(kept)
         self._news.tell(name, kept.call, kept.state)
         if name != "call.usage":
             self._log.info(name.replace(".", "_"), reason=kept.state.reason, **facts_of(kept))

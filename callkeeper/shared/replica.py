@@ -95,8 +95,11 @@ class Replica:
     async def _tell(self) -> None:
         while True:
             await self._sharing.wake.wait()
-            await asyncio.sleep(_COLLECT_S)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_COLLECT_S):
+                    await self._sharing.hurry.wait()
             self._sharing.wake.clear()
+            self._sharing.hurry.clear()
             try:
                 await self._sharing.tell()
             except Exception as error:  # noqa: BLE001  whatever it is, it is told later

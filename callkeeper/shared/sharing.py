@@ -53,6 +53,8 @@ class Sharing:
         self._log = get_logger()
         self.wake: Final = asyncio.Event()
         """Set when there is something to `tell`."""
+        self.hurry: Final = asyncio.Event()
+        """Set when that cannot wait: whoever sees a call end asks why."""
         keeper.witness = self
 
     def changed(self, kept: Kept) -> None:
@@ -60,6 +62,8 @@ class Sharing:
         if kept.is_owner and kept.call.id in self._calls:
             self._changed[kept.call.id] = kept
             self.wake.set()
+            if not kept.state.is_open:
+                self.hurry.set()
 
     def used(self, kept: Kept, usage: Usage, cost_microdollars: int) -> None:
         """See `Witness`."""

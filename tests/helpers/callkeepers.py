@@ -1,6 +1,7 @@
 """Several callkeepers as processes that share a Valkey, and the calls that they keep."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -24,6 +25,9 @@ from callsapi.v1.calls_pb2 import (
     ReachRequest,
     ReachResponse,
     RegisterRequest,
+    Standing,
+    StandingRequest,
+    StandingResponse,
 )
 from callsapi.v1.calls_pb2_grpc import CallsStub, add_UpstreamsServicer_to_server
 from helpers.valkey import ValkeyProcess
@@ -60,8 +64,8 @@ class ProvidedCall:
         self.said[name] = usage
         event = json.dumps({"type": "response.done", "response": {"id": name, "usage": usage}})
         for socket in list(self.sockets):
-            # One whose other side was killed a moment ago.
-            if not socket.closed:
+            # Its other side may just have been killed.
+            with contextlib.suppress(ConnectionError):
                 await socket.send_str(event)
 
 
@@ -95,6 +99,14 @@ class Provider(calls_pb2_grpc.UpstreamsServicer):
             headers={"authorization": "Bearer sk-standard"},
             pricing=Pricing(provider="openai", model="gpt-realtime"),
         )
+
+    async def Standing(
+        self,
+        request: StandingRequest,
+        context: aio.ServicerContext[StandingRequest, StandingResponse],  # noqa: ARG002  as above
+    ) -> StandingResponse:
+        """Tell that everybody stands well, without any budget."""
+        return StandingResponse(standings=[Standing() for _ in request.of])
 
     async def attach(self, request: web.Request) -> web.StreamResponse:
         """Let somebody listen to a call."""
@@ -236,15 +248,15 @@ class Keepers:
         file = self.folder / f"{name}.log"
         return file.read_text(errors="replace") if file.exists() else ""
 
-    async def register(self, name: str, key_hash: str = "f" * 64) -> tuple[str, ProvidedCall]:
+    async def register(self, name: str, **payer: str | None) -> tuple[str, ProvidedCall]:
         """Open a call that one keeps; return its id, and the provider's side of it."""
         call = self.provider.open()
-        answer = await self.stub(name).Register(request_of(call, key_hash))
+        answer = await self.stub(name).Register(request_of(call, **payer))
         return answer.id, call
 
-    async def open(self, name: str, key_hash: str = "f" * 64) -> tuple[str, ProvidedCall]:
+    async def open(self, name: str, **payer: str | None) -> tuple[str, ProvidedCall]:
         """Register a call, and return when it is listened to."""
-        known, call = await self.register(name, key_hash)
+        known, call = await self.register(name, **payer)
         await until(lambda: call.sockets)
         return known, call
 
@@ -268,15 +280,22 @@ async def keepers(
         yield found
 
 
-def request_of(call: ProvidedCall, key_hash: str = "f" * 64) -> RegisterRequest:
-    """Return what sdpfilter would tell of a call."""
+def request_of(call: ProvidedCall, **payer: str | None) -> RegisterRequest:
+    """Return what sdpfilter would tell of a call.
+
+    Args:
+        call: The call.
+        payer: What a `Payer` has, where it is not a key of a team and a user.
+    """
+    paid = {name: value for name, value in payer.items() if value is not None}
+    paid = paid or {"key_hash": "f" * 64, "team_id": "team", "user_id": "user"}
     return RegisterRequest(
         handle=call.id,
         deployment="voice-1",
         origin="https://provider.example",
         upstream_call_id=call.id,
         model="voice",
-        payer=Payer(key_hash=key_hash, team_id="team", user_id="user"),
+        payer=Payer(**paid),
         token_id=f"token-of-{call.id}",
         request_id=f"request-of-{call.id}",
         sealed_key="sealed",
