@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import pytest
 import pytest_asyncio
@@ -90,7 +90,7 @@ class OnCall:
 async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Supervised]:
     """A gateway with short limits."""
     folder = tmp_path_factory.mktemp("supervised")
-    limits = {"max_duration_s": MAX_DURATION_S, "idle_s": IDLE_S}
+    limits: dict[str, Any] = {"max_duration_s": MAX_DURATION_S, "idle_s": IDLE_S}
     async with supervised(folder, mode="required", **limits) as running:
         yield running
 

@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.dataplane, pytest.mark.asyncio(loop_scope="module")]
 async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Supervised]:
     """Give a gateway whose calls have to be supervised, and have limits that none will reach."""
     folder = tmp_path_factory.mktemp("states")
-    limits = {"max_duration_s": 300, "idle_s": 200, "max_cost": 5}
+    limits: dict[str, Any] = {"max_duration_s": 300, "idle_s": 200, "max_cost": 5}
     async with supervised(folder, mode="required", **limits) as gateway:
         yield gateway
 
