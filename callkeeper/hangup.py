@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Final
 
 from callkeeper import metrics
@@ -19,8 +20,18 @@ _MAY_COME_ALIVE_S: Final = 60.0
 _GONE_AFTER_S: Final = 3900.0
 
 
-async def hang_up(kept: Kept, egress: Egress, reaches: Reaches) -> None:
-    """Hang up until the provider confirms that the call has ended, or surely has by itself."""
+async def hang_up(
+    kept: Kept, egress: Egress, reaches: Reaches, on_absent: Callable[[], None]
+) -> None:
+    """Hang up until the provider confirms that the call has ended, or surely has by itself.
+
+    Args:
+        kept: The call.
+        egress: Reaches its provider.
+        reaches: Tells how.
+        on_absent: Called whenever the provider knows no such call, which may yet come alive; then
+            it is hung up within moments.
+    """
     log = get_logger()
     tries, deadline = 0, kept.state.opened_at + _GONE_AFTER_S
     while time.monotonic() < deadline:
@@ -29,6 +40,7 @@ async def hang_up(kept: Kept, egress: Egress, reaches: Reaches) -> None:
         except NotThereError:
             if kept.was_attached or is_too_old_to_begin(kept):
                 return
+            on_absent()
         except (UpstreamError, ReachError, UncontrollableError) as error:
             metrics.HANGUP_FAILURES.inc()
             log.warning("hangup_failed", reason=str(error), **facts_of(kept))

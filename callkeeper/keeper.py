@@ -300,7 +300,8 @@ class Keeper:
             self._look_at(kept)
 
     async def _hang_up(self, kept: Kept) -> None:
-        await hang_up(kept, self._egress, self._reaches)
+        slots, call = self._slots, kept.call.id
+        await hang_up(kept, self._egress, self._reaches, lambda: slots.release(call))
         await self._finish(kept)
 
     async def _finish(self, kept: Kept) -> None:

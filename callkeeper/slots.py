@@ -9,10 +9,9 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Protocol
 
-# From slots to registration extauthz may take 15 s, for a mint above all, and the provider as many.
-LEASE_S: Final = 35.0
+from ringback.settings.supervision import SLOT_LEASE_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +95,7 @@ class MemorySlots:
             if call_id not in held and len(held) >= scope.limit:
                 return scope
         if call_id not in self._scopes or call_id in self._leases:
-            self._leases[call_id] = now + LEASE_S
+            self._leases[call_id] = now + SLOT_LEASE_S
             self._leases.move_to_end(call_id)
         for scope in scopes:
             self._calls.setdefault(scope.name, set()).add(call_id)

@@ -5,8 +5,9 @@ from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from typing import Final, cast
 
-from callkeeper.slots import LEASE_S, Scope
+from callkeeper.slots import Scope
 from ringback.logs import get_logger
+from ringback.settings.supervision import SLOT_LEASE_S
 from ringback.valkey import StoreUnavailableError, Valkey, end
 
 # A scope is a sorted set of its calls, each scored by the time, in milliseconds of the server's
@@ -61,7 +62,7 @@ class ValkeySlots:
         lease_s: For how long a call holds its slots when nobody renews them.
     """
 
-    def __init__(self, valkey: Valkey, *, lease_s: float = LEASE_S) -> None:
+    def __init__(self, valkey: Valkey, *, lease_s: float = SLOT_LEASE_S) -> None:
         self._valkey = valkey
         self._lease_s = lease_s
         self._lease_ms = int(lease_s * 1000)

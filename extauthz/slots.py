@@ -1,6 +1,5 @@
 """Takes a call's slots among those that may be open, before its provider hears of it."""
 
-import asyncio
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -8,7 +7,7 @@ from typing import Final
 
 from grpc import aio
 
-from callsapi.v1.calls_pb2 import ReleaseRequest, Scope, TakeRequest
+from callsapi.v1.calls_pb2 import Scope, TakeRequest
 from callsapi.v1.calls_pb2_grpc import CallsStub
 from extauthz.deployments import Deployment
 from extauthz.keys.model import VirtualKey
@@ -18,6 +17,7 @@ from extauthz.metrics import SLOTS
 from ringback.grpcpeers import Peers
 from ringback.logs import get_logger
 from ringback.settings import ServiceSettings, SupervisionSettings
+from ringback.slotreturns import SlotReturns
 
 # As a message of callsapi can say it.
 _MAX_LIMIT: Final = 2**32 - 1
@@ -40,7 +40,7 @@ class Slots:
         self._timeout_s = settings.register_timeout_s
         self._is_on = settings.mode != "off"
         self._callkeeper = Peers(settings.callkeeper, CallsStub, services or ServiceSettings())
-        self._releasing: set[asyncio.Task[None]] = set()
+        self._returns = SlotReturns(self._callkeeper, settings.register_timeout_s)
         self._log = get_logger()
 
     def start(self) -> None:
@@ -50,7 +50,7 @@ class Slots:
 
     async def stop(self) -> None:
         """Give back what is to be given back, and close all connections."""
-        await asyncio.gather(*self._releasing)
+        await self._returns.stop()
         await self._callkeeper.stop()
 
     @asynccontextmanager
@@ -77,7 +77,8 @@ class Slots:
             yield slots
         except BaseException:
             if slots.id is not None:
-                self._give_back(slots.id)
+                # Beside the request: who is told to stop must not wait.
+                self._returns.add(slots.id)
             raise
 
     def at(self, deployment: Deployment | None) -> list[Counter]:
@@ -108,20 +109,6 @@ class Slots:
             return None
         SLOTS.labels("full" if answer.full else "taken").inc()
         return next((counter for counter in counters if counter.name == answer.full), None)
-
-    def _give_back(self, call_id: str) -> None:
-        # Beside the request: who is told to stop must not wait.
-        task = asyncio.create_task(self._release(call_id))
-        self._releasing.add(task)
-        task.add_done_callback(self._releasing.discard)
-
-    async def _release(self, call_id: str) -> None:
-        request = ReleaseRequest(id=call_id)
-        try:
-            await self._callkeeper.ask(lambda stub: stub.Release, request, self._timeout_s)
-        except aio.AioRpcError as error:
-            # They come back by themselves a little later.
-            self._log.warning("slots_not_released", reason=error.code().name.lower())
 
 
 class TakenSlots:

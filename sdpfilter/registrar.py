@@ -1,18 +1,18 @@
 """Puts a call on the leash before its answer is released: callkeeper is told of it."""
 
 import asyncio
-from collections.abc import Coroutine
 from dataclasses import asdict
 from typing import Final
 
 from grpc import aio
 
-from callsapi.v1.calls_pb2 import EndCallRequest, Limits, Payer, RegisterRequest, ReleaseRequest
+from callsapi.v1.calls_pb2 import EndCallRequest, Limits, Payer, RegisterRequest
 from callsapi.v1.calls_pb2_grpc import CallsStub, UpstreamsStub
 from ringback.errors import ApiError
 from ringback.grpcpeers import Peers
 from ringback.logs import get_logger
 from ringback.settings import ServiceSettings, SupervisionSettings
+from ringback.slotreturns import SlotReturns
 from sdpfilter.exchange import Opened
 from sdpfilter.metrics import ORPHANS, REGISTRATIONS
 from sdpfilter.refusals import SupervisionUnavailableError
@@ -38,7 +38,8 @@ class Registrar:
         self._timeout_s = settings.register_timeout_s
         self._callkeeper = Peers(settings.callkeeper, CallsStub, services)
         self._extauthz = Peers(settings.extauthz, UpstreamsStub, services)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._returns = SlotReturns(self._callkeeper, settings.register_timeout_s)
+        self._ending: set[asyncio.Task[None]] = set()
         self._log = get_logger()
 
     def start(self) -> None:
@@ -48,9 +49,10 @@ class Registrar:
 
     async def stop(self) -> None:
         """Close all connections."""
-        for task in self._tasks:
+        for task in self._ending:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._ending, return_exceptions=True)
+        await self._returns.stop()
         await self._callkeeper.stop()
         await self._extauthz.stop()
 
@@ -72,11 +74,11 @@ class Registrar:
         if not is_released:
             if is_required:
                 self._hang_up(opened)
-            self.release(opened.consent.slot_id)
+            self.give_back(opened.consent.slot_id)
             return None
         if not opened.call_id:
             result = "no_call_id"
-            self.release(opened.consent.slot_id)
+            self.give_back(opened.consent.slot_id)
         else:
             try:
                 await self._callkeeper.ask(
@@ -94,36 +96,25 @@ class Registrar:
         if not is_required:
             return None
         self._hang_up(opened)
+        # If callkeeper was told of the call all the same, the call holds them until it has ended.
+        self.give_back(opened.consent.slot_id)
         return SupervisionUnavailableError()
 
-    def release(self, slot_id: str) -> None:
+    def give_back(self, slot_id: str) -> None:
         """Give back the slots of a call that is not opened, or that nobody can count.
-
-        Not those of a call that callkeeper may have been told of: it may keep them.
 
         Args:
             slot_id: Empty if there are none.
         """
         if slot_id:
-            self._spawn(self._release(slot_id))
+            self._returns.add(slot_id)
 
     def _hang_up(self, opened: Opened) -> None:
         """End a call, however long it takes: the caller does not wait for it."""
         if opened.call_id:
-            self._spawn(self._end(opened.handle))
-
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _release(self, slot_id: str) -> None:
-        request = ReleaseRequest(id=slot_id)
-        try:
-            await self._callkeeper.ask(lambda stub: stub.Release, request, self._timeout_s)
-        except aio.AioRpcError as error:
-            # They come back by themselves a little later.
-            self._log.warning("slots_not_released", reason=error.code().name.lower())
+            task = asyncio.create_task(self._end(opened.handle))
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
 
     async def _end(self, handle: str) -> None:
         for wait_s in _END_WAITS_S:

@@ -114,7 +114,7 @@ class SDPFilter(external_processor_pb2_grpc.ExternalProcessorServicer):
             await self._abort(context, **describe(error))
         finally:
             if self._registrar is not None:
-                self._registrar.release(exchange.unused_slots)
+                self._registrar.give_back(exchange.unused_slots)
 
     async def _release(self, opened: Opened, action: Action, context: Context) -> Action:
         """Return the action, or a refusal if the call is not to go on."""

@@ -10,6 +10,9 @@ from ringback.settings.sections import Section
 
 # Providers end every call after that.
 PROVIDER_MAX_DURATION_S = 3600.0
+# How long slots wait for the registration of the call that has taken them: extauthz may take 15 s,
+# for a mint above all, and the provider as many.
+SLOT_LEASE_S = 35.0
 
 SinkName = Literal["litellm"]
 

@@ -18,6 +18,8 @@ from callsapi.v1.calls_pb2 import (
     ListRequest,
     RegisterRequest,
     RevokeRequest,
+    Scope,
+    TakeRequest,
 )
 from helpers.gateway import until
 from helpers.keptservice import DONE, LIMITS, REGISTER, done, running
@@ -118,6 +120,26 @@ async def test_a_sideband_that_stays_away_costs_the_call(tmp_path: Path) -> None
         await service.provider.drop()
         ended = await service.event("call.ended")
         assert (ended.call.reason, service.provider.has_ended) == ("unattached", True)
+
+
+async def test_a_call_that_is_not_there_holds_no_slot_while_it_is_hung_up(tmp_path: Path) -> None:
+    """Its browser may still come, for a minute; then it is hung up within moments."""
+    scopes = [Scope(name="key:1", limit=1)]
+    first, second = "1" * 32, "2" * 32
+    async with running(tmp_path, replace(LIMITS, attach_s=0.2)) as service:
+        service.provider.is_live = False
+        service.provider.hangups = [404] * 3
+        await service.calls.Take(TakeRequest(id=first, scopes=scopes))
+        request = RegisterRequest(id=first)
+        request.MergeFrom(REGISTER)
+        await service.calls.Register(request)
+        assert (await service.calls.Take(TakeRequest(id=second, scopes=scopes))).full == "key:1"
+        await until(lambda: service.provider.commands > 0)
+        assert (await service.calls.Get(GetRequest(call=first))).phase == calls_pb2.PHASE_ENDING
+        assert (await service.calls.Take(TakeRequest(id=second, scopes=scopes))).full == ""
+        ended = await service.event("call.ended")
+        assert (ended.call.reason, service.provider.has_ended) == ("not_attached", True)
+        assert (await service.calls.Take(TakeRequest(id="3" * 32, scopes=scopes))).full == "key:1"
 
 
 async def test_a_hangup_is_repeated_until_it_is_confirmed(tmp_path: Path) -> None:

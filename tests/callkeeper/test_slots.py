@@ -5,11 +5,12 @@ from contextlib import asynccontextmanager
 import pytest
 import pytest_asyncio
 
-from callkeeper.slots import LEASE_S, MemorySlots, Scope, Slots
+from callkeeper.slots import MemorySlots, Scope, Slots
 from callkeeper.valkeyslots import ValkeySlots
 from helpers.authz import Clock
 from helpers.gateway import until
 from helpers.valkey import ValkeyProcess
+from ringback.settings.supervision import SLOT_LEASE_S
 from ringback.valkey import StoreUnavailableError, Valkey
 
 KEY, TEAM = Scope("key:1", 2), Scope("team:web", 3)
@@ -122,10 +123,10 @@ async def test_what_is_never_registered_is_free_again() -> None:
     clock.now += 1
     assert await is_taken(slots, "b", KEY)
     slots.keep("b")
-    clock.now += LEASE_S - 1
+    clock.now += SLOT_LEASE_S - 1
     assert await is_taken(slots, "c", KEY)
     assert not await is_taken(slots, "d", KEY)
-    clock.now += 10 * LEASE_S
+    clock.now += 10 * SLOT_LEASE_S
     assert await is_taken(slots, "d", TEAM)
     assert len(slots) == 2
     slots.release("b")
@@ -138,14 +139,14 @@ async def test_what_is_taken_later_prolongs_the_lease_of_a_call_and_shortens_non
     clock = Clock()
     slots = MemorySlots(clock)
     assert await is_taken(slots, "a", KEY)
-    clock.now += LEASE_S - 1
+    clock.now += SLOT_LEASE_S - 1
     assert await is_taken(slots, "a", TEAM)
-    clock.now += LEASE_S - 1
+    clock.now += SLOT_LEASE_S - 1
     assert await is_taken(slots, "b", KEY)
     assert not await is_taken(slots, "c", KEY)
     slots.keep("a")
     assert await is_taken(slots, "a", TEAM)
-    clock.now += LEASE_S
+    clock.now += SLOT_LEASE_S
     assert await is_taken(slots, "c", KEY)
     assert not await is_taken(slots, "d", KEY)
 
