@@ -98,6 +98,18 @@ def call_not_found() -> ApiError:
     )
 
 
+def voice_is_fixed() -> ApiError:
+    """Return the error for another voice after the first has been heard.
+
+    https://github.com/openai/openai-agents-python/issues/1661
+    """
+    return ApiError(
+        400,
+        "Cannot update a conversation's voice if assistant audio is present.",
+        code="cannot_update_voice",
+    )
+
+
 def session_expired(cap_s: float) -> ApiError:
     """End a session that has lasted as long as it may; sockets close with the same words (1001)."""
     return ApiError(

@@ -212,7 +212,10 @@ class Conversation:
     def _update_session(self, event: dict[str, Any]) -> list[Event]:
         if "session" not in event:
             raise errors.missing_parameter("session")
-        self.session = update_session(self.session, event["session"])
+        session = update_session(self.session, event["session"])
+        if self._speaker.has_spoken and _voice(session) != _voice(self.session):
+            raise errors.voice_is_fixed()
+        self.session = session
         return [{"type": "session.updated", "session": self.session}]
 
     def _create_response(self, event: dict[str, Any]) -> list[Event]:
@@ -271,6 +274,10 @@ class Conversation:
     def _numbered(self, events: list[Event]) -> list[Event]:
         shaped = [to_beta(event) for event in events] if self._speaks_beta else events
         return [{"event_id": self._make_id("event"), **event} for event in shaped if event]
+
+
+def _voice(session: Session) -> object:
+    return session["audio"].get("output", {}).get("voice")
 
 
 def _model(transcription: object) -> str:

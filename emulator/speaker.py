@@ -35,6 +35,8 @@ class Speaker:
         self, history: History, make_id: Callable[[str], str], speak: Speak | None = None
     ) -> None:
         self.generating: Response | None = None
+        self.has_spoken = False
+        """Whether the conversation holds audio of the model."""
         self._generated_ms = 0
         self._queue: deque[Playback] = deque()
         self._history = history
@@ -105,6 +107,7 @@ class Speaker:
         if response is None:
             return []
         events = response.generate(until_ms)
+        self.has_spoken = self.has_spoken or (response.is_spoken and bool(events))
         if response.is_generated:
             self.generating = None
             self._history.put(response.item("completed"))

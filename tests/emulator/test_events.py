@@ -426,6 +426,26 @@ def test_whatever_a_client_sends_is_answered(kind: str, fields: dict[str, Any]) 
     talk.conversation.advance(20)
 
 
+def test_a_voice_that_was_heard_stays() -> None:
+    """Until then it can be changed; afterwards the whole update is refused."""
+
+    def update(voice: str) -> list[str]:
+        session = {"type": "realtime", "instructions": voice, "audio": {"output": {"voice": voice}}}
+        return talk.send("session.update", session=session)
+
+    talk = Talk()
+    assert update("marin") == ["session.updated"]
+    talk.send("response.create", response={"output_modalities": ["text"]})
+    talk.wait(1)
+    assert update("cedar") == ["session.updated"]
+    talk.send("response.create")
+    talk.wait(1)
+    assert update("cedar") == ["session.updated"]
+    assert update("marin") == ["error"]
+    assert talk.events[-1]["error"]["code"] == "cannot_update_voice"
+    assert talk.conversation.session["instructions"] == "cedar"
+
+
 def test_the_session_cap_is_an_error_event() -> None:
     """It names the minutes."""
     talk = Talk()
