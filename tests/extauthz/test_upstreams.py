@@ -103,6 +103,7 @@ async def test_callkeeper_learns_how_a_provider_is_reached(
             sideband_path=f"{root}?call_id=rtc_1",
             hangup_path=f"{root}/calls/rtc_1/hangup",
             headers={name: value},
+            origin=str(deployment.origin),
             ephemeral_headers={"authorization": f"Bearer {EPHEMERAL_KEY}"},
             pricing=Pricing(
                 provider=deployment.provider,
