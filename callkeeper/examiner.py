@@ -20,7 +20,8 @@ from ringback.grpcpeers import Peers
 from ringback.logs import describe, get_logger
 from ringback.settings import SupervisionSettings
 
-_TIMEOUT_S: Final = 2.0
+# extauthz may have to find out that its source of keys is down, which takes it 2 s.
+_TIMEOUT_S: Final = 4.0
 # Keys that are asked about at once.
 _BATCH: Final = 200
 
@@ -145,6 +146,9 @@ class Examiner:
             except aio.AioRpcError as error:
                 metrics.STANDING_FAILURES.labels("extauthz").inc()
                 return error.code().name.lower()
+            if len(answer.standings) != len(batch):
+                metrics.STANDING_FAILURES.labels("extauthz").inc()
+                return "answer_unusable"
             now = time.monotonic()
             for place, message in zip(batch, answer.standings, strict=True):
                 if message.is_unknown:

@@ -34,6 +34,8 @@ from ringback.secrets import Secret
 _TIMEOUT_S: Final = 5.0
 # Keys that are looked up together.
 _AT_ONCE: Final = 4
+# A lookup that takes longer may be one of a source that is down.
+_SLOW_S: Final = 0.2
 
 
 class Upstreams(calls_pb2_grpc.UpstreamsServicer):
@@ -122,13 +124,21 @@ class Upstreams(calls_pb2_grpc.UpstreamsServicer):
         request: StandingRequest,
         context: aio.ServicerContext[StandingRequest, StandingResponse],  # noqa: ARG002
     ) -> StandingResponse:
-        """Tell how those stand who pay for calls, a few at a time: others want connections, too."""
-        answer = StandingResponse()
-        calls = [_read_standpoint(each) for each in request.of]
-        for at in range(0, len(calls), _AT_ONCE):
-            found = await asyncio.gather(*map(self._standings.of, calls[at : at + _AT_ONCE]))
-            answer.standings.extend(map(_write_standing, found))
-        return answer
+        """Tell how those stand who pay for calls, a few at a time: others want connections, too.
+
+        Where the source of keys does not answer, all the rest are asked about at once, so that
+        they all come to what is remembered in the time of one of them.
+        """
+        calls, is_slow = [_read_standpoint(each) for each in request.of], False
+        async with asyncio.TaskGroup() as group:
+            tasks = []
+            for at in range(0, len(calls), _AT_ONCE):
+                some = calls[at : at + _AT_ONCE]
+                tasks += (started := [group.create_task(self._standings.of(one)) for one in some])
+                if not is_slow:
+                    _, waiting = await asyncio.wait(started, timeout=_SLOW_S)
+                    is_slow = bool(waiting)
+        return StandingResponse(standings=[_write_standing(task.result()) for task in tasks])
 
     def _find(self, handle: str) -> tuple[str, Deployment]:
         found, deployment = self._callers.find(handle)

@@ -22,6 +22,8 @@ pytestmark = [pytest.mark.dataplane, pytest.mark.asyncio(loop_scope="module")]
 # From the change in the database to the end at the provider.
 MOST_S: Final = 5.0
 TIMEOUT_S: Final = 3.0
+# In dollars: enough for a few responses.
+SOME: Final = 0.02
 # In dollars; the emulator's shortest response costs more.
 LITTLE: Final = 0.0001
 
@@ -129,6 +131,7 @@ async def test_a_call_ends_with_the_money_of_its_payers(
     rows = shared_database.rows
     rows.team(team_id="poor", max_budget=LITTLE)
     rows.user(user_id="poor", max_budget=LITTLE)
+    frugal = rows.key(max_budget=SOME)
     keys = {
         "key_budget": rows.key(max_budget=LITTLE),
         "team_budget": rows.key(team_id="poor"),
@@ -136,7 +139,7 @@ async def test_a_call_ends_with_the_money_of_its_payers(
         "model_budget": rows.key(model_max_budget={"gpt-realtime": {"budget_limit": LITTLE}}),
         "max_cost": rows.key(metadata={"ringback_max_call_cost": LITTLE}),
     }
-    async with talking(gateway, *keys.values()) as calls:
+    async with talking(gateway, *keys.values(), frugal) as ((*calls, last)):
 
         async def spend(client: VoiceClient, call: CallState, reason: str) -> float:
             client.send({"type": "response.create"})
@@ -148,9 +151,27 @@ async def test_a_call_ends_with_the_money_of_its_payers(
 
         before = await hangups(gateway)
         named = zip(calls, keys, strict=True)
-        took = await asyncio.gather(*(spend(*call, reason) for call, reason in named))
-        assert max(took) < MOST_S
-        assert await hangups(gateway) == before + len(keys)
+        took = await asyncio.gather(
+            *(spend(*call, reason) for call, reason in named), spend_on(gateway, *last)
+        )
+        assert max(took[:-1]) < MOST_S
+        assert await hangups(gateway) == before + len(keys) + 1
+
+
+async def spend_on(gateway: Supervised, client: VoiceClient, call: CallState) -> float:
+    """Ask for responses until the call has ended; check that this was neither early nor late.
+
+    Meanwhile the database shows the first responses: nothing counts twice.
+    """
+    while not gateway.named("call.ended", call):
+        if not client.is_closed.is_set():
+            client.send({"type": "response.create"})
+        await asyncio.sleep(1)
+    costs = [event.call.cost_microdollars for event in gateway.named("call.usage", call)]
+    assert len(costs) > 1
+    assert costs[-2] < SOME * 1e6 <= costs[-1]
+    assert gateway.named("call.ended", call)[0].call.reason == "key_budget"
+    return 0.0
 
 
 async def test_calls_outlast_a_short_outage_of_extauthz(

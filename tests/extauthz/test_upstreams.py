@@ -1,3 +1,5 @@
+import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -20,7 +22,8 @@ from extauthz.decision import Labels
 from extauthz.deployments import Deployment, Origin
 from extauthz.egress import Egress
 from extauthz.entra import EntraTokens, log_in_through
-from extauthz.keys import MasterKeySource, Scope, VirtualKey, hash_key
+from extauthz.errors import KeySourceUnavailableError
+from extauthz.keys import KeyQuery, KeySource, MasterKeySource, Scope, VirtualKey, hash_key
 from extauthz.leashes import Leashes, UnsupervisableError
 from extauthz.ownership import Callers
 from extauthz.sessionlocks import SessionLockUnusableError
@@ -53,9 +56,11 @@ def handle_of(deployment: str) -> str:
 
 
 @asynccontextmanager
-async def served(*deployments: Deployment) -> AsyncIterator[tuple[UpstreamsStub, Leashes]]:
+async def served(
+    *deployments: Deployment, source: KeySource | None = None
+) -> AsyncIterator[tuple[UpstreamsStub, Leashes]]:
     """Serve over a real socket, with the upstream itself in the egress listener's place."""
-    current = configuration(MasterKeySource(MASTER), deployments=deployments)
+    current = configuration(source or MasterKeySource(MASTER), deployments=deployments)
     tokens, admission = TokenGuard(sealer(), Clock()), Admission(lambda: current, Clock())
     callers = Callers(lambda _: current, admission, tokens, HANDLES, Clock())
     where = str(deployments[0].origin) if deployments else "http://127.0.0.1:9"
@@ -98,6 +103,7 @@ async def test_callkeeper_learns_how_a_provider_is_reached(
             sideband_path=f"{root}?call_id=rtc_1",
             hangup_path=f"{root}/calls/rtc_1/hangup",
             headers={name: value},
+            origin=str(deployment.origin),
             ephemeral_headers={"authorization": f"Bearer {EPHEMERAL_KEY}"},
             pricing=Pricing(
                 provider=deployment.provider,
@@ -156,6 +162,23 @@ async def test_callkeeper_learns_how_those_stand_who_pay() -> None:
         answer = await stub.Standing(StandingRequest(of=[unknown, master, unknown] * 3))
         reasons = [each.reason for each in answer.standings]
         assert reasons == ["key_deleted", "", "key_deleted"] * 3
+
+
+async def test_many_are_told_of_in_the_time_of_one_when_their_source_is_slow() -> None:
+    """Its failure is found out once for all of them."""
+
+    class Slow:
+        async def find(self, query: KeyQuery) -> VirtualKey | None:
+            assert query.secret is None
+            await asyncio.sleep(0.6)
+            raise KeySourceUnavailableError
+
+    async with served(OPENAI, source=Slow()) as (stub, _):
+        began = time.monotonic()
+        asked = [Standpoint(key_hash=f"{number:064}", model="voice") for number in range(100)]
+        answer = await stub.Standing(StandingRequest(of=asked))
+        assert [each.is_unknown for each in answer.standings] == [True] * 100
+        assert time.monotonic() - began < 2
 
 
 def test_labels_say_who_pays() -> None:
