@@ -213,11 +213,12 @@ class CallKeeper(calls_pb2_grpc.CallsServicer):
         context: aio.ServicerContext[HangUpRequest, HangUpResponse],
     ) -> HangUpResponse:
         """Begin to end a call; UNAVAILABLE as of Get."""
+        reason = Reason.ENDED_ELSEWHERE if request.has_ended else Reason.ADMIN
         if (kept := self._keeper.find(request.call)) is not None:
-            self._keeper.end(kept, Reason.ADMIN)
+            self._keeper.end(kept, reason)
             return HangUpResponse()
         try:
-            if not await self._elsewhere.hang_up(request.call, Reason.ADMIN):
+            if not await self._elsewhere.hang_up(request.call, reason):
                 await context.abort(grpc.StatusCode.NOT_FOUND, _UNKNOWN)
         except StoreUnavailableError as error:
             await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))

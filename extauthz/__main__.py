@@ -106,7 +106,13 @@ def _build(settings: Settings) -> ExtAuthz:
     gate = Gate(
         [
             *commands.over(
-                CallControl(callers, entra.key_headers, egress, settings.upstream.mint_timeout_s)
+                CallControl(
+                    callers,
+                    entra.key_headers,
+                    egress,
+                    settings.upstream.mint_timeout_s,
+                    on_hung_up=kept.has_ended if kept is not None else lambda _: None,
+                )
             ),
             *checks.over(
                 Sideband(callers, entra.key_headers, origins, websockets.sideband_with_token),

@@ -1,5 +1,6 @@
 """Asks callkeeper how calls are."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, TypeVar
@@ -7,7 +8,7 @@ from typing import Final, TypeVar
 import grpc
 from grpc import aio
 
-from callsapi.v1.calls_pb2 import CallState, GetRequest, ListRequest
+from callsapi.v1.calls_pb2 import CallState, GetRequest, HangUpRequest, ListRequest
 from callsapi.v1.calls_pb2_grpc import CallsStub
 from extauthz.callcontrol import NoSuchCallError
 from ringback.errors import ApiError
@@ -50,6 +51,7 @@ class KeptCalls:
     ) -> None:
         self._workers = Peers(addresses, CallsStub, services or ServiceSettings())
         self._is_shared = is_shared
+        self._telling: set[asyncio.Task[None]] = set()
         self._log = get_logger()
 
     def start(self) -> None:
@@ -58,6 +60,7 @@ class KeptCalls:
 
     async def stop(self) -> None:
         """Close all connections."""
+        await asyncio.gather(*self._telling)
         await self._workers.stop()
 
     async def of(self, handle: str) -> CallState:
@@ -92,6 +95,18 @@ class KeptCalls:
                 raise self._unavailable(answer)
             found += answer.calls
         return sorted(found, key=lambda state: state.opened_at)
+
+    def has_ended(self, handle: str) -> None:
+        """Let callkeeper know that a call was hung up, beside the request that did it.
+
+        If that fails it learns of the end a little later.
+        """
+        task = asyncio.create_task(self._tell_end(handle))
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    async def _tell_end(self, handle: str) -> None:
+        await self._ask(lambda stub: stub.HangUp, HangUpRequest(call=handle, has_ended=True))
 
     async def _ask(
         self,

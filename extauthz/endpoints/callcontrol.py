@@ -35,17 +35,25 @@ class CallControl:
         key_headers: Returns the headers that open a deployment.
         egress: Sends requests upstream.
         timeout_s: For one command, in seconds.
+        on_hung_up: Is told the handle of a call that has ended by it.
     """
 
     name: Final = "call_control"
 
     def __init__(
-        self, callers: Callers, key_headers: KeyHeaders, egress: Egress, timeout_s: float
+        self,
+        callers: Callers,
+        key_headers: KeyHeaders,
+        egress: Egress,
+        timeout_s: float,
+        *,
+        on_hung_up: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._callers = callers
         self._key_headers = key_headers
         self._egress = egress
         self._timeout_s = timeout_s
+        self._on_hung_up = on_hung_up
 
     def serves(self, request: RequestFacts) -> bool:
         """Tell whether a request is for this endpoint."""
@@ -66,6 +74,8 @@ class CallControl:
             _check(answer, call, verb, headers)
         except ApiError as error:
             return refuse(error, call.labels(error.code))
+        if verb == "hangup":
+            self._on_hung_up(handle)
         return Answer(200, b"", call.labels(verb))
 
     async def _send(

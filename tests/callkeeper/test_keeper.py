@@ -122,6 +122,18 @@ async def test_a_sideband_that_stays_away_costs_the_call(tmp_path: Path) -> None
         assert (ended.call.reason, service.provider.has_ended) == ("unattached", True)
 
 
+@pytest.mark.parametrize(
+    ("has_ended", "reason"), [(False, "admin"), (True, "ended_elsewhere")], ids=["admin", "caller"]
+)
+async def test_the_reason_says_who_hung_up(tmp_path: Path, has_ended: bool, reason: str) -> None:
+    """Who calls ends calls elsewhere, and callkeeper is told of it."""
+    async with running(tmp_path) as service:
+        call = await service.calls.Register(REGISTER)
+        await service.event("call.attached")
+        await service.calls.HangUp(HangUpRequest(call=call.id, has_ended=has_ended))
+        assert (await service.event("call.ended")).call.reason == reason
+
+
 async def test_a_call_that_is_not_there_holds_no_slot_while_it_is_hung_up(tmp_path: Path) -> None:
     """Its browser may still come, for a minute; then it is hung up within moments."""
     scopes = [Scope(name="key:1", limit=1)]

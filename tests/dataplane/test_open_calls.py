@@ -28,6 +28,7 @@ KEYS: Final = {
     "sk-two-of-the-same-team": VirtualKey("", "team-2", team="pair"),
     "sk-one-at-a-time": VirtualKey("", "parallel", limits=Limits(parallel=1)),
     "sk-that-never-connects": VirtualKey("", "absent", max_open_calls=1),
+    "sk-that-hangs-up": VirtualKey("", "hasty", max_open_calls=1),
     "sk-that-races": VirtualKey("", "racing", max_open_calls=1),
     "sk-across-a-crash": VirtualKey("", "crashing", max_open_calls=1),
     "sk-without-callkeeper": VirtualKey("", "alone", max_open_calls=1),
@@ -137,6 +138,18 @@ async def test_a_browser_that_never_connects_holds_its_slot_for_a_moment(
     assert (await gateway.call(key, OFFER)).status_code == 201
     await check_full(gateway, key)
     assert (await until_free(gateway, key, ATTACH_S + 3)).status_code == 201
+
+
+async def test_who_hangs_up_may_call_again(gateway: Supervised) -> None:
+    """At once, also when the browser has not connected yet and nobody listens to the call."""
+    key = "sk-that-hangs-up"
+    answer = await gateway.call(key, OFFER)
+    hung_up = await gateway.http.post(
+        f"{gateway.stack.url}{answer.headers['location']}/hangup",
+        headers={"authorization": f"Bearer {key}"},
+    )
+    assert hung_up.status_code == 200
+    assert (await until_free(gateway, key, 1)).status_code == 201
 
 
 async def test_the_last_slot_is_for_one(gateway: Supervised) -> None:
