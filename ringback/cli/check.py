@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
 
 import typer
 
+from ringback.calllimits import NO_LIMITS
 from ringback.cli.table import format_table
 
 if TYPE_CHECKING:
@@ -198,9 +199,10 @@ def _key_notes(house: _House) -> Iterator[str]:
                 f"key {key.alias}: there is no SDP policy {key.sdp_policy}, "
                 "so each of its calls is refused"
             )
-        if key.max_open_calls is not None and house.settings.supervision.mode == "off":
+        is_limited = key.max_open_calls is not None or key.call_limits != NO_LIMITS
+        if is_limited and house.settings.supervision.mode == "off":
             yield (
-                f"key {key.alias}: its max_open_calls limits nothing, "
+                f"key {key.alias}: its limits of calls limit nothing, "
                 "since calls are not supervised (supervision.mode)"
             )
 

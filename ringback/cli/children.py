@@ -184,10 +184,11 @@ def _settings_environ(inputs: Inputs, egress: Address) -> dict[str, str]:
 
 
 def _supervision_environ(inputs: Inputs, folders: Folders) -> dict[str, str]:
-    """Return where workers find those of the other services."""
+    """Return whether calls are supervised, and where workers find those of the other services."""
     extauthz = [folders.socket(f"{AUTHZ_CLUSTER}-{index}") for index in range(inputs.workers)]
     keepers = [folders.socket(f"{CALLKEEPER}-{index}") for index in range(_callkeepers(inputs))]
     return {
+        "RINGBACK_SUPERVISION__MODE": inputs.settings.supervision.mode,
         "RINGBACK_SUPERVISION__CALLKEEPER": json.dumps(keepers),
         "RINGBACK_SUPERVISION__EXTAUTHZ": json.dumps(extauthz),
     }

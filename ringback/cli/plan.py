@@ -100,7 +100,7 @@ def read_inputs(options: StackOptions) -> Inputs:
     )
     playground = options.playground
     return Inputs(
-        settings=settings,
+        settings=settings if config else _supervise(settings),
         config=config,
         keys=keys,
         models=models,
@@ -141,6 +141,18 @@ def find_ca_file(upstream: UpstreamSettings) -> Path:
     import certifi  # noqa: PLC0415  rarely needed
 
     return Path(certifi.where())
+
+
+def _supervise(settings: Settings) -> Settings:
+    """Return settings that supervise the emulator's calls, unless they say whether to.
+
+    So that who tries it out sees what calls cost, and why they end.
+    """
+    supervision = settings.supervision
+    if "mode" in supervision.model_fields_set:
+        return settings
+    supervised = supervision.model_copy(update={"mode": "best_effort"})
+    return settings.model_copy(update={"supervision": supervised})
 
 
 def _emulate(settings: Settings) -> tuple[tuple[str, ...], Secret | None]:

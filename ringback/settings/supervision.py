@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ringback.secrets import Secret
 from ringback.settings.sections import Section
@@ -136,6 +136,12 @@ class SupervisionSettings(Section):
         has_limit = self.max_cost is not None or self.idle_s is not None
         has_limit |= self.max_duration_s < PROVIDER_MAX_DURATION_S or self.max_open_calls.is_any
         return self.mode == "required" or (self.mode == "auto" and has_limit)
+
+    @field_validator("mode", mode="before")
+    @classmethod
+    def _read_mode(cls, value: object) -> object:
+        # YAML takes the bare word for false.
+        return "off" if value is False else value
 
     @model_validator(mode="after")
     def _check_open_calls(self) -> Self:

@@ -50,7 +50,9 @@ async def test_two_stacks_run_side_by_side(tmp_path: Path) -> None:
         assert info.json()["state"] == "LIVE"
         assert health.status_code == 200
         assert egress.status_code == 404
-        assert one.supervisor.names == ("extauthz-0", "sdpfilter-0", "emulator", "envoy")
+        assert one.supervisor.names == (
+            *("extauthz-0", "sdpfilter-0", "callkeeper-0", "emulator", "envoy"),
+        )
         assert '"event": "ready"' in one.logs("extauthz-0")
 
     assert are_gone(pids)
@@ -63,7 +65,7 @@ async def test_what_is_not_ready_in_time_is_named(tmp_path: Path) -> None:
     with pytest.raises(NotReadyError, match=r"Not ready within 0\.1 s: extauthz-0\.\n"):
         await stack.start()
 
-    assert stack.supervisor.names == ("extauthz-0", "sdpfilter-0", "emulator")
+    assert stack.supervisor.names == ("extauthz-0", "sdpfilter-0", "callkeeper-0", "emulator")
     assert are_gone(pids_of(stack))
 
 
@@ -72,7 +74,7 @@ async def test_a_stack_that_is_cancelled_stops(tmp_path: Path) -> None:
     stack = Stack(free_ports(tmp_path))
     start = asyncio.create_task(stack.start())
     async with asyncio.timeout(20):
-        while len(stack.supervisor.names) < 3:  # noqa: ASYNC110  nothing tells
+        while len(stack.supervisor.names) < 4:  # noqa: ASYNC110  nothing tells
             await asyncio.sleep(0.01)
 
     start.cancel()

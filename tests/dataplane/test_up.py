@@ -89,11 +89,12 @@ def test_all_of_it_runs(up: UpProcess) -> None:
     kinds = sorted(
         name
         for command in up.children().values()
-        for name in ("envoy.json", "extauthz", "sdpfilter", "emulator")
+        for name in ("envoy.json", "extauthz", "sdpfilter", "callkeeper", "emulator")
         if name in {word.rpartition("/")[2] for word in command}
     )
 
-    assert kinds == [*("emulator", "envoy.json", "extauthz", "extauthz"), "sdpfilter", "sdpfilter"]
+    services = ["extauthz", "extauthz", "sdpfilter", "sdpfilter"]
+    assert kinds == ["callkeeper", "emulator", "envoy.json", *services]
 
 
 def test_no_secret_is_in_a_command_line(up: UpProcess) -> None:
@@ -115,7 +116,8 @@ def test_logs_are_written_and_hold_no_secret(up: UpProcess) -> None:
         time.sleep(0.1)
     texts = {log.stem: log.read_text() for log in logs.glob("*.log")}
     assert texts.keys() == {
-        *("envoy", "emulator", "extauthz-0", "extauthz-1", "sdpfilter-0", "sdpfilter-1")
+        *("envoy", "emulator", "extauthz-0", "extauthz-1", "sdpfilter-0", "sdpfilter-1"),
+        "callkeeper-0",
     }
     assert not any(key in text or "ek_" in text for text in texts.values())
 
@@ -215,7 +217,7 @@ def test_nothing_outlives_a_killed_command(tmp_path: Path) -> None:
         up.process.kill()
 
         assert are_gone(children)
-    assert len(children) == 4
+    assert len(children) == 5
 
 
 def test_a_port_in_use_is_named(tmp_path: Path) -> None:

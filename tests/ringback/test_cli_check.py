@@ -116,7 +116,7 @@ def test_a_limit_that_nobody_counts_is_noted(folder: Path) -> None:
             "--config", "config.yaml", "--keys", "keys.yaml", "--settings", "ringback.yaml"
         )
         assert result.exit_code == 0
-        assert result.stdout.count("note: key kiosk: its max_open_calls limits nothing") == noted
+        assert result.stdout.count("note: key kiosk: its limits of calls limit nothing") == noted
 
 
 def test_a_key_of_an_unknown_policy_is_noted(folder: Path) -> None:

@@ -106,6 +106,19 @@ def test_policies_are_checked_before_anything_starts(
         read_inputs(StackOptions(config=config))
 
 
+def test_calls_at_the_emulator_are_supervised(config: Path, tmp_path: Path) -> None:
+    """Unless the settings say something else; those at providers only if the settings say so."""
+    settings = tmp_path / "ringback.yaml"
+    for written, options, mode in (
+        ("{}", StackOptions(settings=settings), "best_effort"),
+        ("supervision: {mode: off}", StackOptions(settings=settings), "off"),
+        ("supervision: {mode: required}", StackOptions(settings=settings), "required"),
+        ("{}", StackOptions(settings=settings, config=config), "off"),
+    ):
+        settings.write_text(written)
+        assert read_inputs(options).settings.supervision.mode == mode
+
+
 def test_settings_name_files_too(config: Path, tmp_path: Path) -> None:
     """Files that no option names are those of the settings."""
     keys, settings = tmp_path / "keys.yaml", tmp_path / "ringback.yaml"
