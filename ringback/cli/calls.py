@@ -3,14 +3,15 @@
 # ruff: noqa: PLC0415  imported where it is needed, so that `ringback --help` is quick
 
 import asyncio
+import shutil
+import sys
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 import typer
-
-from ringback.cli.table import format_table
 
 if TYPE_CHECKING:
     import grpc
@@ -24,38 +25,53 @@ Address = Annotated[
     list[str] | None,
     typer.Option(help="Of a worker of callkeeper. Default: those that the settings name."),
 ]
+Live = Annotated[bool, typer.Option("--live", help="Again every second, until Ctrl-C.")]
 _TIMEOUT_S: Final = 5.0
-_MICRO: Final = 1_000_000
-_HEADER: Final = ("CALL", "AGE", "STATE", "MODEL", "KEY", "TEAM", "TOKENS", "COST")
+_REDRAW_S: Final = 1.0
+# Cursor to the upper left, and everything from there on cleared; without a terminal it is left out.
+_CLEAR: Final = "\x1b[H\x1b[J"
 
 app = typer.Typer(help="See the calls that are open, and end them.", no_args_is_help=True)
 
 
 @app.command("list")
-def list_calls(address: Address = None, settings: SettingsFile = None) -> None:
+def list_calls(
+    address: Address = None, settings: SettingsFile = None, *, live: Live = False
+) -> None:
     """List the calls that are open, oldest first."""
-    from callsapi.v1.calls_pb2 import ListRequest
+    from ringback.cli.callrows import call_table
 
-    async def ask(stub: "CallsStub") -> "list[CallState]":
-        return list((await stub.List(ListRequest(), timeout=_TIMEOUT_S)).calls)
+    async def show(stubs: "list[CallsStub]") -> None:
+        while live:
+            calls = await _calls_of(stubs)
+            room = shutil.get_terminal_size().lines - 1 if sys.stdout.isatty() else None
+            typer.echo(_CLEAR, nl=False)
+            typer.echo(call_table(calls, time.time(), room))
+            await asyncio.sleep(_REDRAW_S)
+        typer.echo(call_table(await _calls_of(stubs), time.time()))
 
-    # Workers that share their calls each know all of them.
-    found = {call.id: call for calls in _ask_all(address, settings, ask) for call in calls}
-    calls = sorted(found.values(), key=lambda call: call.opened_at)
-    rows = [_row(call, time.time()) for call in calls]
-    typer.echo(format_table(_HEADER, rows) if rows else "No call is open.")
+    _run(address, settings, show)
 
 
 @app.command()
 def watch(address: Address = None, settings: SettingsFile = None) -> None:
     """Print a line for everything that happens to calls, until Ctrl-C."""
     from callsapi.v1.calls_pb2 import WatchRequest
+    from ringback.cli.callrows import event_line
 
-    async def ask(stub: "CallsStub") -> None:
-        async for event in stub.Watch(WatchRequest()):
-            typer.echo(_line(event))
+    async def follow(stream: "AsyncIterable[Event]") -> None:
+        async for event in stream:
+            typer.echo(event_line(event))
 
-    _ask_all(address, settings, ask)
+    async def follow_all(stubs: "list[CallsStub]") -> None:
+        streams = [stub.Watch(WatchRequest()) for stub in stubs]
+        await asyncio.gather(*(stream.initial_metadata() for stream in streams))
+        # Of a stream that could not be opened there is metadata, too.
+        if not any(stream.done() for stream in streams):
+            typer.echo("Nothing is missed from here on; Ctrl-C ends it.", err=True)
+        await asyncio.gather(*map(follow, streams))
+
+    _run(address, settings, follow_all)
     typer.echo("callkeeper has ended.", err=True)
     raise typer.Exit(1)
 
@@ -81,18 +97,21 @@ def hangup(
             return False
         return True
 
-    if not any(_ask_all(address, settings, ask)):
+    if not any(_run(address, settings, lambda stubs: asyncio.gather(*map(ask, stubs)))):
         typer.echo("There is no such call; see `ringback calls list`.", err=True)
         raise typer.Exit(1)
     typer.echo("It is being ended.")
 
 
-def _ask_all(
+def _run(
     addresses: list[str] | None,
     settings: Path | None,
-    ask: Callable[["CallsStub"], Awaitable[_Result]],
-) -> list[_Result]:
-    """Ask all workers at once; ends the program with 1 if one cannot be asked."""
+    work: Callable[["list[CallsStub]"], Awaitable[_Result]],
+) -> _Result:
+    """Do something with all workers; ends the program with 1 if one cannot be asked.
+
+    Ctrl-C ends it with 0: until then is as long as it was asked to go on.
+    """
     from grpc import aio
 
     from ringback.errors import StartError
@@ -107,65 +126,37 @@ def _ask_all(
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from None
     try:
-        return asyncio.run(_gather(found, credentials, ask))
+        return asyncio.run(_with_stubs(found, credentials, work))
     except aio.AioRpcError as error:
         typer.echo(f"callkeeper cannot be asked: {error.code().name.lower()}.", err=True)
         raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        raise typer.Exit from None
 
 
-async def _gather(
+async def _with_stubs(
     addresses: Iterable[str],
     credentials: "grpc.ChannelCredentials | None",
-    ask: Callable[["CallsStub"], Awaitable[_Result]],
-) -> list[_Result]:
+    work: Callable[["list[CallsStub]"], Awaitable[_Result]],
+) -> _Result:
     from callsapi.v1.calls_pb2_grpc import CallsStub
     from ringback.grpcpeers import open_channel
 
-    async def one(address: str) -> _Result:
-        async with open_channel(address, credentials) as to:
-            return await ask(CallsStub(to))
+    async with AsyncExitStack() as stack:
+        channels = [
+            await stack.enter_async_context(open_channel(address, credentials))
+            for address in addresses
+        ]
+        return await work([CallsStub(channel) for channel in channels])
 
-    return await asyncio.gather(*map(one, addresses))
 
+async def _calls_of(stubs: "Iterable[CallsStub]") -> "list[CallState]":
+    """Return the calls that workers keep, oldest first."""
+    from callsapi.v1.calls_pb2 import ListRequest
 
-def _row(call: "CallState", now: float) -> tuple[str, ...]:
-    minutes, seconds = divmod(max(0, int(now - call.opened_at)), 60)
-    payer = call.payer
-    return (
-        call.id,
-        f"{minutes}:{seconds:02}",
-        _state(call),
-        call.model,
-        payer.key_alias or payer.key_hash[:8],
-        payer.team_id or "-",
-        str(_tokens(call)),
-        _cost(call),
+    answers = await asyncio.gather(
+        *(stub.List(ListRequest(), timeout=_TIMEOUT_S) for stub in stubs)
     )
-
-
-def _line(event: "Event") -> str:
-    call = event.call
-    at = time.strftime("%H:%M:%S", time.localtime(event.at))
-    facts = [at, event.name, call.id, call.model, f"{_tokens(call)} tokens", _cost(call)]
-    return "  ".join(facts + ([call.reason] if call.reason else []))
-
-
-def _state(call: "CallState") -> str:
-    from callsapi.v1.calls_pb2 import Phase
-
-    return Phase.Name(call.phase).removeprefix("PHASE_").lower()
-
-
-def _tokens(call: "CallState") -> int:
-    used = call.usage
-    return sum(
-        (
-            *(used.text_in, used.audio_in, used.image_in),
-            *(used.cached_text_in, used.cached_audio_in, used.cached_image_in),
-            *(used.text_out, used.audio_out),
-        )
-    )
-
-
-def _cost(call: "CallState") -> str:
-    return f"${call.cost_microdollars / _MICRO:.4f}"
+    # Workers that share their calls each know all of them.
+    calls = {call.id: call for answer in answers for call in answer.calls}
+    return sorted(calls.values(), key=lambda call: call.opened_at)

@@ -1,16 +1,45 @@
+import asyncio
+import signal
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
+from callsapi.v1.calls_pb2 import HangUpRequest
 from helpers.expect import ORIGIN, check_readable, check_refusal
 from helpers.gateway import CallerAt, bearer
 from helpers.http11 import Message, request_bytes, send
 from helpers.supervised import CALLS, Supervised, supervised
+from helpers.upprocess import RINGBACK
 from helpers.voiceclient import VoiceClient
 
 pytestmark = [pytest.mark.dataplane, pytest.mark.asyncio(loop_scope="module")]
+
+
+@dataclass
+class Command:
+    """A command that goes on until it is interrupted."""
+
+    process: asyncio.subprocess.Process
+
+    async def line(self, *words: str) -> str:
+        """Return the next line of its output that has all these words."""
+        assert self.process.stdout is not None
+        passed = []
+        async with asyncio.timeout(20):
+            while line := (await self.process.stdout.readline()).decode():
+                if all(word in line for word in words):
+                    return line
+                passed.append(line)
+        raise AssertionError(words, passed)
+
+    async def interrupt(self) -> int:
+        """Press Ctrl-C, and return its exit code."""
+        self.process.send_signal(signal.SIGINT)
+        return await asyncio.wait_for(self.process.wait(), 10)
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
@@ -85,6 +114,45 @@ async def test_owners_see_how_a_call_goes_on_and_ends(gateway: Supervised, model
     assert latest == ended
 
 
+@asynccontextmanager
+async def command(gateway: Supervised, *arguments: str) -> AsyncIterator[Command]:
+    """Run ``ringback calls`` with its output in a pipe."""
+    words = [RINGBACK, "calls", *arguments, "--address", gateway.address]
+    pipes = {"stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.STDOUT}
+    process = await asyncio.create_subprocess_exec(*words, **pipes)  # type: ignore[arg-type]  # of pipes
+    try:
+        yield Command(process)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def test_operators_see_calls_come_and_go(gateway: Supervised) -> None:
+    """A table that is drawn again every second, and a line for whatever happens."""
+    async with command(gateway, "list", "--live") as table, command(gateway, "watch") as watch:
+        await table.line("No call is open.")
+        await watch.line("Nothing is missed from here on")
+        async with VoiceClient() as client:
+            call = await gateway.join(client)
+            await watch.line("call.started", call.id)
+            await watch.line("call.attached", call.id)
+            await table.line("CALL", "AGE", "LEFT", "STATE", "MODEL", "KEY", "TOKENS", "COST")
+            first = await table.line(call.id, "attached", "gpt-realtime", " idle ")
+            assert await table.line(call.id) != first
+            client.send({"type": "response.create"})
+            await watch.line("call.usage", call.id, "tokens")
+            used = await gateway.event("call.usage", call)
+            await table.line(call.id, f"${used.call.cost_microdollars / 1e6:.4f}")
+            await gateway.calls.HangUp(HangUpRequest(call=call.id))
+            await watch.line("call.ended", call.id, "admin")
+            await table.line("No call is open.")
+        assert await table.interrupt() == await watch.interrupt() == 0
+
+
+# From here on callkeeper ends, and with it what the gateway of these tests is told.
+
+
 @pytest.mark.parametrize("how", ["hangs", "is down"])
 async def test_without_callkeeper_nobody_can_tell(gateway: Supervised, how: str) -> None:
     """503 within moments for whoever may ask; others still learn nothing."""
@@ -93,3 +161,14 @@ async def test_without_callkeeper_nobody_can_tell(gateway: Supervised, how: str)
         check_refusal(answer, 503, "call_states_unavailable")
         assert answer.header("retry-after") == "1"
         check_refusal(await look(gateway, None), 401, "key_missing")
+
+
+async def test_who_watches_learns_that_callkeeper_ends(gateway: Supervised) -> None:
+    """And who asks then, that nobody answers; both are errors."""
+    async with command(gateway, "watch") as watch:
+        await watch.line("Nothing is missed from here on")
+        async with gateway.without_callkeeper("is down"), command(gateway, "list") as table:
+            await watch.line("callkeeper has ended.")
+            assert await watch.process.wait() == 1
+            await table.line("callkeeper cannot be asked: unavailable.")
+            assert await table.process.wait() == 1

@@ -14,7 +14,7 @@ from typing import Any, Final
 import httpx
 from grpc import aio
 
-from callsapi.v1.calls_pb2 import CallState, Event, WatchRequest
+from callsapi.v1.calls_pb2 import CallState, Event, ListRequest, WatchRequest
 from callsapi.v1.calls_pb2_grpc import CallsStub
 from extauthz.keys import VirtualKey, hash_key
 from extauthz.keys.keyfile import save_keys
@@ -139,6 +139,7 @@ class Supervised:
         await self.stack.supervisor.stop([name])
         yield
         await self.stack.supervisor.start(child)
+        await self.calls.List(ListRequest(), wait_for_ready=True, timeout=20)
 
     async def asked_provider(self) -> dict[str, int]:
         """Return how often the emulator was asked for mints and calls, whatever it answered."""
