@@ -1,9 +1,12 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 import pytest_asyncio
+from hypothesis import given
+from hypothesis import strategies as st
 
 from callkeeper.slots import MemorySlots, Scope, Slots
 from callkeeper.valkeyslots import ValkeySlots
@@ -149,6 +152,56 @@ async def test_what_is_taken_later_prolongs_the_lease_of_a_call_and_shortens_non
     clock.now += SLOT_LEASE_S
     assert await is_taken(slots, "c", KEY)
     assert not await is_taken(slots, "d", KEY)
+
+
+CALLS = st.sampled_from("abcdef")
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("take"), CALLS, st.lists(st.sampled_from([KEY, TEAM]), max_size=2)),
+        st.tuples(st.sampled_from(["keep", "release"]), CALLS),
+        st.tuples(st.just("wait"), st.sampled_from([1, SLOT_LEASE_S / 2, SLOT_LEASE_S])),
+    ),
+    max_size=40,
+)
+
+
+@given(STEPS)
+def test_whatever_happens_no_scope_has_more_calls_than_it_may(steps: list[tuple[Any, ...]]) -> None:
+    """Who holds a slot is who has taken it, and not let it go or lost its lease."""
+    asyncio.run(_check_steps(steps))
+
+
+async def _check_steps(steps: list[tuple[Any, ...]]) -> None:
+    clock = Clock()
+    slots = MemorySlots(clock)
+    # Who holds what, and until when; None while the call is kept.
+    held: dict[str, tuple[set[Scope], float | None]] = {}
+    for name, *arguments in steps:
+        if name == "wait":
+            clock.now += arguments[0]
+        elif name == "keep":
+            slots.keep(call := arguments[0])
+            held |= {call: (held[call][0], None)} if call in held else {}
+        elif name == "release":
+            slots.release(arguments[0])
+            held.pop(arguments[0], None)
+        held = {call: (has, end) for call, (has, end) in held.items() if (end or 2e9) > clock.now}
+        if name == "take":
+            call, scopes = arguments
+            has, end = held.get(call, (set(), 0.0))
+            full = [s for s in scopes if s not in has and _count(held, s) >= s.limit]
+            assert await slots.take(call, scopes) == (full[0] if full else None)
+            if scopes and not full:
+                held[call] = has | {*scopes}, None if end is None else clock.now + SLOT_LEASE_S
+    for call in held:
+        slots.release(call)
+    clock.now += SLOT_LEASE_S
+    await slots.take("g", [])
+    assert (slots._calls, slots._scopes) == ({}, {})
+
+
+def _count(held: dict[str, tuple[set[Scope], float | None]], scope: Scope) -> int:
+    return sum(scope in has for has, _ in held.values())
 
 
 async def test_workers_count_together(valkey: Valkey) -> None:

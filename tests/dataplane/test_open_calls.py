@@ -1,7 +1,9 @@
 """How many calls may be open, through the real Envoy and two workers of extauthz."""
 
 import asyncio
+import contextlib
 import os
+import random
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -29,6 +31,7 @@ KEYS: Final = {
     "sk-one-at-a-time": VirtualKey("", "parallel", limits=Limits(parallel=1)),
     "sk-that-never-connects": VirtualKey("", "absent", max_open_calls=1),
     "sk-that-hangs-up": VirtualKey("", "hasty", max_open_calls=1),
+    "sk-of-restless-callers": VirtualKey("", "restless", max_open_calls=5),
     "sk-that-races": VirtualKey("", "racing", max_open_calls=1),
     "sk-across-a-crash": VirtualKey("", "crashing", max_open_calls=1),
     "sk-without-callkeeper": VirtualKey("", "alone", max_open_calls=1),
@@ -80,6 +83,14 @@ async def until_free(gateway: Supervised, credential: str, within_s: float) -> h
         assert time.monotonic() < deadline, "no slot has become free"
         await asyncio.sleep(0.1)
     return answer
+
+
+async def hang_up(gateway: Supervised, key: str, answer: httpx.Response) -> httpx.Response:
+    """Hang up a call."""
+    return await gateway.http.post(
+        f"{gateway.stack.url}{answer.headers['location']}/hangup",
+        headers={"authorization": f"Bearer {key}"},
+    )
 
 
 async def until_counted(gateway: Supervised, credential: str, status: int) -> None:
@@ -144,11 +155,7 @@ async def test_who_hangs_up_may_call_again(gateway: Supervised) -> None:
     """At once, also when the browser has not connected yet and nobody listens to the call."""
     key = "sk-that-hangs-up"
     answer = await gateway.call(key, OFFER)
-    hung_up = await gateway.http.post(
-        f"{gateway.stack.url}{answer.headers['location']}/hangup",
-        headers={"authorization": f"Bearer {key}"},
-    )
-    assert hung_up.status_code == 200
+    assert (await hang_up(gateway, key, answer)).status_code == 200
     assert (await until_free(gateway, key, 1)).status_code == 201
 
 
@@ -159,6 +166,31 @@ async def test_the_last_slot_is_for_one(gateway: Supervised) -> None:
     assert sorted(answer.status_code for answer in answers) == [201, *[429] * 49]
     asked = await gateway.asked_provider()
     assert {name: asked[name] - before[name] for name in asked} == {"client_secrets": 1, "calls": 1}
+
+
+async def test_whatever_becomes_of_calls_their_slots_come_back(gateway: Supervised) -> None:
+    """Callers leave at any moment, send no offers and hang up: all slots are free afterwards."""
+    key, slots = "sk-of-restless-callers", 5
+    chance = random.Random(5)
+
+    async def call() -> None:
+        offer = chance.choice((OFFER, OFFER, b"no offer"))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(chance.choice((0.01, 0.03, 0.1, 0.3, 5))):
+                answer = await gateway.call(key, offer)
+                if answer.status_code == 201:
+                    await hang_up(gateway, key, answer)
+
+    for _ in range(4):
+        await asyncio.gather(*(call() for _ in range(30)))
+    # Those that were answered when nobody waited any more are hung up because nobody connects.
+    async with asyncio.timeout(ATTACH_S + 5):
+        answers: list[httpx.Response] = []
+        while len(answers) < slots:
+            answer = await gateway.call(key, OFFER)
+            answers += [answer] if answer.status_code == 201 else []
+            await asyncio.sleep(0 if answer.status_code == 201 else 0.1)
+    await check_full(gateway, key)
 
 
 async def test_a_deployment_takes_as_many_as_it_may(gateway: Supervised) -> None:
