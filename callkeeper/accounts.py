@@ -18,6 +18,19 @@ _BATCHES: Final = 64
 # No answer about a key is used for longer.
 _FORGET_S: Final = 600.0
 
+# Whose spend a budget is compared with, and the attribute of `Payer` that names it.
+_OWNERS: Final = {
+    "key": ("key", "key_hash"),
+    "window": ("key", "key_hash"),
+    "team": ("team", "team_id"),
+    "team_window": ("team", "team_id"),
+    "user": ("user", "user_id"),
+    "organization": ("organization", "organization_id"),
+    "project": ("project", "project_id"),
+}
+# Those that have a spend of their own.
+_KINDS: Final = ("proxy", "key", "team", "member", "user", "organization", "project")
+
 Holder = tuple[str, str]
 
 
@@ -28,27 +41,21 @@ def holder_of(payer: Payer, kind: str) -> Holder | None:
         payer: Who pays for a call.
         kind: Of a `Budget`.
     """
-    match kind:
-        case "window":
-            kind = "key"
-        case "team_window":
-            kind = "team"
-    return next((holder for holder in holders_of(payer) if holder[0] == kind), None)
+    if kind == "proxy":
+        return "proxy", ""
+    if kind == "member":
+        # Either id may hold whatever would join the two, but no line break.
+        both = payer.team_id and payer.user_id
+        return ("member", f"{payer.team_id}\n{payer.user_id}") if both else None
+    owner, attribute = _OWNERS.get(kind, (kind, ""))
+    name = getattr(payer, attribute, None)
+    return (owner, name) if name else None
 
 
 def holders_of(payer: Payer) -> tuple[Holder, ...]:
     """Return all whose spend is raised by what a payer's calls cost."""
-    found = {
-        "proxy": "",
-        "key": payer.key_hash,
-        "team": payer.team_id,
-        "user": payer.user_id,
-        "organization": payer.organization_id,
-        "project": payer.project_id,
-        # Either id may hold whatever would join the two, but no line break.
-        "member": f"{payer.team_id}\n{payer.user_id}" if payer.team_id and payer.user_id else None,
-    }
-    return tuple((kind, name) for kind, name in found.items() if name is not None)
+    found = (holder_of(payer, kind) for kind in _KINDS)
+    return tuple(holder for holder in found if holder is not None)
 
 
 @dataclass(slots=True)

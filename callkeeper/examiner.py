@@ -94,16 +94,21 @@ class Examiner:
 
     def verdict(self, kept: Open) -> Reason | None:
         """Return why a call has to end, by all that is known now; None if it may go on."""
-        place, now = standpoint_of(kept.call), time.monotonic()
+        place = standpoint_of(kept.call)
+        return self._judge(place, kept) or self._unknown(place, kept)
+
+    def _judge(self, place: Standpoint, kept: Open) -> Reason | None:
+        """Return why calls with a standpoint, of which this is one, have to end."""
         known = self._known.get(place)
-        if known is not None:
-            if known.reason is not None:
-                return known.reason
-            unread = partial(self._unread, place, kept, known.read_at)
-            if (reason := standing.used_up(known.budgets, unread)) is not None:
-                return reason
+        if known is None or known.reason is not None:
+            return None if known is None else known.reason
+        unread = partial(self._unread, place, kept, known.read_at)
+        return standing.used_up(known.budgets, unread)
+
+    def _unknown(self, place: Standpoint, kept: Open) -> Reason | None:
         if not kept.state.limits.is_required:
             return None
+        known, now = self._known.get(place), time.monotonic()
         return standing.unknown(known, kept.state.opened_at, now, self._timeout_s)
 
     def _unread(self, place: Standpoint, kept: Open, read_at: float, budget: Budget) -> int:
@@ -130,9 +135,14 @@ class Examiner:
         self._known = {place: self._known[place] for place in found if place in self._known}
         why = await self._ask(found)
         self._tell(why, len(found))
-        for kept in calls:
-            if kept.state.is_open and (reason := self.verdict(kept)) is not None:
-                calls.end(kept, reason)
+        for place, some in found.items():
+            reason = self._judge(place, some[0])
+            for kept in some:
+                if (why_now := reason or self._unknown(place, kept)) is not None:
+                    calls.end(kept, why_now)
+            if reason is not None:
+                # The next call may come after that has changed.
+                self._known.pop(place, None)
         self._accounts.sweep(time.monotonic())
 
     async def _ask(self, found: Mapping[Standpoint, Sequence[Open]]) -> str | None:
