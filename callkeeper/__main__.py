@@ -2,12 +2,16 @@
 
 import time
 import uuid
+from collections.abc import Callable
+from functools import partial
 
+from callkeeper.callevents import CallEvent, event_of_charge
 from callkeeper.calls import Limits
 from callkeeper.charging import Charging
 from callkeeper.egress import Egress
 from callkeeper.examiner import Examiner
 from callkeeper.keeper import Keeper
+from callkeeper.model import Charge
 from callkeeper.news import News
 from callkeeper.pricelists import open_price_book
 from callkeeper.reach import Reaches
@@ -16,7 +20,8 @@ from callkeeper.shared.elsewhere import Elsewhere
 from callkeeper.shared.replica import LOOKS, Replica
 from callkeeper.shared.sharing import Sharing
 from callkeeper.shared.store import CallStore
-from callkeeper.sinks.writers import open_writers
+from callkeeper.sinks.writer import Writer
+from callkeeper.sinks.writers import open_event_writers, open_writers
 from callkeeper.slots import MemorySlots, Slots
 from callkeeper.steward import Steward
 from callkeeper.valkeyslots import ValkeySlots
@@ -70,11 +75,14 @@ def _open_store(settings: Settings) -> Valkey | None:
 
 def _build(settings: Settings) -> CallKeeper:
     extauthz = Peers(settings.supervision.extauthz, UpstreamsStub, settings.services)
-    egress, news = Egress(way_of(settings)), News()
+    tellers = open_event_writers(settings)
+    egress, news = Egress(way_of(settings)), News([teller.put for teller in tellers])
     supervision = settings.supervision
     examiner = Examiner(supervision, extauthz, is_written="litellm" in supervision.sinks)
     writers = open_writers(settings, on_settled=examiner.settle)
-    takers = [examiner.charge, *(writer.put for writer in writers)]
+    takers: list[Callable[[Charge], object]] = [examiner.charge]
+    takers += [writer.put for writer in writers]
+    takers += [partial(_tell_charge, teller) for teller in tellers]
     charging = Charging(open_price_book(supervision.prices_file), takers)
     valkey = _open_store(settings)
     slots: Slots = MemorySlots() if valkey is None else ValkeySlots(valkey)
@@ -96,12 +104,16 @@ def _build(settings: Settings) -> CallKeeper:
         egress,
         extauthz,
         slots=slots,
-        writers=writers,
+        writers=[*writers, *tellers],
         valkey=valkey,
         examiner=examiner,
         replica=replica,
         elsewhere=Elsewhere(store),
     )
+
+
+def _tell_charge(teller: Writer[CallEvent], charge: Charge) -> None:
+    teller.put(event_of_charge(charge))
 
 
 def _share(

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
-from callkeeper.metrics import UNPRICED, count_cost
+from callkeeper.metrics import UNPRICED
 from callkeeper.model import Call, Charge, Usage
 from callkeeper.prices import PriceBook, PricedDeployment
 from ringback.logs import get_logger
@@ -49,7 +49,6 @@ class Charging:
             if call.deployment not in self._unpriced:
                 self._unpriced.add(call.deployment)
                 self._log.warning("price_unknown", deployment=call.deployment, kind=usage.kind)
-        count_cost(call.deployment, call.payer.team_id, call.model, cost)
         charge = Charge(call, usage, cost)
         for take in self._takers:
             take(charge)

@@ -292,7 +292,7 @@ class Keeper:
             if self.witness is not None:
                 self.witness.used(kept, usage, cost)
             if kept.is_owner:
-                metrics.count_tokens(usage.tokens)
+                metrics.count_usage(kept.call, usage.tokens, cost)
             self._tell("call.usage", kept)
         if event.get("type") in ACTIVITY:
             self._change(kept, calls.active(kept.state, time.monotonic()))

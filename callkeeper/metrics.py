@@ -5,7 +5,7 @@ from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from callkeeper.model import Tokens
+from callkeeper.model import Call, Tokens
 
 OPEN_CALLS: Final = Gauge("ringback_calls_open", "Calls that this worker keeps")
 ATTACHED_CALLS: Final = Gauge("ringback_calls_attached", "Those of them with a sideband")
@@ -80,24 +80,13 @@ _pairs: Final[set[tuple[str, str]]] = set()
 _KINDS: Final = tuple(field.name for field in fields(Tokens))
 
 
-def count_tokens(tokens: Tokens) -> None:
-    """Count what was used."""
+def count_usage(call: Call, tokens: Tokens, microdollars: int) -> None:
+    """Count what a call has used and what that costs."""
     for kind in _KINDS:
         if number := getattr(tokens, kind):
             TOKENS.labels(kind).inc(number)
-
-
-def count_cost(deployment: str, team: str | None, model: str, microdollars: int) -> None:
-    """Count what a call has cost.
-
-    Args:
-        deployment: Its id.
-        team: Id of the team that pays, if one does.
-        model: Name of the model group.
-        microdollars: How much.
-    """
-    COST.labels(deployment).inc(microdollars)
-    pair = (team or _NO_TEAM, model)
+    COST.labels(call.deployment).inc(microdollars)
+    pair = (call.payer.team_id or _NO_TEAM, call.model)
     if pair not in _pairs:
         if len(_pairs) >= MAX_PAIRS:
             pair = _OTHER

@@ -124,3 +124,23 @@ class Charge:
     call: Call
     usage: Usage
     cost_microdollars: int
+
+    @property
+    def kind(self) -> str:
+        """What logs call it."""
+        return "charge"
+
+    @property
+    def at(self) -> float:
+        """When it was used, in seconds since 1970."""
+        return self.usage.at
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """What the log says of one that is lost, so that it can be charged by hand."""
+        return {
+            "usage": self.usage.id,
+            "call": self.call.id,
+            "key_hash": self.call.payer.key_hash,
+            "cost_microdollars": self.cost_microdollars,
+        }

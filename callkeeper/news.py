@@ -2,10 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
+from callkeeper.callevents import TOLD, Tell, event_of_state
 from callkeeper.calls import CallState
 from callkeeper.model import Call
 from callkeeper.translate import write_state
@@ -23,16 +24,25 @@ class SlowWatcherError(Exception):
 
 
 class News:
-    """Passes events on to whoever watches."""
+    """Passes events on to whoever watches.
 
-    def __init__(self) -> None:
+    Args:
+        takers: Told of those in `TOLD`; none of them waits.
+    """
+
+    def __init__(self, takers: Sequence[Tell] = ()) -> None:
+        self._takers = tuple(takers)
         self._watchers: set[asyncio.Queue[Event | None]] = set()
 
     def tell(self, name: str, call: Call, state: CallState) -> None:
         """Tell all watchers what happened to a call."""
+        now = time.time()
+        if name in TOLD:
+            for take in self._takers:
+                take(event_of_state(name, call, state, now))
         if not self._watchers:
             return
-        event = Event(name=name, at=time.time(), call=write_state(call, state))
+        event = Event(name=name, at=now, call=write_state(call, state))
         for queue in tuple(self._watchers):
             try:
                 queue.put_nowait(event)

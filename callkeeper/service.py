@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import grpc
 from grpc import aio
@@ -73,7 +73,7 @@ class CallKeeper(calls_pb2_grpc.CallsServicer):
         extauthz: Peers[UpstreamsStub],
         *,
         slots: Slots,
-        writers: Sequence[Writer] = (),
+        writers: Sequence[Writer[Any]] = (),
         valkey: Valkey | None = None,
         examiner: Examiner | None = None,
         replica: Replica | None = None,

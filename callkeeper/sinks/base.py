@@ -1,16 +1,18 @@
 """What every sink is, and how it fails."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from callkeeper.model import Charge
+from callkeeper.sinks.records import Record
+
+RecordT_contra = TypeVar("RecordT_contra", bound=Record, contravariant=True)
 
 
 class SinkUnavailableError(Exception):
-    """A sink that cannot take charges now; nothing is known of the batch, which is tried again.
+    """A sink that cannot take records now; nothing is known of the batch, which is tried again.
 
     Args:
-        reason: For the log; without anything of the charges.
+        reason: For the log; without anything of the records.
     """
 
     def __init__(self, reason: str) -> None:
@@ -24,13 +26,14 @@ class SinkRefusedError(SinkUnavailableError):
     """A batch that the sink will never take as it is; nothing of it was taken."""
 
 
-class Sink(Protocol):
-    """Takes charges. A charge whose ``usage.id`` was taken before counts no second time."""
+class Sink(Protocol[RecordT_contra]):
+    """Takes charges or events; one that was taken before counts no second time."""
 
-    name: str
-    """For logs, metrics and files."""
+    @property
+    def name(self) -> str:
+        """For logs, metrics and files."""
 
-    async def write(self, charges: Sequence[Charge]) -> None:
+    async def write(self, records: Sequence[RecordT_contra]) -> None:
         """Take all of a batch, or nothing of it.
 
         Raises:

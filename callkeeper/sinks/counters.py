@@ -5,7 +5,7 @@ from typing import Final
 from prometheus_client import Counter, Gauge
 
 SINK_CHARGES: Final = Counter(
-    "ringback_sink_charges", "Charges, by what became of them", ["sink", "result"]
+    "ringback_sink_charges", "Charges and events, by what became of them", ["sink", "result"]
 )
 SINK_FAILURES: Final = Counter(
     "ringback_sink_failures",
@@ -13,6 +13,8 @@ SINK_FAILURES: Final = Counter(
     ["sink"],
 )
 SINK_LAG: Final = Gauge(
-    "ringback_sink_lag_seconds", "Age of the oldest usage that a sink has not taken", ["sink"]
+    "ringback_sink_lag_seconds",
+    "Age of the oldest charge or event that a sink has not taken",
+    ["sink"],
 )
 SPOOL_BYTES: Final = Gauge("ringback_spool_bytes", "What waits on disk for a sink", ["sink"])

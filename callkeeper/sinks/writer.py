@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Literal, TypeVar
+from typing import Final, Generic, Literal, TypeVar
 
-from callkeeper.model import Charge
 from callkeeper.sinks.base import Sink, SinkRefusedError, SinkUnavailableError
 from callkeeper.sinks.counters import SINK_CHARGES, SINK_FAILURES, SINK_LAG, SPOOL_BYTES
+from callkeeper.sinks.records import R
 from callkeeper.sinks.spool import Spool
 from ringback.logs import describe, get_logger
 
@@ -23,7 +23,7 @@ _DRAIN_S: Final = 5.0
 _REPEAT_S: Final = 10.0
 
 State = Literal["ok", "behind", "full"]
-Settled = Callable[[Sequence[Charge], float | None], object]
+Settled = Callable[[Sequence[R], float | None], object]
 _T = TypeVar("_T")
 
 
@@ -32,10 +32,10 @@ class Counts:
     """What a writer has done since it started.
 
     Attributes:
-        written: Charges that the sink has taken, again or not.
+        written: Records that the sink has taken, again or not.
         failed: Batches that it could not take; they were tried again.
-        refused: Charges that it will never take. They are in the log.
-        lost: Charges for which there was no room. They are in the log.
+        refused: Records that it will never take. They are in the log.
+        lost: Records for which there was no room. They are in the log.
         lost_microdollars: What refused and lost ones add up to.
         write_s: How long the last batch took.
     """
@@ -48,43 +48,43 @@ class Counts:
     write_s: float = 0.0
 
 
-class Writer:
-    """Takes charges, keeps them on disk, and brings them to a sink in batches, in their order.
+class Writer(Generic[R]):
+    """Takes charges or events, keeps them on disk, and brings them to a sink in batches, in order.
 
-    `put` never waits. A charge is safe, even from the end of the process, once a batch is on disk:
+    `put` never waits. A record is safe, even from the end of the process, once a batch is on disk:
     after ``batch_s`` at most. While the sink is down the spool fills; when that is full, `state`
-    says ``full``, and the charges wait in memory until there is no room there either.
+    says ``full``, and the records wait in memory until there is no room there either.
 
     Args:
-        sink: Where charges go.
+        sink: Where records go.
         spool: Where they are until then.
-        batch_count: Charges in a batch, at most.
+        batch_count: Records in a batch, at most.
         batch_s: How long a batch is collected.
-        max_waiting: Charges in memory, at most.
+        max_waiting: Records in memory, at most.
         on_state: Told of each change of `state`.
-        on_settled: Told of charges that the sink has taken, and when the attempt began, on the
+        on_settled: Told of records that the sink has taken, and when the attempt began, on the
             monotonic clock; with None of those that it never will.
     """
 
     def __init__(
         self,
-        sink: Sink,
-        spool: Spool,
+        sink: Sink[R],
+        spool: Spool[R],
         *,
         batch_count: int = 200,
         batch_s: float = 0.2,
         max_waiting: int = 10_000,
         on_state: Callable[[State], None] = lambda _: None,
-        on_settled: Settled = lambda _charges, _at: None,
+        on_settled: Settled[R] = lambda _records, _at: None,
     ) -> None:
         self.counts = Counts()
         self.state: State = "ok"
-        """``behind``: the sink cannot take charges, and they are kept. ``full``: nor can the spool:
+        """``behind``: the sink cannot take records, and they are kept. ``full``: nor can the spool:
         calls that must be metered should end, and none begin."""
         self._sink, self._spool = sink, spool
         self._batch_count, self._batch_s, self._max_waiting = batch_count, batch_s, max_waiting
         self._on_state, self._on_settled = on_state, on_settled
-        self._waiting: deque[Charge] = deque()
+        self._waiting: deque[R] = deque()
         self._came, self._kept, self._settled = (asyncio.Event() for _ in range(3))
         self._tasks: list[asyncio.Task[None]] = []
         # Appending and reading a spool take turns.
@@ -96,8 +96,8 @@ class Writer:
 
     @property
     def lag_s(self) -> float:
-        """Age of the oldest usage that the sink has not taken; 0 if there is none."""
-        waiting = self._waiting[0].usage.at if self._waiting else None
+        """Age of the oldest record that the sink has not taken; 0 if there is none."""
+        waiting = self._waiting[0].at if self._waiting else None
         oldest = self._oldest_at if self._oldest_at is not None else waiting
         return 0.0 if oldest is None else max(0.0, time.time() - oldest)
 
@@ -116,12 +116,12 @@ class Writer:
             SINK_CHARGES.labels(self._sink.name, result)
         self._tasks = [asyncio.create_task(self._keep()), asyncio.create_task(self._deliver())]
 
-    def put(self, charge: Charge) -> bool:
-        """Take a charge; False if there is no room, and it is lost to this sink."""
+    def put(self, record: R) -> bool:
+        """Take a record; False if there is no room, and it is lost to this sink."""
         if len(self._waiting) >= self._max_waiting:
-            self._count_lost(charge, "lost")
+            self._count_lost(record, "lost")
             return False
-        self._waiting.append(charge)
+        self._waiting.append(record)
         self._came.set()
         return True
 
@@ -141,13 +141,13 @@ class Writer:
         for task in (keeper, deliverer):
             task.cancel()
         await asyncio.gather(keeper, deliverer, return_exceptions=True)
-        for charge in (*self._spool.close(), *self._waiting):
-            self._count_lost(charge, "lost")
+        for record in (*self._spool.close(), *self._waiting):
+            self._count_lost(record, "lost")
         self._waiting.clear()
         await self._sink.close()
 
     async def _keep(self) -> None:
-        """Bring charges from memory to the spool, batch by batch."""
+        """Bring records from memory to the spool, batch by batch."""
         while not self._is_stopping:
             await self._came.wait()
             if len(self._waiting) < self._batch_count and not self._is_stopping:
@@ -186,7 +186,7 @@ class Writer:
         return True
 
     async def _deliver(self) -> None:
-        """Bring charges from the spool to the sink, the oldest first."""
+        """Bring records from the spool to the sink, the oldest first."""
         retry_s = _MIN_RETRY_S
         while True:
             await self._kept.wait()
@@ -195,7 +195,7 @@ class Writer:
                 try:
                     if not await self._deliver_batch():
                         break
-                except Exception as error:  # noqa: BLE001  whatever it is, charges are not given up
+                except Exception as error:  # noqa: BLE001  whatever it is, nothing is given up
                     self._tell_down(error)
                     await asyncio.sleep(retry_s)
                     retry_s = min(retry_s * 2, _MAX_RETRY_S)
@@ -209,7 +209,7 @@ class Writer:
         batch = await self._with_spool(partial(self._spool.peek, self._batch_count))
         if not batch:
             return False
-        self._oldest_at = batch[0].usage.at
+        self._oldest_at = batch[0].at
         await self._write(batch)
         await self._with_spool(partial(self._spool.drop, len(batch)))
         if self._is_down:
@@ -218,7 +218,7 @@ class Writer:
         self._settled.clear()
         return True
 
-    async def _write(self, batch: Sequence[Charge]) -> None:
+    async def _write(self, batch: Sequence[R]) -> None:
         begin, began_at = time.perf_counter(), time.monotonic()
         try:
             await self._sink.write(batch)
@@ -230,8 +230,8 @@ class Writer:
                 self._count_lost(batch[0], "refused")
                 return
             # One of them is to blame; what is tried again after a failure is counted once anyway.
-            for charge in batch:
-                await self._write([charge])
+            for record in batch:
+                await self._write([record])
         finally:
             self.counts.write_s = time.perf_counter() - begin
 
@@ -268,20 +268,12 @@ class Writer:
             self.state = state
             self._on_state(state)
 
-    def _count_lost(self, charge: Charge, how: Literal["lost", "refused"]) -> None:
+    def _count_lost(self, record: R, how: Literal["lost", "refused"]) -> None:
         setattr(self.counts, how, getattr(self.counts, how) + 1)
-        self.counts.lost_microdollars += charge.cost_microdollars
+        self.counts.lost_microdollars += record.cost_microdollars
         SINK_CHARGES.labels(self._sink.name, how).inc()
-        self._on_settled([charge], None)
-        # So that it can still be charged by hand.
-        self._log.error(
-            f"charge_{how}",
-            sink=self._sink.name,
-            usage=charge.usage.id,
-            call=charge.call.id,
-            key_hash=charge.call.payer.key_hash,
-            cost_microdollars=charge.cost_microdollars,
-        )
+        self._on_settled([record], None)
+        self._log.error(f"{record.kind}_{how}", sink=self._sink.name, **record.facts)
 
     def _is_news(self, trouble: str) -> bool:
         now = time.monotonic()

@@ -153,7 +153,13 @@ def open_egress(rule: Any, inputs: Inputs, further: Iterable[int]) -> None:
     """
     settings = inputs.settings
     ports = {upstream.origin.port for upstream in inputs.upstreams} | set(further)
-    for url in (settings.passthrough.url, settings.tracing.endpoint):
+    told = settings.supervision
+    for url in (
+        settings.passthrough.url,
+        settings.tracing.endpoint,
+        told.webhook.url,
+        told.collector.url,
+    ):
         if url is not None:
             parts = urlsplit(url)
             ports.add(parts.port or DEFAULT_PORTS[parts.scheme])

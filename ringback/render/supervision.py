@@ -55,6 +55,8 @@ def give_spool(pod: Any, container: Any, settings: SupervisionSettings) -> None:
     if settings.spool_folder is None:
         return
     # A little more than the files: a folder that is too large costs the pod.
-    size_mib = max(len(settings.sinks), 1) * settings.spool_max_bytes * 5 // 4 // _MIB + 1
+    urls = (settings.webhook.url, settings.collector.url)
+    sinks = len(settings.sinks) + sum(url is not None for url in urls)
+    size_mib = max(sinks, 1) * settings.spool_max_bytes * 5 // 4 // _MIB + 1
     pod["volumes"].append(line(name="spool", emptyDir={"sizeLimit": f"{size_mib}Mi"}))
     container["volumeMounts"].append(line(name="spool", mountPath=str(settings.spool_folder)))

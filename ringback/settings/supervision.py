@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from ringback.secrets import Secret
+from ringback.settings.callevents import CollectorSettings, WebhookSettings
 from ringback.settings.sections import Section
 
 # Providers end every call after that.
@@ -98,7 +99,7 @@ class SupervisionSettings(Section):
     observers: Literal[1, 2] = 1
     """With ``valkey``, how many workers listen to a call. What is used while nobody listens is
     lost; with two of them somebody does when one dies."""
-    """Where open calls are counted: each worker for itself, or all together in ``store.url``."""
+
     max_violations: Annotated[int, Field(ge=1, le=1000)] = 5
     """How often a caller may change what its session lock does not allow; then the call ends."""
 
@@ -123,9 +124,12 @@ class SupervisionSettings(Section):
     """LiteLLM's database for the sink ``litellm``, with a role that may raise spend:
     ``deploy/postgres/spend-role.sql``. Default: `database.url`."""
 
+    webhook: WebhookSettings = WebhookSettings()
+    collector: CollectorSettings = CollectorSettings()
+
     spool_folder: Path | None = None
-    """Where costs wait on disk until a sink has taken them; without it they wait in memory, and
-    are lost with the process. Workers share it, replicas do not."""
+    """Where costs and events wait on disk until a sink has taken them; without it they wait in
+    memory, and are lost with the process. Workers share it, replicas do not."""
 
     spool_max_bytes: Annotated[int, Field(ge=65_536, le=2**40)] = 64 * 1024 * 1024
     """What may wait for one sink in one worker; a call leaves about 1 kB for each response."""

@@ -13,6 +13,7 @@ from helpers.gateway import until
 from helpers.postgres import Database
 from helpers.supervised import Supervised, supervised
 from helpers.voiceclient import VoiceClient
+from helpers.webhooks import SECRET, Receiver, receiver
 
 pytestmark = [pytest.mark.dataplane, pytest.mark.asyncio(loop_scope="module")]
 
@@ -124,9 +125,25 @@ async def test_without_callkeeper_no_answer_is_released(gateway: Supervised, how
 async def test_with_best_effort_calls_go_on_without_callkeeper(
     tmp_path: Path, database: Database
 ) -> None:
-    """They are logged and counted; those that are known end by their limits, and are paid for."""
-    sink: dict[str, Any] = {"sinks": ["litellm"], "database_url": database.url}
-    async with supervised(tmp_path, mode="best_effort", idle_s=2, **sink) as gateway:
+    """They are logged and counted; those that are known end by their limits, and are paid for.
+
+    Webhook and collector are told what happens to them.
+    """
+    async with receiver() as told:
+        sinks: dict[str, Any] = {
+            "sinks": ["litellm"],
+            "database_url": database.url,
+            "webhook": {"url": f"{told.url}/hook", "secret": SECRET},
+            "collector": {"url": told.url},
+        }
+        await check_best_effort(tmp_path, database, told, sinks)
+
+
+async def check_best_effort(
+    folder: Path, database: Database, told: Receiver, sinks: dict[str, Any]
+) -> None:
+    """Check the test above."""
+    async with supervised(folder, mode="best_effort", idle_s=2, **sinks) as gateway:
         async with VoiceClient() as client:
             call = await gateway.join(client)
             ended = await gateway.end_of(call)
@@ -134,6 +151,13 @@ async def test_with_best_effort_calls_go_on_without_callkeeper(
             assert spent(database, "LiteLLM_SpendLogs", "session_id") == {
                 call.id: ended.call.cost_microdollars
             }
+            await until(lambda: bool(told.named("call.ended")))
+            names = [event["type"] for event in told.events if event["data"]["call"] == call.id]
+            assert (names[0], names[-1]) == ("call.started", "call.ended")
+            costs = [used["cost_microdollars"] for used in told.named("call.usage")]
+            assert sum(costs) == ended.call.cost_microdollars
+            assert told.named("call.ended")[0]["reason"] == "idle"
+            await until(lambda: len(told.records) == len(told.events))
             await asyncio.wait_for(client.is_closed.wait(), 5)
         async with gateway.without_callkeeper("is down"), VoiceClient() as client:
             answer = await gateway.open(client)

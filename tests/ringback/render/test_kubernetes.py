@@ -380,7 +380,10 @@ def supervised(config: Path, tmp_path: Path) -> list[Manifest]:
     """The base for calls that are supervised, with whatever can be set."""
     settings = tmp_path / "ringback.yaml"
     settings.write_text(
-        "supervision: {mode: required, spool_folder: /var/spool/ringback, sinks: [litellm]}\n"
+        "supervision:\n"
+        "  {mode: required, spool_folder: /var/spool/ringback, sinks: [litellm],\n"
+        "   webhook: {url: 'https://hooks.example.com:8443/ringback'},\n"
+        "   collector: {url: 'http://collector.observability:4318'}}\n"
     )
     secrets = "secrets=RINGBACK_SUPERVISION__DATABASE_URL,RINGBACK_STORE__URL"
     return read_manifests(render(config, "--settings", settings, "--set", secrets))
@@ -425,7 +428,9 @@ def test_callkeeper_has_what_it_needs_and_no_more(supervised: list[Manifest]) ->
     mounts = {mount["name"]: mount for mount in services["callkeeper"]["volumeMounts"]}
     assert mounts["spool"] == {"name": "spool", "mountPath": "/var/spool/ringback"}
     size = int(volumes["spool"]["emptyDir"]["sizeLimit"].removesuffix("Mi"))
-    assert size * 1024 * 1024 > SupervisionSettings().spool_max_bytes
+    assert size * 1024 * 1024 > 3 * SupervisionSettings().spool_max_bytes
+    _, upstreams = find(supervised, "NetworkPolicy")["spec"]["egress"]
+    assert [port["port"] for port in upstreams["ports"]] == [443, 4318, 8443]
     assert [mount for mount in mounts.values() if not mount.get("readOnly")] == [
         {"name": "sockets", "mountPath": "/run/ringback"},
         mounts["spool"],
