@@ -1,8 +1,8 @@
-"""Measures what supervision adds to a call: its registration, before the answer is released.
+"""Measures what supervision adds to a call: its registration, and the slot of a limited one.
 
-Run it on a quiet machine: ``PYTHONPATH=.:tests python bench/supervised.py``. Two gateways, one
+Run it on a quiet machine: ``PYTHONPATH=.:tests python bench/supervised.py``. A gateway each, one
 worker of each service, one thread of Envoy, the same stand-in for a provider; calls with one token
-each, one after the other, at either gateway in turn. A call is over before the next one begins, so
+each, one after the other, at each gateway in turn. A call is over before the next one begins, so
 that what is measured is its beginning alone.
 """
 
@@ -22,7 +22,13 @@ from helpers.gatewayfiles import KEY, Files, openai_entry
 from helpers.meteredprovider import metered_provider
 from ringback.cli.stack import Stack
 
-MODES: Final = ("off", "best_effort", "required")
+# The settings `supervision` by what they are called here.
+MODES: Final[dict[str, dict[str, object]]] = {
+    "off": {"mode": "off"},
+    "best_effort": {"mode": "best_effort"},
+    "required": {"mode": "required"},
+    "open calls": {"mode": "required", "max_open_calls": {"key": 10_000}},
+}
 CALLS: Final = 600
 WARM: Final = 50
 PAUSE_S: Final = 0.03
@@ -30,13 +36,15 @@ OFFER: Final = OFFERS["offer_chromium156_audio_dc_initial"]
 
 
 @asynccontextmanager
-async def gateway(folder: Path, provider: str, mode: str) -> AsyncIterator[Stack]:
-    """Run a gateway with a mode of supervision."""
+async def gateway(
+    folder: Path, provider: str, supervision: dict[str, object]
+) -> AsyncIterator[Stack]:
+    """Run a gateway with settings of supervision."""
     await asyncio.to_thread(folder.mkdir)
     files = Files(folder)
     files.write_config([openai_entry("voice", f"{provider}/v1")])
     files.write_keys()
-    files.write_settings(supervision={"mode": mode})
+    files.write_settings(supervision=supervision)
     async with Stack(files.options()) as stack:
         yield stack
 
@@ -67,8 +75,8 @@ async def main() -> None:
         provider = await stack.enter_async_context(metered_provider(turns=0, pause_s=0.001))
         client = await stack.enter_async_context(aiohttp.ClientSession())
         urls = {
-            mode: (await stack.enter_async_context(gateway(folder / mode, provider.url, mode))).url
-            for mode in MODES
+            mode: (await stack.enter_async_context(gateway(folder / mode, provider.url, how))).url
+            for mode, how in MODES.items()
         }
         tokens = {mode: await token(client, url) for mode, url in urls.items()}
         times: dict[str, list[float]] = {mode: [] for mode in MODES}
