@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from enum import Enum, StrEnum, auto
 from typing import Final
 
+from callkeeper.meter import SPEECH
 from callkeeper.model import Tokens
 from ringback.calllimits import CallLimits, lowest
 
@@ -126,6 +127,7 @@ class CallState:
         used: What it has used.
         cost_microdollars: What that costs.
         was_warned: Whether its end was announced.
+        speaking: Who is speaking.
     """
 
     limits: Limits
@@ -137,6 +139,7 @@ class CallState:
     used: Tokens = _NOTHING
     cost_microdollars: int = 0
     was_warned: bool = False
+    speaking: frozenset[str] = frozenset()
 
     @property
     def is_open(self) -> bool:
@@ -158,12 +161,28 @@ def lost(state: CallState, now: float) -> CallState:
     """Return the state once the sideband is lost."""
     if state.phase is not Phase.ATTACHED:
         return state
-    return replace(state, phase=Phase.LOST, lost_at=now)
+    # Nobody would hear when they cease to.
+    return replace(state, phase=Phase.LOST, lost_at=now, speaking=frozenset())
 
 
 def active(state: CallState, now: float) -> CallState:
     """Return the state after somebody spoke."""
     return replace(state, active_at=max(now, state.active_at))
+
+
+def heard(state: CallState, event: str, now: float) -> CallState:
+    """Return the state after an event that shows that somebody is there.
+
+    Args:
+        state: Before it.
+        event: Its type, one of `callkeeper.meter.ACTIVITY`.
+        now: When it came.
+    """
+    state = active(state, now)
+    if event not in SPEECH:
+        return state
+    who, begins = SPEECH[event]
+    return replace(state, speaking=state.speaking | {who} if begins else state.speaking - {who})
 
 
 def charged(state: CallState, tokens: Tokens, cost_microdollars: int) -> CallState:
@@ -223,12 +242,22 @@ def next_step(state: CallState, now: float) -> End | Wait:
     return End(reason) if time <= now else Wait(time)
 
 
+def idle_ends_at(state: CallState) -> float | None:
+    """Return when a call ends unless somebody speaks; None if somebody does, or it never will.
+
+    Without the sideband nobody can tell whether somebody speaks.
+    """
+    idle_s = state.limits.idle_s
+    if idle_s is None or state.speaking or state.phase is not Phase.ATTACHED:
+        return None
+    return state.active_at + idle_s
+
+
 def _deadlines(state: CallState) -> Iterator[tuple[float, Reason]]:
     limits = state.limits
     yield state.opened_at + limits.max_duration_s, Reason.MAX_DURATION
-    # Without the sideband nobody can tell whether somebody speaks.
-    if limits.idle_s is not None and state.phase is Phase.ATTACHED:
-        yield state.active_at + limits.idle_s, Reason.IDLE
+    if (idle_at := idle_ends_at(state)) is not None:
+        yield idle_at, Reason.IDLE
     if limits.is_required and state.phase is Phase.OPENED:
         yield state.opened_at + limits.attach_s, Reason.NOT_ATTACHED
     if limits.is_required and state.lost_at is not None:

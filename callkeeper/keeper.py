@@ -294,9 +294,11 @@ class Keeper:
             if kept.is_owner:
                 metrics.count_usage(kept.call, usage.tokens, cost)
             self._tell("call.usage", kept)
-        if event.get("type") in ACTIVITY:
-            self._change(kept, calls.active(kept.state, time.monotonic()))
-        if self._steward.take(kept, event, time.monotonic()) or usage is not None:
+        speaking = kept.state.speaking
+        if (kind := event.get("type")) in ACTIVITY:
+            self._change(kept, calls.heard(kept.state, str(kind), time.monotonic()))
+        is_to_be_looked_at = usage is not None or kept.state.speaking != speaking
+        if self._steward.take(kept, event, time.monotonic()) or is_to_be_looked_at:
             self._look_at(kept)
 
     async def _hang_up(self, kept: Kept) -> None:

@@ -5,6 +5,7 @@ https://platform.openai.com/docs/api-reference/realtime-server-events
 
 from collections import OrderedDict
 from collections.abc import Iterable, KeysView, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 from callkeeper.model import Tokens, Usage
@@ -12,18 +13,19 @@ from callkeeper.model import Tokens, Usage
 RESPONSE_DONE: Final = "response.done"
 TRANSCRIBED: Final = "conversation.item.input_audio_transcription.completed"
 _SESSION_EVENTS: Final = frozenset({"session.created", "session.updated"})
+# Who begins to speak, or ceases to.
+SPEECH: Final = MappingProxyType(
+    {
+        "input_audio_buffer.speech_started": ("caller", True),
+        "input_audio_buffer.speech_stopped": ("caller", False),
+        "output_audio_buffer.started": ("model", True),
+        "output_audio_buffer.stopped": ("model", False),
+        "output_audio_buffer.cleared": ("model", False),
+    }
+)
 # What shows that somebody is there: either side speaks or writes.
 ACTIVITY: Final = frozenset(
-    {
-        "input_audio_buffer.speech_started",
-        "input_audio_buffer.speech_stopped",
-        "input_audio_buffer.committed",
-        "output_audio_buffer.started",
-        "output_audio_buffer.stopped",
-        "response.created",
-        RESPONSE_DONE,
-        TRANSCRIBED,
-    }
+    {*SPEECH, "input_audio_buffer.committed", "response.created", RESPONSE_DONE, TRANSCRIBED}
 )
 # All events that are worth parsing; the rest, transcripts in small pieces above all, is most.
 HEEDED: Final = ACTIVITY | _SESSION_EVENTS

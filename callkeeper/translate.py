@@ -5,7 +5,7 @@ from dataclasses import fields
 from functools import lru_cache
 from typing import Any, Final
 
-from callkeeper.calls import CallState, Phase
+from callkeeper.calls import CallState, Phase, idle_ends_at
 from callkeeper.model import Call, Payer, Tokens
 from callkeeper.slots import Scope
 from callkeeper.standing import Budget, Standing, Standpoint, reason_of
@@ -133,10 +133,7 @@ def write_state(
         ended_at: If it has ended, when, in seconds since 1970.
     """
     limits = state.limits
-    idle_ends_at = 0.0
-    if limits.idle_s is not None and state.phase is Phase.ATTACHED:
-        # The times of a state are of another clock.
-        idle_ends_at = call.opened_at + (state.active_at - state.opened_at) + limits.idle_s
+    idle_at = idle_ends_at(state)
     return calls_pb2.CallState(
         id=call.id,
         deployment=call.deployment,
@@ -154,6 +151,7 @@ def write_state(
         ends_at=call.opened_at + limits.max_duration_s,
         max_cost_microdollars=limits.max_cost_microdollars or 0,
         handle=handle,
-        idle_ends_at=idle_ends_at,
+        # The times of a state are of another clock.
+        idle_ends_at=0 if idle_at is None else call.opened_at + (idle_at - state.opened_at),
         ended_at=ended_at,
     )

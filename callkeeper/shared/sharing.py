@@ -329,4 +329,5 @@ def _heard(state: CallState, own: CallState) -> CallState:
     """Return the state of a call that this replica takes over and may have listened to."""
     if own.phase is not Phase.ATTACHED:
         return state
-    return attached(replace(state, active_at=max(state.active_at, own.active_at)))
+    active_at = max(state.active_at, own.active_at)
+    return attached(replace(state, active_at=active_at, speaking=own.speaking))

@@ -1,11 +1,12 @@
 """Calls in a real browser that the gateway ends: each ends, in time, and the page says why."""
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import pytest
 import pytest_asyncio
@@ -13,13 +14,17 @@ from playwright.async_api import Browser, expect
 
 from callsapi.v1.calls_pb2 import CallState, Event, ListRequest
 from helpers.chromium import ALLOW_MICROPHONE, chromium
+from helpers.litellmrows import hash_of
 from helpers.playground import Visit, visit
+from helpers.postgres import Database
 from helpers.supervised import Supervised, supervised
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 
-MAX_DURATION_S: Final = 14.0
-IDLE_S: Final = 6.0
+MAX_DURATION_S: Final = 8
+IDLE_S: Final = 3
+# In US dollars; the shortest response of the emulator costs more.
+BUDGET: Final = 0.0001
 # From what ends a call to its closed peer connection.
 IN_TIME_S: Final = 5.0
 
@@ -56,27 +61,15 @@ class OnCall:
         assert not [line for line in self.person.console if "uncaught" in line]
         return ended
 
-    @asynccontextmanager
-    async def talking(self) -> AsyncIterator[None]:
-        """Keep the conversation going, as long as there is a call."""
-
-        async def talk() -> None:
-            message = self.person.page.get_by_label("Type instead of speaking")
-            while await message.is_enabled():
-                await message.fill("And then?")
-                await message.press("Enter")
-                await asyncio.sleep(2)
-
-        task = asyncio.create_task(talk())
-        yield
-        await task
-
     async def silence_ends(self) -> float:
         """Return when the call ends because nobody speaks, once the model has spoken."""
         stopped = self.person.page.locator("#event-list", has_text="output_audio_buffer.stopped")
         await stopped.wait_for()
-        (state,) = (await self.gateway.calls.List(ListRequest())).calls
-        return state.idle_ends_at
+        while True:
+            (state,) = (await self.gateway.calls.List(ListRequest())).calls
+            if state.idle_ends_at:
+                return state.idle_ends_at
+            await asyncio.sleep(0.05)
 
     async def is_in_time(self, cause: float, record: pytest.FixtureRequest) -> None:
         """Check how long after its cause, in seconds since 1970, the connection was closed."""
@@ -87,11 +80,16 @@ class OnCall:
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Supervised]:
-    """A gateway with short limits."""
-    folder = tmp_path_factory.mktemp("supervised")
-    limits: dict[str, Any] = {"max_duration_s": MAX_DURATION_S, "idle_s": IDLE_S}
-    async with supervised(folder, mode="required", **limits) as running:
+async def gateway(
+    tmp_path_factory: pytest.TempPathFactory, shared_database: Database
+) -> AsyncIterator[Supervised]:
+    """A gateway that looks keys up in a database, and writes there what calls cost."""
+    async with supervised(
+        tmp_path_factory.mktemp("supervised"),
+        more={"database": {"url": shared_database.url}},
+        mode="required",
+        sinks=["litellm"],
+    ) as running:
         yield running
 
 
@@ -104,25 +102,28 @@ async def browser() -> AsyncIterator[Browser]:
 
 @asynccontextmanager
 async def on_call(
-    browser: Browser, gateway: Supervised, *, talks: bool = True
+    browser: Browser, gateway: Supervised, key: str, *, talks: bool = True
 ) -> AsyncIterator[OnCall]:
-    """Open the playground and a call, whose browser talks or is silent."""
+    """Open the playground and a call with a key, whose browser talks or is silent."""
     async with visit(browser, f"{gateway.stack.url}/playground", script=_WATCH_END) as person:
         if not talks:
             await person.without_microphone()
             await person.page.get_by_label("The model speaks first").uncheck()
         before = len(gateway.named("call.attached"))
-        await person.connect(key=gateway.key, model="gpt-realtime")
-        call = await gateway.attached(before)
-        await expect(person.page.locator("#left")).to_be_visible()
-        yield OnCall(person, gateway, call)
+        await person.connect(key=key, model="gpt-realtime")
+        yield OnCall(person, gateway, await gateway.attached(before))
 
 
 async def test_a_call_ends_when_its_time_is_over(
-    browser: Browser, gateway: Supervised, request: pytest.FixtureRequest
+    browser: Browser,
+    gateway: Supervised,
+    shared_database: Database,
+    request: pytest.FixtureRequest,
 ) -> None:
-    """Somebody talks on and on; what it cost is shown."""
-    async with on_call(browser, gateway) as caller, caller.talking():
+    """The page counts down to it, and shows what the call cost."""
+    key = shared_database.rows.key(metadata={"ringback_max_call_duration_s": MAX_DURATION_S})
+    async with on_call(browser, gateway, key) as caller:
+        await expect(caller.person.page.locator("#left.soon")).to_have_text(re.compile(r"0:0\d"))
         ended = await caller.ends("max_duration", "This call has lasted as long as a call may")
         await caller.is_in_time(caller.call.ends_at, request)
         cost = f"${ended.call.cost_microdollars / 1e6:.4f}"
@@ -131,23 +132,61 @@ async def test_a_call_ends_when_its_time_is_over(
 
 
 async def test_a_call_in_which_nobody_speaks_ends(
-    browser: Browser, gateway: Supervised, request: pytest.FixtureRequest
+    browser: Browser,
+    gateway: Supervised,
+    shared_database: Database,
+    request: pytest.FixtureRequest,
 ) -> None:
     """The page says beforehand that it will."""
-    async with on_call(browser, gateway, talks=False) as caller:
+    key = shared_database.rows.key(metadata={"ringback_max_call_idle_s": IDLE_S})
+    async with on_call(browser, gateway, key, talks=False) as caller:
+        due = await caller.silence_ends()
         left = caller.person.page.locator("#left.soon")
         await expect(left).to_contain_text("unless somebody speaks")
-        due = await caller.silence_ends()
         await caller.ends("idle", "Nobody has spoken for a while")
         await caller.is_in_time(due, request)
 
 
 async def test_a_call_is_ended_by_an_administrator(
-    browser: Browser, gateway: Supervised, request: pytest.FixtureRequest
+    browser: Browser,
+    gateway: Supervised,
+    shared_database: Database,
+    request: pytest.FixtureRequest,
 ) -> None:
     """By the command, whose start is part of the time that it takes."""
-    async with on_call(browser, gateway) as caller:
+    async with on_call(browser, gateway, shared_database.rows.key()) as caller:
         began = time.time()
         assert (await gateway.ringback("calls", "hangup", caller.call.id))[0] == 0
         await caller.ends("admin", "An administrator ended this call")
         await caller.is_in_time(began, request)
+
+
+async def test_a_call_ends_when_its_budget_is_used_up(
+    browser: Browser,
+    gateway: Supervised,
+    shared_database: Database,
+    request: pytest.FixtureRequest,
+) -> None:
+    """With the response that does it."""
+    key = shared_database.rows.key(max_budget=BUDGET)
+    async with on_call(browser, gateway, key) as caller:
+        await caller.ends("key_budget", "The budget of your key is used up")
+        used = await gateway.event("call.usage", caller.call)
+        assert used.call.cost_microdollars > BUDGET * 1_000_000
+        await caller.is_in_time(used.at, request)
+
+
+async def test_a_call_ends_when_its_key_is_blocked(
+    browser: Browser,
+    gateway: Supervised,
+    shared_database: Database,
+    request: pytest.FixtureRequest,
+) -> None:
+    """In the database, by whatever hand; the page's token still tells why."""
+    rows = shared_database.rows
+    key = rows.key()
+    async with on_call(browser, gateway, key) as caller:
+        blocked_at = time.time()
+        rows.update("LiteLLM_VerificationToken", {"token": hash_of(key)}, blocked=True)
+        await caller.ends("key_blocked", "Your key was blocked")
+        await caller.is_in_time(blocked_at, request)

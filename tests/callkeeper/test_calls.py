@@ -16,6 +16,7 @@ from callkeeper.calls import (
     charged,
     ended,
     ending,
+    heard,
     lost,
     next_step,
     opened,
@@ -71,6 +72,25 @@ def test_a_limit_holds_from_its_first_moment_on(
     """A moment before there is nothing to do; at the deadline the call ends, by its reason."""
     assert next_step(state, at - 0.001) == Wait(at)
     assert next_step(state, at) == End(reason)
+
+
+def test_who_speaks_is_not_idle() -> None:
+    """However long it takes; the silence begins when both sides have ceased."""
+    state = heard(attached(opened(LIMITS, 0)), "input_audio_buffer.speech_started", 10)
+    assert next_step(state, 500) == Wait(600)
+    state = heard(state, "output_audio_buffer.started", 20)
+    state = heard(state, "input_audio_buffer.speech_stopped", 30)
+    assert next_step(state, 500) == Wait(600)
+    state = heard(state, "output_audio_buffer.cleared", 40)
+    assert next_step(state, 50) == Wait(100)
+    assert next_step(heard(state, "response.created", 60), 70) == Wait(120)
+
+
+def test_whom_nobody_hears_does_not_speak() -> None:
+    """Who may have ceased while the sideband was lost."""
+    state = heard(attached(opened(LIMITS, 0)), "output_audio_buffer.started", 10)
+    state = attached(lost(state, 20))
+    assert next_step(state, 25) == Wait(70)
 
 
 def test_a_call_ends_when_it_costs_what_it_may() -> None:

@@ -321,3 +321,19 @@ async def test_with_best_effort_a_full_spool_keeps_nobody_away(tmp_path: Path) -
     async with running(tmp_path, limits, is_full=lambda: True) as service:
         await service.calls.Register(REGISTER)
         await service.event("call.attached")
+
+
+async def test_a_long_answer_is_not_cut_off(tmp_path: Path) -> None:
+    """The silence begins when the model has ceased to speak."""
+    async with running(tmp_path, replace(LIMITS, idle_s=0.3)) as service:
+        await service.calls.Register(REGISTER)
+        await service.event("call.attached")
+        await service.provider.send({"type": "output_audio_buffer.started"})
+        await asyncio.sleep(0.6)
+        (state,) = (await service.calls.List(ListRequest())).calls
+        assert (state.phase, state.idle_ends_at) == (calls_pb2.PHASE_ATTACHED, 0)
+        ceased = time.time()
+        await service.provider.send({"type": "output_audio_buffer.stopped"})
+        ended = await service.event("call.ended")
+        assert ended.call.reason == "idle"
+        assert 0.25 < ended.at - ceased < 5
