@@ -39,6 +39,11 @@ class Open(Protocol):
         """How it is."""
         ...
 
+    @property
+    def since(self) -> float:
+        """From when on it is kept here."""
+        ...
+
 
 class Calls(Protocol):
     """Those that are kept, as `callkeeper.keeper.Keeper` has them."""
@@ -109,7 +114,8 @@ class Examiner:
         if not kept.state.limits.is_required:
             return None
         known, now = self._known.get(place), time.monotonic()
-        return standing.unknown(known, kept.state.opened_at, now, self._timeout_s)
+        # Who has taken a call over has not asked before.
+        return standing.unknown(known, kept.since, now, self._timeout_s)
 
     def _unread(self, place: Standpoint, kept: Open, read_at: float, budget: Budget) -> int:
         if budget.kind == "model":

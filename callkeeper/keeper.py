@@ -131,7 +131,7 @@ class Keeper:
     def take_over(self, kept: Kept, state: CallState) -> None:
         """Decide from now on about a call that was only listened to."""
         if not kept.is_owner:
-            kept.is_owner = True
+            kept.is_owner, kept.since = True, time.monotonic()
             kept.state = state
             self._count(kept, 1)
             self._tell("call.adopted", kept)

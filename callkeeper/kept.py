@@ -1,6 +1,7 @@
 """One call that is kept, as the keeper of calls has it in its hands."""
 
 import asyncio
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ class Kept:
         sender: Speaks on its sideband, once that was attached.
         is_answering: Whether the model is making a response.
         is_owner: Whether this replica decides about it; else it only listens, beside another one.
+        since: From when on it does either; on the clock of the state.
     """
 
     call: Call
@@ -37,6 +39,7 @@ class Kept:
     is_answering: bool = False
     was_attached: bool = False
     is_owner: bool = True
+    since: float = field(default_factory=time.monotonic)
     listener: asyncio.Task[None] | None = None
     ender: asyncio.Task[None] | None = None
     timer: asyncio.TimerHandle | None = None

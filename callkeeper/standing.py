@@ -116,16 +116,14 @@ def used_up(budgets: Iterable[Budget], unread: Callable[[Budget], int]) -> Reaso
     return None
 
 
-def unknown(
-    standing: Standing | None, opened_at: float, now: float, timeout_s: float
-) -> Reason | None:
+def unknown(standing: Standing | None, since: float, now: float, timeout_s: float) -> Reason | None:
     """Return why a call has to end that must not go on unsupervised; None if it may go on.
 
     Args:
         standing: What was said last.
-        opened_at: When the call was answered.
+        since: From when on somebody asks for the call.
         now: The time.
         timeout_s: How long nobody may be able to tell.
     """
-    known_at = opened_at if standing is None else max(opened_at, standing.answered_at)
+    known_at = since if standing is None else max(since, standing.answered_at)
     return Reason.UNKNOWN_STANDING if now - known_at >= timeout_s else None

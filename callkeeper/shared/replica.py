@@ -18,7 +18,7 @@ LOOKS: Final = 10
 _COLLECT_S: Final = 0.02
 _RETRY_S: Final = 0.5
 # How long who leaves listens on, at most, until others do.
-_LEAVE_S: Final = 5.0
+_LEAVE_S: Final = 10.0
 _LEAVE_POLL_S: Final = 0.2
 # A connection that is silently gone is noticed after twice this time.
 _READ_S: Final = 5.0

@@ -18,8 +18,10 @@ from callkeeper.shared.tally import Tally
 from ringback.logs import get_logger
 from ringback.valkey import StoreUnavailableError
 
-# Of calls of others; they shall have some, too.
+# So many calls of others are taken at once, and then none for a moment: the others shall have some,
+# too.
 _SHARE: Final = 50
+_PAUSE_S: Final = 0.05
 # A second observer keeps a call that the store has forgotten when its keeper has not told the
 # store of it again by then: so many renewals of its lease.
 _PATIENCE: Final = 3
@@ -148,22 +150,21 @@ class Sharing:
 
     async def adopt(self) -> None:
         """Take over calls whose keepers are gone."""
-        is_all = False
-        while not is_all:
-            taken = await self._store.adopt(_SHARE)
+        while taken := await self._store.adopt(_SHARE):
             for shared, over_s in taken:
                 self._adopt(shared, over_s)
-            is_all = len(taken) < _SHARE
+            # They attach before the next ones are taken.
+            await asyncio.sleep(_PAUSE_S)
         self._show()
 
     async def join(self) -> None:
         """Listen to calls of others that need a second observer."""
-        is_all = self._observers < 2
-        while not is_all:
-            joined = await self._store.join(_SHARE)
+        if self._observers < 2:
+            return
+        while joined := await self._store.join(_SHARE):
             for shared in joined:
                 self._join(shared)
-            is_all = len(joined) < _SHARE
+            await asyncio.sleep(_PAUSE_S)
         self._show()
 
     async def release(self) -> int:

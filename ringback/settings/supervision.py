@@ -148,6 +148,16 @@ class SupervisionSettings(Section):
         return "off" if value is False else value
 
     @model_validator(mode="after")
+    def _check_replicas(self) -> Self:
+        if self.observers > 1 and self.store == "memory":
+            raise ValueError("observers needs store: valkey: else nobody knows of a second one")
+        if self.store == "valkey" and self.unattached_s <= self.lease_s:
+            raise ValueError(
+                "unattached_s has to be longer than lease_s: else no call outlives its worker"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_open_calls(self) -> Self:
         if self.max_open_calls.is_any and self.mode == "off":
             raise ValueError("max_open_calls needs a mode other than off: else nobody counts calls")

@@ -219,6 +219,16 @@ def test_open_calls_are_limited_only_where_somebody_counts_them(load: Load) -> N
     assert settings.supervision.max_open_calls.key == 3
 
 
+def test_replicas_need_a_store_and_the_time_to_take_calls_over(load: Load) -> None:
+    """A second observer that nobody knows of is a mistake, and so are calls that end before."""
+    with pytest.raises(SettingsError, match="observers needs store: valkey"):
+        load("supervision: {observers: 2}")
+    with pytest.raises(SettingsError, match="unattached_s has to be longer than lease_s"):
+        load("supervision: {store: valkey, lease_s: 20}")
+    settings = load("supervision: {store: valkey, observers: 2, lease_s: 19}")
+    assert settings.supervision.observers == 2
+
+
 def test_settings_show_no_secret(load: Load) -> None:
     """The repr and the dump of settings hide the token secret; wrong values are hidden too."""
     loaded = load(f"token:\n  secret: {PASSWORD}\n")
