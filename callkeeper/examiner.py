@@ -13,7 +13,7 @@ from callkeeper.accounts import Accounts
 from callkeeper.calls import CallState, Reason
 from callkeeper.model import Call, Charge, Payer
 from callkeeper.standing import Budget, Standing, Standpoint, standpoint_of
-from callkeeper.translate import read_standing, write_standpoint
+from callkeeper.translate import read_standing, write_standpoint, write_token_call
 from callsapi.v1.calls_pb2 import StandingRequest
 from callsapi.v1.calls_pb2_grpc import UpstreamsStub
 from ringback.grpcpeers import Peers
@@ -75,6 +75,7 @@ class Examiner:
         self._accounts = Accounts(is_written=is_written)
         self._known: dict[Standpoint, Standing] = {}
         self._open: Mapping[Standpoint, Sequence[Open]] = {}
+        self._revoked: set[str] = set()
         self._task: asyncio.Task[None] | None = None
         self._is_known = True
         self._log = get_logger()
@@ -144,8 +145,10 @@ class Examiner:
         for place, some in found.items():
             reason = self._judge(place, some[0])
             for kept in some:
-                if (why_now := reason or self._unknown(place, kept)) is not None:
-                    calls.end(kept, why_now)
+                is_revoked = kept.call.token_id in self._revoked
+                own = Reason.REVOKED if is_revoked else self._unknown(place, kept)
+                if (end_for := reason or own) is not None:
+                    calls.end(kept, end_for)
             if reason is not None:
                 # The next call may come after that has changed.
                 self._known.pop(place, None)
@@ -154,9 +157,13 @@ class Examiner:
     async def _ask(self, found: Mapping[Standpoint, Sequence[Open]]) -> str | None:
         """Ask about all, and return why that told nothing, or not of all."""
         places, why = list(found), None
+        self._revoked.clear()
         for at in range(0, len(places), _BATCH):
             batch = places[at : at + _BATCH]
-            request = StandingRequest(of=map(write_standpoint, batch))
+            tokens = [each.call for place in batch for each in found[place] if each.call.token_id]
+            request = StandingRequest(
+                of=map(write_standpoint, batch), calls=map(write_token_call, tokens)
+            )
             try:
                 answer = await self._extauthz.ask(lambda stub: stub.Standing, request, _TIMEOUT_S)
             except aio.AioRpcError as error:
@@ -165,6 +172,7 @@ class Examiner:
             if len(answer.standings) != len(batch):
                 metrics.STANDING_FAILURES.labels("extauthz").inc()
                 return "answer_unusable"
+            self._revoked.update(answer.revoked_token_ids)
             now = time.monotonic()
             for place, message in zip(batch, answer.standings, strict=True):
                 if message.is_unknown:

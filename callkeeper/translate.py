@@ -84,6 +84,16 @@ def write_standpoint(place: Standpoint) -> calls_pb2.Standpoint:
     )
 
 
+def write_token_call(call: Call) -> calls_pb2.TokenCall:
+    """Return the message that asks extauthz whether the token of a call is revoked."""
+    return calls_pb2.TokenCall(
+        token_id=call.token_id,
+        key_hash=call.payer.key_hash,
+        key_alias=call.payer.key_alias or "",
+        opened_at=call.opened_at,
+    )
+
+
 def read_standing(message: calls_pb2.Standing, now: float) -> Standing:
     """Return what extauthz says of them.
 

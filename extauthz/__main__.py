@@ -85,7 +85,13 @@ def _build(settings: Settings) -> ExtAuthz:
     supervision = settings.supervision
     is_supervised = supervision.mode != "off"
     slots = Slots(supervision, settings.services)
-    standings = Standings(admission, keeper.knowing, time.time, supervision.standing_max_age_s)
+    standings = Standings(
+        admission,
+        keeper.knowing,
+        time.time,
+        supervision.standing_max_age_s,
+        revocations.is_revoked,
+    )
     leashes = Leashes(
         call_keys if is_supervised else None,
         is_required=supervision.is_required_for_all,

@@ -6,7 +6,7 @@ from typing import Final, cast
 
 from extauthz.errors import ConfigError, TokenUncheckedError
 from extauthz.metrics import RELOADS
-from extauthz.revocations import KINDS, Revocation, Revocations, load_revocations
+from extauthz.revocations import KINDS, Revocation, Revocations, TokenCall, load_revocations
 from ringback.filewatch import MISSING_S, POLL_S, fingerprint, watch
 from ringback.logs import describe, get_logger
 from ringback.settings import TokenSettings
@@ -70,7 +70,7 @@ class RevocationKeeper:
         self._log = get_logger()
         self._take_up()
 
-    def is_revoked(self, claims: CallClaims) -> bool:
+    def is_revoked(self, claims: CallClaims | TokenCall) -> bool:
         """Tell whether a token is revoked.
 
         Raises:

@@ -60,6 +60,20 @@ class Revocation:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenCall:
+    """A call that is open, and the token that it was opened with; as in `CallClaims`.
+
+    Attributes:
+        iat: When it was opened: its token was not made later.
+    """
+
+    jti: str
+    iat: float
+    key_hash: str
+    key_alias: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Revocations:
     """All entries together, so that a look at them takes no time however many there are.
 
@@ -90,11 +104,11 @@ class Revocations:
                     everything = max(entry.at, everything)
         return Revocations(kids, token_ids, until, everything)
 
-    def cover(self, claims: CallClaims, leeway_s: float) -> bool:
+    def cover(self, claims: CallClaims | TokenCall, leeway_s: float) -> bool:
         """Tell whether a token is revoked.
 
         Args:
-            claims: Of the token.
+            claims: Of the token, or the call that it has opened.
             leeway_s: How far the clock of the replica that made it may be ahead.
         """
         latest = max(

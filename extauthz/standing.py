@@ -3,7 +3,7 @@
 What a token's key is asked at ``calls``, asked again while the call lasts.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -22,10 +22,11 @@ from extauthz.access.errors import (
 from extauthz.admission import Admission, Readmitted, Standpoint
 from extauthz.configuration import Knowing
 from extauthz.deployments import Deployment
-from extauthz.errors import AuthError, KeySourceUnavailableError
+from extauthz.errors import AuthError, KeySourceUnavailableError, TokenUncheckedError
 from extauthz.keys import VirtualKey
 from extauthz.keys.cache import KeyNotAskableError
 from extauthz.limits.rules import parallel_counters
+from extauthz.revocations import TokenCall
 from ringback.calllimits import NO_LIMITS
 from ringback.tokens.claims import CallClaims
 
@@ -78,11 +79,18 @@ class Standings:
         knowing: Returns the configuration that knows a deployment.
         now: The time in seconds since the epoch.
         max_age_s: How old what is known of a key may be while its source can be asked.
+        is_revoked: Tells whether the token of a call is revoked; may raise `TokenUncheckedError`.
     """
 
     def __init__(
-        self, admission: Admission, knowing: Knowing, now: Callable[[], float], max_age_s: float
+        self,
+        admission: Admission,
+        knowing: Knowing,
+        now: Callable[[], float],
+        max_age_s: float,
+        is_revoked: Callable[[TokenCall], bool] = lambda _: False,
     ) -> None:
+        self._is_revoked = is_revoked
         self._admission = admission
         self._knowing = knowing
         self._now = now
@@ -102,6 +110,13 @@ class Standings:
         except AuthError as error:
             return Standing(_REASONS.get(type(error), _NOT_ALLOWED))
         return self._with_budgets(found)
+
+    def revoked(self, calls: Iterable[TokenCall]) -> list[str]:
+        """Return the ids of those tokens of calls that are revoked; none if nobody can tell yet."""
+        try:
+            return [call.jti for call in calls if self._is_revoked(call)]
+        except TokenUncheckedError:
+            return []
 
     def is_limited(self, claims: CallClaims, key: VirtualKey, deployment: Deployment) -> bool:
         """Tell whether a call that begins has limits of its key's own, or is under a budget."""

@@ -26,6 +26,7 @@ from extauthz.leashes import Leashes
 from extauthz.ownership import Callers
 from extauthz.providers import provider_of
 from extauthz.providers.base import credential, json_post
+from extauthz.revocations import TokenCall
 from extauthz.standing import Standing, Standings
 from ringback.errors import ApiError
 from ringback.logs import get_logger
@@ -138,7 +139,10 @@ class Upstreams(calls_pb2_grpc.UpstreamsServicer):
                 if not is_slow:
                     _, waiting = await asyncio.wait(started, timeout=_SLOW_S)
                     is_slow = bool(waiting)
-        return StandingResponse(standings=[_write_standing(task.result()) for task in tasks])
+        return StandingResponse(
+            standings=[_write_standing(task.result()) for task in tasks],
+            revoked_token_ids=self._standings.revoked(map(_read_token_call, request.calls)),
+        )
 
     def _find(self, handle: str) -> tuple[str, Deployment]:
         found, deployment = self._callers.find(handle)
@@ -154,6 +158,10 @@ def _read_standpoint(call: calls_pb2.Standpoint) -> Standpoint:
         team=call.team_id or None,
         user=call.user_id or None,
     )
+
+
+def _read_token_call(call: calls_pb2.TokenCall) -> TokenCall:
+    return TokenCall(call.token_id, call.opened_at, call.key_hash, call.key_alias or None)
 
 
 def _write_standing(standing: Standing | None) -> calls_pb2.Standing:

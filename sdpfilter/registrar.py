@@ -13,6 +13,7 @@ from ringback.grpcpeers import Peers
 from ringback.logs import get_logger
 from ringback.settings import ServiceSettings, SupervisionSettings
 from ringback.slotreturns import SlotReturns
+from sdpfilter.consent import Purpose
 from sdpfilter.exchange import Opened
 from sdpfilter.metrics import ORPHANS, REGISTRATIONS
 from sdpfilter.refusals import SupervisionUnavailableError
@@ -146,7 +147,8 @@ def _request(opened: Opened, request_id: str) -> RegisterRequest:
             organization_id=consent.organization,
             project_id=consent.project,
         ),
-        token_id=consent.token_id,
+        # With a key extauthz has minted by itself, and nobody holds the token.
+        token_id=consent.token_id if consent.purpose is Purpose.CALL else "",
         request_id=request_id,
         sealed_key=consent.sealed_key,
         id=consent.slot_id,

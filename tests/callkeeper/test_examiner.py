@@ -50,11 +50,13 @@ class StandingTeller(calls_pb2_grpc.UpstreamsServicer):
 
     Attributes:
         standings: By the hash of the key; others may go on.
+        revoked: Ids of tokens.
         fails: With what, if it does.
         requests: What it was asked.
     """
 
     standings: dict[str, Standing] = field(default_factory=dict)
+    revoked: list[str] = field(default_factory=list)
     fails: grpc.StatusCode | None = None
     requests: list[StandingRequest] = field(default_factory=list)
 
@@ -76,7 +78,7 @@ class StandingTeller(calls_pb2_grpc.UpstreamsServicer):
         if self.fails is not None:
             await context.abort(self.fails, "as the test wants")
         found = [self.standings.get(each.key_hash, Standing()) for each in request.of]
-        return StandingResponse(standings=found)
+        return StandingResponse(standings=found, revoked_token_ids=self.revoked)
 
 
 @dataclass
@@ -174,6 +176,22 @@ async def test_calls_end_when_extauthz_says_so(tmp_path: Path) -> None:
         other = calls.open(APP, 3)
         calls.extauthz.standings[WEB.key_hash] = Standing(reason="key_blocked")
         assert await reason(first) == await reason(second) == "key_blocked"
+        assert other.state.is_open
+
+
+async def test_calls_end_with_their_token(tmp_path: Path) -> None:
+    """Those that other tokens of the key have opened, and the key itself, go on."""
+    async with examined(tmp_path) as calls:
+        of_key, other = calls.open(WEB, 1), calls.open(WEB, 2, token_id="token-2")
+        revoked = calls.open(WEB, 3, token_id="token-3", opened_at=7.0)
+        calls.extauthz.revoked = ["token-3"]
+        assert await reason(revoked) == "revoked"
+        asked = calls.extauthz.requests[0].calls
+        assert [(each.token_id, each.opened_at) for each in asked] == [
+            ("token-2", 0.0),
+            ("token-3", 7.0),
+        ]
+        assert of_key.state.is_open
         assert other.state.is_open
 
 

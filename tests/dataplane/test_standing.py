@@ -2,15 +2,18 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
+from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 import pytest
 import pytest_asyncio
 
 from callsapi.v1.calls_pb2 import CallState
+from extauthz.revocations import Revocation, save_revocations
 from helpers.gateway import until
 from helpers.litellmrows import Rows, hash_of
 from helpers.postgres import Database
@@ -28,14 +31,25 @@ SOME: Final = 0.02
 LITTLE: Final = 0.0001
 
 
+@pytest.fixture(scope="module")
+def revoked_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the file that lists revoked tokens; there are none."""
+    path = tmp_path_factory.mktemp("tokens") / "revoked.yaml"
+    save_revocations(path, ())
+    return path
+
+
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def gateway(
-    tmp_path_factory: pytest.TempPathFactory, shared_database: Database
+    tmp_path_factory: pytest.TempPathFactory, shared_database: Database, revoked_file: Path
 ) -> AsyncIterator[Supervised]:
     """Give a gateway that looks keys up in the database, and writes there what calls cost."""
     async with supervised(
         tmp_path_factory.mktemp("standing"),
-        more={"database": {"url": shared_database.url}},
+        more={
+            "database": {"url": shared_database.url},
+            "token": {"revoked_file": str(revoked_file)},
+        },
         mode="auto",
         sinks=["litellm"],
         standing_timeout_s=TIMEOUT_S,
@@ -45,12 +59,12 @@ async def gateway(
 
 @asynccontextmanager
 async def talking(
-    gateway: Supervised, *keys: str
+    gateway: Supervised, *keys: str, tokens: Mapping[str, str] = MappingProxyType({})
 ) -> AsyncIterator[list[tuple[VoiceClient, CallState]]]:
-    """Open a call with each key, and give them once callkeeper listens to all."""
+    """Open a call with each key, or its token, and give them once callkeeper listens to all."""
 
     async def join(client: VoiceClient, key: str) -> CallState:
-        answer = await gateway.call(key, await client.offer())
+        answer = await gateway.call(tokens.get(key, key), await client.offer())
         assert answer.status_code == 201, answer.text
         await client.accept(answer.text)
         await asyncio.wait_for(client.is_connected.wait(), 20)
@@ -67,6 +81,17 @@ def attached(gateway: Supervised, key: str) -> CallState | None:
     """Return the call of a key that has only one, once callkeeper listens to it."""
     named = gateway.named("call.attached")
     return next((each.call for each in named if each.call.payer.key_hash == hash_of(key)), None)
+
+
+async def mint(gateway: Supervised, key: str) -> str:
+    """Return a token."""
+    answer = await gateway.http.post(
+        f"{gateway.stack.url}/v1/realtime/client_secrets",
+        headers={"authorization": f"Bearer {key}"},
+        json={"model": "gpt-realtime"},
+    )
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["value"])
 
 
 async def hangups(gateway: Supervised) -> int:
@@ -98,7 +123,7 @@ CHANGES: Final[dict[str, Change]] = {
 
 
 async def test_a_call_ends_with_the_rights_of_its_key(
-    gateway: Supervised, shared_database: Database
+    gateway: Supervised, shared_database: Database, revoked_file: Path
 ) -> None:
     """What changes in the database ends calls within 5 s; whose payers do not change go on."""
     rows = shared_database.rows
@@ -107,8 +132,10 @@ async def test_a_call_ends_with_the_rights_of_its_key(
     keys = {name: rows.key() for name in ("key_blocked", "key_expired", "not_allowed")}
     keys["team_blocked"] = rows.key(team_id="blocked-later")
     keys["team_budget"] = rows.key(team_id="poor-later")
-    deleted, untouched = rows.key(), rows.key()
-    async with talking(gateway, *keys.values(), deleted, untouched) as calls:
+    deleted, revoked, untouched = rows.key(), rows.key(), rows.key()
+    tokens = {key: await mint(gateway, key) for key in (revoked, untouched)}
+    named = (*keys.values(), deleted, revoked, untouched)
+    async with talking(gateway, *named, tokens=tokens) as calls:
         before, (*_, (_, last)) = await hangups(gateway), calls
         changed_at = time.time()
         for name, key in keys.items():
@@ -116,7 +143,11 @@ async def test_a_call_ends_with_the_rights_of_its_key(
         shared_database.execute(
             'DELETE FROM "LiteLLM_VerificationToken" WHERE token = %s', hash_of(deleted)
         )
-        for (_, call), reason in zip(calls, [*keys, "key_deleted"], strict=False):
+        (*_, (_, of_token), _) = calls
+        revocation = Revocation("token_id", of_token.token_id, int(changed_at))
+        save_revocations(revoked_file, [revocation])
+        reasons = [*keys, "key_deleted", "revoked"]
+        for (_, call), reason in zip(calls, reasons, strict=False):
             ended = await gateway.end_of(call)
             assert ended.call.reason == reason
             assert ended.at - changed_at < MOST_S

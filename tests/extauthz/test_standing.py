@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -9,6 +10,8 @@ from extauthz.errors import KeySourceUnavailableError
 from extauthz.generalsettings import GeneralSettings
 from extauthz.keys import Budget, BudgetWindow, KeyQuery, Limits, Scope, VirtualKey
 from extauthz.keys.cache import KeyNotAskableError
+from extauthz.revocationkeeper import RevocationsUnavailableError
+from extauthz.revocations import Revocation, Revocations, TokenCall
 from extauthz.standing import Standing, Standings
 from helpers.authz import CLAIMS, NOW, OPENAI, Clock, configuration
 from ringback.calllimits import CallLimits
@@ -36,12 +39,16 @@ class Source:
 
 
 def standings(
-    source: Source, *deployments: Deployment, max_budget: float | None = None
+    source: Source,
+    *deployments: Deployment,
+    max_budget: float | None = None,
+    is_revoked: Callable[[TokenCall], bool] = lambda _: False,
 ) -> Standings:
     """Return what knows how those stand whom a source knows."""
     current = configuration(source, deployments=deployments or (OPENAI,), aliases={"fast": "voice"})
     current = replace(current, general=GeneralSettings(max_budget=max_budget))
-    return Standings(Admission(lambda: current, Clock()), lambda _: current, Clock(), 2.5)
+    admission = Admission(lambda: current, Clock())
+    return Standings(admission, lambda _: current, Clock(), 2.5, is_revoked)
 
 
 @pytest.mark.parametrize(
@@ -129,6 +136,26 @@ async def test_who_cannot_be_asked_about() -> None:
     """A source that is down tells nothing; one that answers the caller alone ends no call."""
     assert await standings(Source(KeySourceUnavailableError())).of(CALL) is None
     assert await standings(Source(KeyNotAskableError())).of(CALL) == Standing()
+
+
+def test_tokens_of_open_calls_may_be_revoked() -> None:
+    """A call counts by when it was opened; while nobody can tell, none is revoked."""
+    entries = [Revocation("token_id", "one", 5), Revocation("key", KEY.hash, NOW)]
+    calls = [
+        TokenCall("one", NOW + 900.0, "f" * 64),
+        TokenCall("early", NOW + 5.0, KEY.hash),
+        TokenCall("late", NOW + 5.1, KEY.hash),
+        TokenCall("of-another", NOW - 5.0, "f" * 64, "web"),
+    ]
+
+    def is_revoked(call: TokenCall) -> bool:
+        return Revocations.of(entries).cover(call, 5)
+
+    def unavailable(_: TokenCall) -> bool:
+        raise RevocationsUnavailableError
+
+    assert standings(Source(KEY), is_revoked=is_revoked).revoked(calls) == ["one", "early"]
+    assert standings(Source(KEY), is_revoked=unavailable).revoked(calls) == []
 
 
 @pytest.mark.parametrize(

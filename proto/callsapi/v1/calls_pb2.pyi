@@ -114,6 +114,7 @@ class RegisterRequest(_message.Message):
     upstream_call_id: _builtins.str
     model: _builtins.str
     token_id: _builtins.str
+    """Empty if the call was opened with a key."""
     request_id: _builtins.str
     sealed_key: _builtins.str
     """The call's ephemeral key, sealed for extauthz."""
@@ -835,20 +836,57 @@ class StandingRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     OF_FIELD_NUMBER: _builtins.int
+    CALLS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def of(self) -> _containers.RepeatedCompositeFieldContainer[Global___Standpoint]: ...
+    @_builtins.property
+    def calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenCall]:
+        """Calls that were opened with a token."""
+
     def __init__(
         self,
         *,
         of: _abc.Iterable[Global___Standpoint] | None = ...,
+        calls: _abc.Iterable[Global___TokenCall] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["of", b"of"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "of", b"of"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StandingRequest: _TypeAlias = StandingRequest  # noqa: Y015
+
+@_typing.final
+class TokenCall(_message.Message):
+    """A call, and the token that it was opened with."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_ID_FIELD_NUMBER: _builtins.int
+    KEY_HASH_FIELD_NUMBER: _builtins.int
+    KEY_ALIAS_FIELD_NUMBER: _builtins.int
+    OPENED_AT_FIELD_NUMBER: _builtins.int
+    token_id: _builtins.str
+    key_hash: _builtins.str
+    key_alias: _builtins.str
+    opened_at: _builtins.float
+    """Seconds since 1970."""
+    def __init__(
+        self,
+        *,
+        token_id: _builtins.str = ...,
+        key_hash: _builtins.str = ...,
+        key_alias: _builtins.str = ...,
+        opened_at: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_alias", b"key_alias", "key_hash", b"key_hash", "opened_at", b"opened_at", "token_id", b"token_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TokenCall: _TypeAlias = TokenCall  # noqa: Y015
 
 @_typing.final
 class Standpoint(_message.Message):
@@ -892,18 +930,24 @@ class StandingResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     STANDINGS_FIELD_NUMBER: _builtins.int
+    REVOKED_TOKEN_IDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def standings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Standing]:
         """One for each that was asked about, in that order."""
+
+    @_builtins.property
+    def revoked_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Those of the tokens that are revoked."""
 
     def __init__(
         self,
         *,
         standings: _abc.Iterable[Global___Standing] | None = ...,
+        revoked_token_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["standings", b"standings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["revoked_token_ids", b"revoked_token_ids", "standings", b"standings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
