@@ -49,7 +49,8 @@ class ApartValues(Values):
     """Image of extauthz, sdpfilter and callkeeper: `docker build --target services`."""
 
     replicas: Annotated[int, Field(ge=1, le=1000)] = 2
-    """Pods of extauthz and sdpfilter each, with one worker each."""
+    """Pods of each service, with one worker each; callkeeper has one in all, unless
+    supervision.store is valkey."""
 
     secret: Name = "ringback-secrets"
     """Name of the Secret whose keys are the variables that the configuration needs."""
@@ -155,6 +156,10 @@ def _introduce(inputs: Inputs, values: ApartValues, documents: Sequence[Document
     places = {name: [f"{host_of(name, values)}:{port}"] for name, port in _PORTS.items()}
     for service in services_of(inputs):
         container_of(service, documents)["env"] += supervision_environ(places)
+    if inputs.settings.supervision.store == "valkey":
+        # Else several would know nothing of each other's calls.
+        deployment = resource(documents, "Deployment", name_of(CALLKEEPER))
+        deployment["spec"]["replicas"] = values.replicas
     pod = template_of(CALLKEEPER, documents)["spec"]
     give_spool(pod, container_of(CALLKEEPER, documents), inputs.settings.supervision)
     names, *_ = _policy(AUTHZ_CLUSTER, documents)["egress"]

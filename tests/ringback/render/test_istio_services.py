@@ -218,6 +218,18 @@ def test_callkeeper_is_asked_by_the_services_alone(tmp_path: Path) -> None:
     assert egress_ports(manifests, "ringback-extauthz") == [[53], [15012], [443], [9003]]
 
 
+@pytest.mark.parametrize(("store", "replicas"), [("memory", 1), ("valkey", 3)])
+def test_several_callkeepers_have_to_know_each_other(
+    tmp_path: Path, store: str, replicas: int
+) -> None:
+    """There is one in all, unless they share their calls."""
+    supervision = {"mode": "auto", "store": store}
+    manifests = render(tmp_path, OPENAI, values=("replicas=3",), supervision=supervision)
+    deployments = specs(manifests, "Deployment")
+    assert deployments["ringback-callkeeper"]["replicas"] == replicas
+    assert deployments["ringback-sdpfilter"]["replicas"] == 3
+
+
 def test_a_secret_is_not_written(tmp_path: Path) -> None:
     """A configuration that holds one is refused, whatever else could be rendered."""
     with pytest.raises(EmbeddingError, match=r"token\.secret: is a secret"):

@@ -98,16 +98,17 @@ def test_pods_keep_to_the_restricted_profile(
 
 @every_overlay
 def test_services_outlive_envoy(built: Mapping[str, list[Manifest]], folder: str) -> None:
-    """Both are sidecars, which start before Envoy and end after it, with time enough for all."""
+    """All are sidecars, which start before Envoy and end after it, with time enough for all."""
     pod = find(built[folder], "Deployment")["spec"]["template"]["spec"]
 
-    assert [container["name"] for container in pod["initContainers"]] == ["extauthz", "sdpfilter"]
+    names = [container["name"] for container in pod["initContainers"]]
+    assert names == ["extauthz", "sdpfilter", "callkeeper"]
     assert {container["restartPolicy"] for container in pod["initContainers"]} == {"Always"}
     (envoy,) = pod["containers"]
     seconds = {entry["name"]: int(entry["value"]) for entry in envoy["env"]}
     drained = seconds["NOTICE_S"] + seconds["DRAIN_S"]
-    # Each service waits 15 s at most (ringback/grpcserver.py).
-    assert pod["terminationGracePeriodSeconds"] >= drained + 2 * 15
+    # Each service waits 15 s at most (ringback/grpcserver.py), callkeeper 5 s more for its sinks.
+    assert pod["terminationGracePeriodSeconds"] >= drained + 3 * 15 + 5
 
 
 @every_overlay
@@ -167,7 +168,8 @@ def test_the_configuration_of_development_can_be_used(
     }
     assert set(key.models) == {entry.model_name for entry in config.deployments}
     assert key.hash == hash_key(Secret("sk-ringback-demo"))
-    assert load_settings(tmp_path / "ringback.yaml").mode == "development"
+    settings = load_settings(tmp_path / "ringback.yaml")
+    assert (settings.mode, settings.supervision.mode) == ("development", "auto")
 
 
 @every_overlay
@@ -392,17 +394,13 @@ def supervised(config: Path, tmp_path: Path) -> list[Manifest]:
 def test_callkeeper_is_there_if_calls_are_supervised(
     supervised: list[Manifest], pytestconfig: pytest.Config
 ) -> None:
-    """It starts before Envoy and ends after it, and whom it needs and who needs it finds it."""
+    """Whom it needs and who needs it are told where each other is."""
     assert mistakes(supervised, pytestconfig.cache) == []
     pod = find(supervised, "Deployment")["spec"]["template"]["spec"]
     check_restricted(pod)
     services = {part["name"]: part for part in pod["initContainers"]}
     assert list(services) == ["extauthz", "sdpfilter", "callkeeper"]
     assert services["callkeeper"]["image"] == services["extauthz"]["image"]
-    seconds = {entry["name"]: int(entry["value"]) for entry in pod["containers"][0]["env"]}
-    drained = seconds["NOTICE_S"] + seconds["DRAIN_S"]
-    # Each service waits 15 s at most, and callkeeper 5 s more for its sinks.
-    assert pod["terminationGracePeriodSeconds"] >= drained + 3 * 15 + 5
     for service in services.values():
         environ = {entry["name"]: entry["value"] for entry in service["env"]}
         for name in ("callkeeper", "extauthz"):
