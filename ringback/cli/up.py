@@ -167,6 +167,8 @@ def version_warning(version: str) -> str | None:
 
 
 def _greeting(stack: "Stack") -> Iterator[str]:
+    from ringback.contract import CALLKEEPER
+
     key = stack.demo_key.reveal() if stack.demo_key else "YOUR_KEY"
     yield f"url         {stack.url}"
     if stack.demo_key:
@@ -174,6 +176,8 @@ def _greeting(stack: "Stack") -> Iterator[str]:
     yield f"models      {', '.join(stack.inputs.models)}"
     if stack.inputs.has_playground:
         yield f"playground  {stack.url}/playground"
+    if stack.inputs.settings.supervision.mode != "off":
+        yield f"calls       ringback calls list --address {stack.folders.socket(f'{CALLKEEPER}-0')}"
     yield f"logs        {stack.folders.logs}"
     body = json.dumps({"model": stack.inputs.models[0]})
     yield (

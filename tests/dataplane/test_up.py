@@ -51,12 +51,15 @@ def test_it_says_what_to_try(up: UpProcess) -> None:
     url = up.said("url")
 
     assert [line.split()[0] for line in up.lines] == [
-        *("url", "demo", "models", "playground", "logs", "try", "ready")
+        *("url", "demo", "models", "playground", "calls", "logs", "try", "ready")
     ]
     assert up.said("ready") == url
     assert up.said("models") == "gpt-realtime, azure-realtime"
     assert up.said("playground") == f"{url}/playground"
     assert Path(up.said("logs")).is_dir()
+    command = [RINGBACK, *up.said("calls").split()[1:]]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+    assert [line.split()[0] for line in listed.stdout.splitlines()] == ["CALL"]
 
 
 def test_the_line_to_paste_works(up: UpProcess) -> None:
