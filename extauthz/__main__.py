@@ -108,6 +108,7 @@ def _build(settings: Settings) -> ExtAuthz:
     overload = settings.overload
     mints = Lane("mints", 2 * overload.max_mints)
     commands = Lane("commands", overload.max_commands)
+    states = Lane("states", overload.max_commands)
     checks = Lane("checks", 2 * overload.max_checks)
     gate = Gate(
         [
@@ -132,8 +133,8 @@ def _build(settings: Settings) -> ExtAuthz:
                     safety=safety,
                     choose=router.choose,
                 ),
-                *([CallStates(callers, kept)] if kept else []),
             ),
+            *states.over(*([CallStates(callers, kept)] if kept is not None else [])),
             *mints.over(UnifiedCalls(admission, minter, leashes, slots)),
             *checks.over(Calls(keeper.knowing, admission, tokens, safety, leashes, slots=slots)),
             *mints.over(client_secrets, TranscriptionSessions(client_secrets)),

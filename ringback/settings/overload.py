@@ -29,7 +29,8 @@ class OverloadSettings(Section):
     """All other requests that wait for extauthz."""
 
     max_commands: Count = 32
-    """Of these, commands for calls. They wait for a provider, too."""
+    """Of these, commands for calls, which wait for a provider, too; and beside them as many
+    questions how calls are, which wait for callkeeper."""
 
     max_calls: Count = 128
     """Calls of which sdpfilter waits for the offer or for the provider's answer."""
