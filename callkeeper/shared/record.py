@@ -14,7 +14,8 @@ from callkeeper.model import Call, Payer, Tokens
 TOKENS: Final = tuple(field.name for field in fields(Tokens))
 # The one of `Tokens` that is no integer.
 _SECONDS: Final = "seconds"
-_COUNTED: Final = frozenset({"used", "cost_microdollars"})
+# What is counted apart, and what only who listens knows.
+_LEFT_OUT: Final = frozenset({"used", "cost_microdollars", "speaking"})
 _TIME: Final = "_at"
 
 
@@ -80,7 +81,7 @@ def decode_facts(text: str | bytes) -> Facts:
 
 
 def encode_progress(progress: Progress, since_1970: float) -> str:
-    """Return how far a call has come as JSON, without what it has used: that is counted apart.
+    """Return how far a call has come as JSON, but for what it has used and who is speaking.
 
     Args:
         progress: Of the call.
@@ -90,7 +91,7 @@ def encode_progress(progress: Progress, since_1970: float) -> str:
     found = {
         name: _shift(name, value, since_1970)
         for name, value in _fields(state).items()
-        if name not in _COUNTED
+        if name not in _LEFT_OUT
     }
     found |= {
         "limits": asdict(state.limits),

@@ -78,7 +78,8 @@ async def test_calls_of_a_killed_keeper_are_adopted_and_their_limits_go_on(
     """Within the lease another one listens; duration and cost go on from where they were."""
     limits = {"max_duration_s": 8, "max_cost": 1.5 * COST / 1e6}
     # Who adopts calls that are older than that does not know yet how their payers stand.
-    async with keepers(tmp_path, valkey, standing_timeout_s=1, **limits) as group:
+    standing = {"standing_timeout_s": 1.5, "standing_interval_s": 0.2}
+    async with keepers(tmp_path, valkey, **limits, **standing) as group:
         await group.start("one", "other")
         opened = time.monotonic()
         (long, at_long), (talked, at_talked) = await group.open("one"), await group.open("one")
