@@ -2,16 +2,18 @@
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Final
 
 from grpc import aio
 
 from callkeeper import metrics, standing
 from callkeeper.accounts import Accounts
-from callkeeper.calls import CallState, Reason
-from callkeeper.model import Call, Charge, Payer
+from callkeeper.calls import Reason
+from callkeeper.keeper import Keeper
+from callkeeper.kept import Kept
+from callkeeper.model import Charge, Payer
 from callkeeper.standing import Budget, Standing, Standpoint, standpoint_of
 from callkeeper.translate import read_standing, write_standpoint, write_token_call
 from callsapi.v1.calls_pb2 import StandingRequest
@@ -24,37 +26,6 @@ from ringback.settings import SupervisionSettings
 _TIMEOUT_S: Final = 4.0
 # Keys that are asked about at once.
 _BATCH: Final = 200
-
-
-class Open(Protocol):
-    """A call that is kept."""
-
-    @property
-    def call(self) -> Call:
-        """What it is."""
-        ...
-
-    @property
-    def state(self) -> CallState:
-        """How it is."""
-        ...
-
-    @property
-    def since(self) -> float:
-        """From when on it is kept here."""
-        ...
-
-
-class Calls(Protocol):
-    """Those that are kept, as `callkeeper.keeper.Keeper` has them."""
-
-    def __iter__(self) -> Iterator[Any]:
-        """Give all, each an `Open`."""
-        ...
-
-    def end(self, kept: Any, reason: Reason) -> None:
-        """Begin to end one of them."""
-        ...
 
 
 class Examiner:
@@ -74,7 +45,7 @@ class Examiner:
         self._extauthz = extauthz
         self._accounts = Accounts(is_written=is_written)
         self._known: dict[Standpoint, Standing] = {}
-        self._open: Mapping[Standpoint, Sequence[Open]] = {}
+        self._open: Mapping[Standpoint, Sequence[Kept]] = {}
         self._revoked: set[str] = set()
         self._task: asyncio.Task[None] | None = None
         self._is_known = True
@@ -88,9 +59,9 @@ class Examiner:
         """Take what became of charges; see `Accounts.settle`."""
         self._accounts.settle(charges, at)
 
-    def start(self, calls: Calls) -> None:
-        """Begin to ask about calls."""
-        self._task = asyncio.create_task(self._go_on(calls))
+    def start(self, keeper: Keeper) -> None:
+        """Begin to ask about the calls of a keeper, and to end those that may not go on."""
+        self._task = asyncio.create_task(self._go_on(keeper))
 
     async def stop(self) -> None:
         """End asking."""
@@ -98,12 +69,12 @@ class Examiner:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    def verdict(self, kept: Open) -> Reason | None:
+    def verdict(self, kept: Kept) -> Reason | None:
         """Return why a call has to end, by all that is known now; None if it may go on."""
         place = standpoint_of(kept.call)
         return self._judge(place, kept) or self._unknown(place, kept)
 
-    def _judge(self, place: Standpoint, kept: Open) -> Reason | None:
+    def _judge(self, place: Standpoint, kept: Kept) -> Reason | None:
         """Return why calls with a standpoint, of which this is one, have to end."""
         known = self._known.get(place)
         if known is None or known.reason is not None:
@@ -111,31 +82,31 @@ class Examiner:
         unread = partial(self._unread, place, kept, known.read_at)
         return standing.used_up(known.budgets, unread)
 
-    def _unknown(self, place: Standpoint, kept: Open) -> Reason | None:
+    def _unknown(self, place: Standpoint, kept: Kept) -> Reason | None:
         if not kept.state.limits.is_required:
             return None
         known, now = self._known.get(place), time.monotonic()
         # Who has taken a call over has not asked before.
         return standing.unknown(known, kept.since, now, self._timeout_s)
 
-    def _unread(self, place: Standpoint, kept: Open, read_at: float, budget: Budget) -> int:
+    def _unread(self, place: Standpoint, kept: Kept, read_at: float, budget: Budget) -> int:
         if budget.kind == "model":
             # LiteLLM keeps no spend of single models: open calls are all that is known.
             calls = self._open.get(place, (kept,))
             return sum(each.state.cost_microdollars for each in calls if each.state.is_open)
         return self._accounts.unread(kept.call.payer, budget, read_at)
 
-    async def _go_on(self, calls: Calls) -> None:
+    async def _go_on(self, keeper: Keeper) -> None:
         while True:
             await asyncio.sleep(self._interval_s)
             try:
-                await self._examine(calls)
+                await self._examine(keeper)
             except Exception as error:  # noqa: BLE001  whatever it is, calls must not be let go
                 self._log.error("examination_broke", **describe(error))
 
-    async def _examine(self, calls: Calls) -> None:
-        found: dict[Standpoint, list[Open]] = {}
-        for kept in calls:
+    async def _examine(self, keeper: Keeper) -> None:
+        found: dict[Standpoint, list[Kept]] = {}
+        for kept in keeper:
             if kept.state.is_open:
                 found.setdefault(standpoint_of(kept.call), []).append(kept)
         self._open = found
@@ -148,13 +119,13 @@ class Examiner:
                 is_revoked = kept.call.token_id in self._revoked
                 own = Reason.REVOKED if is_revoked else self._unknown(place, kept)
                 if (end_for := reason or own) is not None:
-                    calls.end(kept, end_for)
+                    keeper.end(kept, end_for)
             if reason is not None:
                 # The next call may come after that has changed.
                 self._known.pop(place, None)
         self._accounts.sweep(time.monotonic())
 
-    async def _ask(self, found: Mapping[Standpoint, Sequence[Open]]) -> str | None:
+    async def _ask(self, found: Mapping[Standpoint, Sequence[Kept]]) -> str | None:
         """Ask about all, and return why that told nothing, or not of all."""
         places, why = list(found), None
         self._revoked.clear()
