@@ -7,29 +7,22 @@ from dataclasses import replace
 from typing import Final
 
 from callkeeper import calls, metrics
-from callkeeper.backoff import wait_s
 from callkeeper.calls import CallState, End, Limits, Phase, Reason, earliest, next_step
-from callkeeper.egress import Egress, texts_of
+from callkeeper.egress import Egress
 from callkeeper.errors import (
     NoRoomError,
-    NotThereError,
-    ReachError,
-    UncontrollableError,
-    UpstreamError,
 )
-from callkeeper.events import read_event
-from callkeeper.hangup import hang_up, is_too_old_to_begin, reach_of
+from callkeeper.hangup import hang_up
 from callkeeper.kept import Charge, Kept, Verdict, Witness, facts_of
-from callkeeper.meter import ACTIVITY
+from callkeeper.listening import Listener
 from callkeeper.model import Call, Tokens
 from callkeeper.news import News
 from callkeeper.reach import Reaches
 from callkeeper.recent import Ended, RecentCalls
-from callkeeper.sender import Sender
 from callkeeper.slots import Slots
 from callkeeper.steward import Steward
 from ringback.calllimits import NO_LIMITS, CallLimits
-from ringback.logs import describe, get_logger
+from ringback.logs import get_logger
 
 # After a hangup the last events are on their way: the usage of what was being said, above all.
 _LAST_EVENTS_S: Final = 2.0
@@ -68,13 +61,13 @@ class Keeper:
         self._limits = limits
         self._reaches = reaches
         self._egress = egress
+        self._listener = Listener(self, egress, reaches, charge)
         self._news = news
-        self._charge = charge
         self._slots = slots
         self.recent: Final = RecentCalls()
         self._verdict = verdict
-        self._steward = steward or Steward()
-        self._steward.tell = self._tell
+        self.steward = steward or Steward()
+        self.steward.tell = self.tell
         self._is_full = is_full
         self._kept: dict[str, Kept] = {}
         self._ids: dict[tuple[str, str], str] = {}
@@ -120,12 +113,12 @@ class Keeper:
             return
         if call.id in self._kept:
             raise ValueError("another call has this id")
-        kept.guard = self._steward.guard_of(call)
+        kept.guard = self.steward.guard_of(call)
         self._kept[call.id] = kept
         self._ids[call.deployment, call.upstream_call_id] = self._handles[kept.handle] = call.id
         self._count(kept, 1)
-        self._tell(event, kept)
-        kept.listener = asyncio.create_task(self._listen(kept))
+        self.tell(event, kept)
+        kept.listener = asyncio.create_task(self._listener.listen(kept))
         self._decide(kept)
 
     def take_over(self, kept: Kept, state: CallState) -> None:
@@ -134,8 +127,8 @@ class Keeper:
             kept.is_owner, kept.since = True, time.monotonic()
             kept.state = state
             self._count(kept, 1)
-            self._tell("call.adopted", kept)
-            self._steward.begin(kept, time.monotonic())
+            self.tell("call.adopted", kept)
+            self.steward.begin(kept, time.monotonic())
             self._decide(kept)
 
     def hand_over(self, kept: Kept) -> None:
@@ -160,8 +153,8 @@ class Keeper:
         state = kept.state
         if (used, cost_microdollars) != (state.used, state.cost_microdollars):
             kept.state = replace(state, used=used, cost_microdollars=cost_microdollars)
-            self._tell("call.usage", kept)
-            self._look_at(kept)
+            self.tell("call.usage", kept)
+            self.look_at(kept)
 
     def find(self, name: str) -> Kept | None:
         """Return a call that this replica decides about, by its id or its handle."""
@@ -176,7 +169,7 @@ class Keeper:
         """Begin to end a call; nothing happens if that has begun."""
         if not kept.state.is_open or not kept.is_owner:
             return
-        self._change(kept, calls.ending(kept.state, reason))
+        self.change(kept, calls.ending(kept.state, reason))
         self._decide(kept)
 
     async def stop(self) -> None:
@@ -189,7 +182,7 @@ class Keeper:
         if kept.is_owner and kept.state.phase is Phase.ENDING:
             kept.ender = asyncio.create_task(self._hang_up(kept))
         else:
-            self._look_at(kept)
+            self.look_at(kept)
 
     def _count(self, kept: Kept, sign: int) -> None:
         if kept.is_owner:
@@ -197,7 +190,8 @@ class Keeper:
             metrics.OPEN_CALLS.inc(sign)
             metrics.ATTACHED_CALLS.inc(sign * (kept.state.phase is Phase.ATTACHED))
 
-    def _change(self, kept: Kept, state: CallState) -> None:
+    def change(self, kept: Kept, state: CallState) -> None:
+        """Have a call in another state, and count it there."""
         before, kept.state = kept.state, state
         if kept.is_owner:
             was, now = before.phase is Phase.ATTACHED, state.phase is Phase.ATTACHED
@@ -205,7 +199,7 @@ class Keeper:
         if self.witness is not None and before.phase is not state.phase:
             self.witness.changed(kept)
 
-    def _look_at(self, kept: Kept) -> None:
+    def look_at(self, kept: Kept) -> None:
         """Do what is to be done now, and look again when that changes."""
         if not kept.is_owner:
             return
@@ -216,90 +210,14 @@ class Keeper:
             self.end(kept, reason)
             return
         step = next_step(kept.state, now := time.monotonic())
-        speech = self._steward.look(kept, now)
+        speech = self.steward.look(kept, now)
         if isinstance(step, End):
             self.end(kept, step.reason)
         elif isinstance(speech, End):
             self.end(kept, speech.reason)
         elif (until := earliest(step, speech)) is not None:
             loop = asyncio.get_running_loop()
-            kept.timer = loop.call_later(until - now, self._look_at, kept)
-
-    async def _listen(self, kept: Kept) -> None:
-        """Stay attached to the sideband of a call until it ends."""
-        tries = 0
-        while kept.state.is_open:
-            try:
-                tries = 0 if await self._listen_once(kept) else tries + 1
-            except NotThereError:
-                metrics.ATTACH_FAILURES.labels("not_there").inc()
-                if kept.is_owner and (kept.was_attached or is_too_old_to_begin(kept)):
-                    self.end(kept, Reason.ENDED_ELSEWHERE)
-                    return
-                tries += 1
-            except UncontrollableError:
-                metrics.ATTACH_FAILURES.labels("uncontrollable").inc()
-                self._log.error("call_uncontrollable", **facts_of(kept))
-                return
-            except (UpstreamError, ReachError) as error:
-                metrics.ATTACH_FAILURES.labels("failed").inc()
-                if tries == 0:
-                    self._log.warning("sideband_failed", reason=str(error), **facts_of(kept))
-                tries += 1
-            except Exception as error:  # noqa: BLE001  whatever it is, the call must not be let go
-                self._log.error("sideband_broke", **describe(error), **facts_of(kept))
-                tries += 1
-            if tries and kept.state.is_open:
-                await asyncio.sleep(wait_s(tries - 1))
-
-    async def _listen_once(self, kept: Kept) -> bool:
-        """Attach and listen; tell whether that lasted, so that the next try may come at once."""
-        socket = await self._egress.attach(await reach_of(kept, self._reaches))
-        began = time.monotonic()
-        if not kept.was_attached and kept.is_owner:
-            metrics.ATTACH_SECONDS.observe(began - kept.state.opened_at)
-        if kept.state.lost_at is not None and kept.is_owner:
-            metrics.UNHEARD_SECONDS.inc(began - kept.state.lost_at)
-        kept.was_attached = True
-        # Who had no way to hear it has not been silent.
-        self._change(kept, calls.attached(calls.active(kept.state, began)))
-        self._tell("call.attached", kept)
-        kept.sender = sender = Sender(socket)
-        self._steward.begin(kept, began)
-        self._look_at(kept)
-        try:
-            async for text in texts_of(socket):
-                self._take(kept, text)
-        finally:
-            kept.sender = None
-            await sender.stop()
-            await socket.close()
-            if kept.state.phase is Phase.ATTACHED:
-                self._change(kept, calls.lost(kept.state, time.monotonic()))
-                self._tell("call.lost", kept)
-                self._look_at(kept)
-        return time.monotonic() - began > _STABLE_S
-
-    def _take(self, kept: Kept, text: str) -> None:
-        """Take one event of a sideband."""
-        if (event := read_event(text)) is None:
-            return
-        usage = kept.meter.read(event, time.time())
-        if usage is not None:
-            pricing = kept.reach.pricing if kept.reach is not None else None
-            cost = self._charge(kept.call, usage, pricing)
-            self._change(kept, calls.charged(kept.state, usage.tokens, cost))
-            if self.witness is not None:
-                self.witness.used(kept, usage, cost)
-            if kept.is_owner:
-                metrics.count_usage(kept.call, usage.tokens, cost)
-            self._tell("call.usage", kept)
-        speaking = kept.state.speaking
-        if (kind := event.get("type")) in ACTIVITY:
-            self._change(kept, calls.heard(kept.state, str(kind), time.monotonic()))
-        is_to_be_looked_at = usage is not None or kept.state.speaking != speaking
-        if self._steward.take(kept, event, time.monotonic()) or is_to_be_looked_at:
-            self._look_at(kept)
+            kept.timer = loop.call_later(until - now, self.look_at, kept)
 
     async def _hang_up(self, kept: Kept) -> None:
         slots, call = self._slots, kept.call.id
@@ -313,19 +231,20 @@ class Keeper:
             kept.listener.cancel()
         if kept.timer is not None:
             kept.timer.cancel()
-        self._change(kept, calls.ended(kept.state))
+        self.change(kept, calls.ended(kept.state))
         self.recent.add(Ended(kept.call, kept.handle, kept.state, time.time()))
         self._forget(kept)
         metrics.OPEN_CALLS.dec()
         metrics.ENDED.labels(str(kept.state.reason)).inc()
-        self._tell("call.ended", kept)
+        self.tell("call.ended", kept)
 
     def _forget(self, kept: Kept) -> None:
         del self._kept[kept.call.id]
         del self._ids[kept.call.deployment, kept.call.upstream_call_id]
         del self._handles[kept.handle]
 
-    def _tell(self, name: str, kept: Kept) -> None:
+    def tell(self, name: str, kept: Kept) -> None:
+        """Tell what has happened to a call that this replica decides about."""
         if not kept.is_owner:
             return
         if self.witness is not None:

@@ -7,12 +7,18 @@ from dataclasses import replace
 from typing import Final
 
 from callkeeper import metrics
-from callkeeper.calls import CallState, Phase, Reason, attached, lost
+from callkeeper.calls import CallState, Phase, Reason
 from callkeeper.keeper import Keeper
 from callkeeper.kept import Kept, facts_of
-from callkeeper.meter import Meter
 from callkeeper.model import Usage
-from callkeeper.shared.record import Facts, Progress, orphaned
+from callkeeper.shared.conversion import (
+    facts_to_share,
+    is_kept,
+    kept_of,
+    progress_of,
+    taken_over,
+)
+from callkeeper.shared.record import orphaned
 from callkeeper.shared.store import CallStore, Renewed, Shared
 from callkeeper.shared.tally import Tally
 from ringback.logs import get_logger
@@ -90,7 +96,8 @@ class Sharing:
             if kept.state.limits.is_required:
                 raise
             known, is_own = call, True
-        if known == call and is_own:
+        # A registration that came twice at once is one.
+        if known == call and is_own and known not in self._calls:
             self._take(kept)
             return call, True
         return known, False
@@ -100,7 +107,7 @@ class Sharing:
         async with self._turn:
             await self._tell_usages()
             changed, self._changed = self._changed, {}
-            progress = {name: _progress(kept) for name, kept in changed.items() if kept.is_owner}
+            progress = {name: progress_of(kept) for name, kept in changed.items() if kept.is_owner}
             over = {name for name, kept in changed.items() if kept.state.phase is Phase.ENDED}
             try:
                 await self._store.save({name: progress[name] for name in progress.keys() - over})
@@ -115,7 +122,7 @@ class Sharing:
 
     async def renew(self) -> None:
         """Renew the leases of this replica, and take up what others have done to its calls."""
-        own = [name for name, kept in self._calls.items() if _is_kept(kept)]
+        own = [name for name, kept in self._calls.items() if is_kept(kept)]
         seconds = [name for name, kept in self._calls.items() if not kept.is_owner]
         for name, renewed in (await self._store.renew(own)).items():
             await self._take_up(name, renewed)
@@ -134,7 +141,7 @@ class Sharing:
     async def look_at(self, ids: Iterable[str]) -> None:
         """Look at calls of this replica that others have changed."""
         ours = [name for name in ids if name in self._calls]
-        own = [name for name in ours if _is_kept(self._calls[name])]
+        own = [name for name in ours if is_kept(self._calls[name])]
         for name, shared in (await self._store.read(ours)).items():
             kept = self._calls.get(name)
             if kept is None:
@@ -170,7 +177,7 @@ class Sharing:
     async def release(self) -> int:
         """Hand all calls over, and only listen from now on; return how many others hear of it."""
         now = time.monotonic()
-        progress = {name: _progress(kept, now) for name, kept in self._calls.items()}
+        progress = {name: progress_of(kept, now) for name, kept in self._calls.items()}
         told = await self._store.release(progress)
         for kept in self._calls.values():
             self._keeper.hand_over(kept)
@@ -185,11 +192,11 @@ class Sharing:
         return bool(self._calls)
 
     async def _open(self, kept: Kept, tally: Tally) -> tuple[str, bool]:
-        progress = _progress(kept)
+        progress = progress_of(kept)
         state = replace(progress.state, used=tally.used, cost_microdollars=tally.cost_microdollars)
         known = kept.meter.seen - tally.waiting.keys()
         return await self._store.open(
-            _facts(kept), replace(progress, state=state), known, observers=self._observers
+            facts_to_share(kept), replace(progress, state=state), known, observers=self._observers
         )
 
     async def _tell_usages(self) -> None:
@@ -215,7 +222,7 @@ class Sharing:
 
     async def _take_up(self, name: str, renewed: Renewed) -> None:
         kept = self._calls.get(name)
-        if kept is None or not _is_kept(kept):
+        if kept is None or not is_kept(kept):
             return
         tally = self._tallies[name]
         if renewed.standing == "missing":
@@ -249,9 +256,9 @@ class Sharing:
         why = "handed_over" if over_s > _REMEMBERED_S else "lease_over"
         if (kept := self._calls.get(name)) is not None:
             kept.was_attached |= progress.was_attached
-            self._take_over(kept, _heard(progress.state, kept.state), why)
+            self._take_over(kept, taken_over(progress.state, kept.state), why)
         else:
-            self._take(kept := _kept(shared.facts, progress, shared.usage_ids))
+            self._take(kept := kept_of(shared.facts, progress, shared.usage_ids))
             metrics.ADOPTED.labels(why).inc()
             self._keeper.keep(kept, "call.adopted")
         if shared.wanted:
@@ -269,7 +276,7 @@ class Sharing:
         # Whatever its owner does with it, it is there to listen to.
         state = replace(state, phase=Phase.OPENED, lost_at=None, reason=None)
         progress = replace(shared.progress, state=state, was_attached=False)
-        kept = _kept(shared.facts, progress, shared.usage_ids)
+        kept = kept_of(shared.facts, progress, shared.usage_ids)
         kept.is_owner = False
         self._take(kept)
         self._keeper.keep(kept)
@@ -299,36 +306,3 @@ class Sharing:
 
     def _show(self) -> None:
         metrics.OBSERVED_CALLS.set(sum(not kept.is_owner for kept in self._calls.values()))
-
-
-def _is_kept(kept: Kept) -> bool:
-    return kept.is_owner and kept.state.phase is not Phase.ENDED
-
-
-def _facts(kept: Kept) -> Facts:
-    return Facts(kept.call, kept.handle, kept.sealed_key)
-
-
-def _progress(kept: Kept, lost_at: float | None = None) -> Progress:
-    """Return how far a call has come; with ``lost_at``, for who listens to it after that."""
-    state = kept.state if lost_at is None else lost(kept.state, lost_at)
-    return Progress(state, kept.was_attached, kept.meter.transcriber)
-
-
-def _kept(facts: Facts, progress: Progress, usage_ids: Iterable[str]) -> Kept:
-    return Kept(
-        facts.call,
-        facts.handle,
-        facts.sealed_key,
-        progress.state,
-        Meter(usage_ids, progress.transcriber),
-        was_attached=progress.was_attached,
-    )
-
-
-def _heard(state: CallState, own: CallState) -> CallState:
-    """Return the state of a call that this replica takes over and may have listened to."""
-    if own.phase is not Phase.ATTACHED:
-        return state
-    active_at = max(state.active_at, own.active_at)
-    return attached(replace(state, active_at=active_at, speaking=own.speaking))

@@ -106,7 +106,7 @@ class Examined:
         usage = replace(usage, tokens=Tokens(text_out=dollars))
         cost = self.charging.charge(kept.call, usage, DEPLOYMENT)
         kept.state = replace(kept.state, cost_microdollars=kept.state.cost_microdollars + cost)
-        self.keeper._look_at(kept)
+        self.keeper.look_at(kept)
 
 
 @asynccontextmanager
