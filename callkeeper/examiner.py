@@ -74,6 +74,14 @@ class Examiner:
         place = standpoint_of(kept.call)
         return self._judge(place, kept) or self._unknown(place, kept)
 
+    def left(self, kept: Kept) -> int | None:
+        """Return the microdollars that are left of a call's budgets; None if it has none so far."""
+        place = standpoint_of(kept.call)
+        if (known := self._known.get(place)) is None:
+            return None
+        unread = partial(self._unread, place, kept, known.read_at)
+        return standing.least_left(known.budgets, unread)
+
     def _judge(self, place: Standpoint, kept: Kept) -> Reason | None:
         """Return why calls with a standpoint, of which this is one, have to end."""
         known = self._known.get(place)

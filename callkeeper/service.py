@@ -170,7 +170,7 @@ class CallKeeper(calls_pb2_grpc.CallsServicer):
             await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
         if found is None:
             await context.abort(grpc.StatusCode.NOT_FOUND, _UNKNOWN)
-        return _state_of(found)
+        return self._state_of(found)
 
     async def List(
         self,
@@ -190,7 +190,7 @@ class CallKeeper(calls_pb2_grpc.CallsServicer):
         found = [each for each in (*others, *ended, *self._keeper) if _is_wanted(each, request)]
         found.sort(key=lambda each: each.call.opened_at)
         # [-0:] is all of them.
-        return ListResponse(calls=map(_state_of, found[-request.limit :]))
+        return ListResponse(calls=map(self._state_of, found[-request.limit :]))
 
     async def Watch(
         self,
@@ -266,6 +266,20 @@ class CallKeeper(calls_pb2_grpc.CallsServicer):
             self._slots.release(request.id)
         return ReleaseResponse()
 
+    def _state_of(self, call: Kept | Ended | Shared) -> CallState:
+        ended_at, budget_left = 0.0, None
+        if not isinstance(call, Kept):
+            ended_at = call.ended_at
+        elif self._examiner is not None:
+            budget_left = self._examiner.left(call)
+        return write_state(
+            call.call,
+            call.state,
+            handle=call.handle,
+            ended_at=ended_at,
+            budget_left=budget_left,
+        )
+
 
 def _is_of(kept: Kept, request: RevokeRequest) -> bool:
     if request.token_id:
@@ -278,8 +292,3 @@ def _is_wanted(call: Kept | Ended | Shared, request: ListRequest) -> bool:
         "",
         call.call.token_id,
     )
-
-
-def _state_of(call: Kept | Ended | Shared) -> CallState:
-    ended_at = 0.0 if isinstance(call, Kept) else call.ended_at
-    return write_state(call.call, call.state, handle=call.handle, ended_at=ended_at)

@@ -73,10 +73,13 @@ class Budget:
 
     def is_used_up(self, unread_microdollars: int) -> bool:
         """Tell whether nothing is left, with what the spend does not show."""
+        left = self.left(unread_microdollars)
+        return left < 0 if self.is_inclusive else left <= 0
+
+    def left(self, unread_microdollars: int) -> int:
+        """Return the microdollars that may still be spent, with what the spend does not show."""
         # Doubles of dollars add up to a little more or less.
-        spend = round(self.spend * _MICRO) + unread_microdollars
-        limit = round(self.limit * _MICRO)
-        return spend > limit if self.is_inclusive else spend >= limit
+        return round(self.limit * _MICRO) - round(self.spend * _MICRO) - unread_microdollars
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +117,17 @@ def used_up(budgets: Iterable[Budget], unread: Callable[[Budget], int]) -> Reaso
         if budget.is_used_up(unread(budget)):
             return _REASONS.get(budget.kind, Reason.NOT_ALLOWED)
     return None
+
+
+def least_left(budgets: Iterable[Budget], unread: Callable[[Budget], int]) -> int | None:
+    """Return the microdollars that are left of the budget with the least; None if there is none.
+
+    Args:
+        budgets: As of `used_up`.
+        unread: Likewise.
+    """
+    least = min((budget.left(unread(budget)) for budget in budgets), default=None)
+    return None if least is None else max(0, least)
 
 
 def unknown(standing: Standing | None, since: float, now: float, timeout_s: float) -> Reason | None:

@@ -132,7 +132,12 @@ def read_scopes(request: TakeRequest) -> list[Scope]:
 
 
 def write_state(
-    call: Call, state: CallState, *, handle: str = "", ended_at: float = 0.0
+    call: Call,
+    state: CallState,
+    *,
+    handle: str = "",
+    ended_at: float = 0.0,
+    budget_left: int | None = None,
 ) -> calls_pb2.CallState:
     """Return the message that says how a call is.
 
@@ -141,6 +146,7 @@ def write_state(
         state: How it is.
         handle: What the caller knows it by, if whoever is told may know.
         ended_at: If it has ended, when, in seconds since 1970.
+        budget_left: In microdollars, if a budget holds.
     """
     limits = state.limits
     idle_at = idle_ends_at(state)
@@ -164,4 +170,5 @@ def write_state(
         # The times of a state are of another clock.
         idle_ends_at=0 if idle_at is None else call.opened_at + (idle_at - state.opened_at),
         ended_at=ended_at,
+        budget_left_microdollars=budget_left,
     )

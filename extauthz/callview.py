@@ -7,7 +7,7 @@ from callsapi.v1.calls_pb2 import CallState, Phase, Usage
 _MICRO: Final = 1_000_000
 
 
-def show_call(call: CallState, now: float) -> dict[str, Any]:
+def show_call(call: CallState, now: float, *, with_budget: bool = True) -> dict[str, Any]:
     """Return a call for those whose call it is.
 
     Durations in seconds, times in seconds since 1970, amounts in US dollars; what is left of a
@@ -16,7 +16,9 @@ def show_call(call: CallState, now: float) -> dict[str, Any]:
     Args:
         call: As callkeeper knows it.
         now: In seconds since 1970.
+        with_budget: Tell what is left of the budget with the least, which others may share.
     """
+    has_budget = with_budget and call.HasField("budget_left_microdollars")
     ended_at = call.ended_at or None
     return {
         "id": call.handle,
@@ -33,6 +35,7 @@ def show_call(call: CallState, now: float) -> dict[str, Any]:
             "duration_s": None if ended_at else _until(call.ends_at, now),
             "idle_s": None if ended_at else _until(call.idle_ends_at, now),
             "cost": None if ended_at else _cost_left(call),
+            "budget": call.budget_left_microdollars / _MICRO if has_budget else None,
         },
     }
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from callsapi.v1.calls_pb2 import ListRequest
+from callsapi.v1.calls_pb2 import CallState, ListRequest
 from extauthz.callcontrol import HANGUP_GRACE_S, parse_state_path
 from extauthz.callview import show_call
 from extauthz.decision import Answer, Decision, Labels, RequestFacts, labels_of, refuse
@@ -59,7 +59,7 @@ class CallStates:
             state = await self._kept.of(handle)
         except ApiError as error:
             return refuse(error, call.labels(error.code))
-        return self._answer(show_call(state, self._now()), call.labels("call_state"))
+        return self._answer(self._show(state, caller), call.labels("call_state"))
 
     async def _list(self, caller: Caller) -> Answer:
         wanted = ListRequest(with_ended=True, limit=_MAX_CALLS + 1)
@@ -72,13 +72,15 @@ class CallStates:
             found = await self._kept.all_of(wanted)
         except ApiError as error:
             return refuse(error, labels_of(caller, error.code))
-        now = self._now()
         content = {
             "object": "list",
-            "data": [show_call(state, now) for state in reversed(found[-_MAX_CALLS:])],
+            "data": [self._show(state, caller) for state in reversed(found[-_MAX_CALLS:])],
             "has_more": len(found) > _MAX_CALLS,
         }
         return self._answer(content, labels_of(caller, "call_states"))
+
+    def _show(self, state: CallState, caller: Caller) -> dict[str, Any]:
+        return show_call(state, self._now(), with_budget=not isinstance(caller, CallClaims))
 
     def _answer(self, content: dict[str, Any], labels: Labels) -> Answer:
         body = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import pytest
 import pytest_asyncio
@@ -15,7 +15,7 @@ from playwright.async_api import Browser, expect
 from callsapi.v1.calls_pb2 import CallState, Event, ListRequest
 from helpers.chromium import ALLOW_MICROPHONE, chromium
 from helpers.litellmrows import hash_of
-from helpers.playground import Visit, visit
+from helpers.playground import CALLS, Visit, visit
 from helpers.postgres import Database
 from helpers.supervised import Supervised, supervised
 
@@ -70,6 +70,13 @@ class OnCall:
             if state.idle_ends_at:
                 return state.idle_ends_at
             await asyncio.sleep(0.05)
+
+    async def seen_by(self, key: str) -> dict[str, Any]:
+        """Return what the holder of the key is told of the call."""
+        url = f"{self.gateway.stack.url}{CALLS}/{await self.person.text('#call-id')}"
+        headers = {"authorization": f"Bearer {key}"}
+        found: dict[str, Any] = (await self.gateway.http.get(url, headers=headers)).json()
+        return found
 
     async def is_in_time(self, cause: float, record: pytest.FixtureRequest) -> None:
         """Check how long after its cause, in seconds since 1970, the connection was closed."""
@@ -153,8 +160,12 @@ async def test_a_call_is_ended_by_an_administrator(
     shared_database: Database,
     request: pytest.FixtureRequest,
 ) -> None:
-    """By the command, whose start is part of the time that it takes."""
-    async with on_call(browser, gateway, shared_database.rows.key()) as caller:
+    """By the command, whose start is part of the time; until then the key's holder looks on."""
+    key = shared_database.rows.key(max_budget=5)
+    async with on_call(browser, gateway, key) as caller:
+        used = await gateway.event("call.usage", caller.call)
+        left = (await caller.seen_by(key))["left"]["budget"]
+        assert left == pytest.approx(5 - used.call.cost_microdollars / 1e6)
         began = time.time()
         assert (await gateway.ringback("calls", "hangup", caller.call.id))[0] == 0
         await caller.ends("admin", "An administrator ended this call")

@@ -211,6 +211,22 @@ async def test_a_budget_ends_calls_of_all_who_share_it(tmp_path: Path) -> None:
         assert await reason(app) == "team_budget"
 
 
+async def test_what_is_left_of_budgets_is_known(tmp_path: Path) -> None:
+    """Of the one with the least, with what open calls have used; of none, nothing."""
+    async with examined(tmp_path) as calls:
+        of_team, of_key = (Budget(kind=k, spend=1, limit=m) for k, m in (("team", 9), ("key", 4)))
+        calls.extauthz.standings[WEB.key_hash] = Standing(budgets=[of_team, of_key])
+        web, app = calls.open(WEB, 1), calls.open(APP, 2)
+        assert calls.examiner.left(web) is None
+        await until(lambda: calls.examiner.left(web) is not None)
+        assert calls.examiner.left(web) == 3_000_000
+        calls.use(web, 2)
+        assert calls.examiner.left(web) == 1_000_000
+        assert calls.examiner.left(app) is None
+        calls.use(web, 2)
+        assert calls.examiner.left(web) == 0
+
+
 async def test_a_call_that_has_ended_is_still_held_against_a_budget(tmp_path: Path) -> None:
     """Until its spend shows what the call has used."""
     async with examined(tmp_path) as calls:

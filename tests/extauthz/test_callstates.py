@@ -73,7 +73,7 @@ SHOWN = {
         "transcribed_s": 1.5,
     },
     "cost": 0.012345,
-    "left": {"duration_s": 100.0, "idle_s": None, "cost": None},
+    "left": {"duration_s": 100.0, "idle_s": None, "cost": None, "budget": None},
 }
 
 
@@ -254,7 +254,7 @@ def test_of_an_ended_call_the_reason_is_shown() -> None:
         "reason": "idle",
         "ended_at": NOW - 40,
         "duration_s": 20.2,
-        "left": {"duration_s": None, "idle_s": None, "cost": None},
+        "left": {"duration_s": None, "idle_s": None, "cost": None, "budget": None},
     }
 
 
@@ -264,6 +264,27 @@ def test_what_is_left_is_never_negative() -> None:
     late.CopyFrom(STATE)
     late.idle_ends_at = NOW + 7.25
     late.max_cost_microdollars = 20_000
-    assert show_call(late, NOW)["left"] == {"duration_s": 100.0, "idle_s": 7.2, "cost": 0.007655}
-    late.max_cost_microdollars = 1
-    assert show_call(late, NOW + 200)["left"] == {"duration_s": 0.0, "idle_s": 0.0, "cost": 0.0}
+    late.budget_left_microdollars = 1_500_000
+    left = {"duration_s": 100.0, "idle_s": 7.2, "cost": 0.007655, "budget": 1.5}
+    assert show_call(late, NOW)["left"] == left
+    late.max_cost_microdollars, late.budget_left_microdollars = 1, 0
+    left = {"duration_s": 0.0, "idle_s": 0.0, "cost": 0.0, "budget": 0.0}
+    assert show_call(late, NOW + 200)["left"] == left
+
+
+@pytest.mark.parametrize(
+    ("credential", "told"),
+    [(KEY, 2.5), (MASTER, 2.5), (token(), None)],
+    ids=["key", "master", "token"],
+)
+async def test_only_keys_learn_of_budgets(
+    tmp_path: Path, credential: str, told: float | None
+) -> None:
+    """They may be shared with others, about whom a page has nothing to know."""
+    state = CallState()
+    state.CopyFrom(STATE)
+    state.budget_left_microdollars = 2_500_000
+    async with asked(tmp_path, Keeper([state])) as gate:
+        one = json.loads((await get(gate, credential)).body)
+        (listed,) = json.loads((await get(gate, credential, "")).body)["data"]
+    assert one["left"]["budget"] == listed["left"]["budget"] == told

@@ -247,6 +247,7 @@ class CallState(_message.Message):
     ENDS_AT_FIELD_NUMBER: _builtins.int
     MAX_COST_MICRODOLLARS_FIELD_NUMBER: _builtins.int
     HANDLE_FIELD_NUMBER: _builtins.int
+    BUDGET_LEFT_MICRODOLLARS_FIELD_NUMBER: _builtins.int
     IDLE_ENDS_AT_FIELD_NUMBER: _builtins.int
     ENDED_AT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
@@ -266,6 +267,10 @@ class CallState(_message.Message):
     """What it may cost; 0 if there is no limit."""
     handle: _builtins.str
     """What the caller knows the call by; empty in events."""
+    budget_left_microdollars: _builtins.int
+    """What is left of the budget with the least, if there is one and the worker that is asked decides
+    about the call; not part of events.
+    """
     idle_ends_at: _builtins.float
     """When it ends unless somebody speaks, in seconds since 1970; 0 if it does not end for that."""
     ended_at: _builtins.float
@@ -291,14 +296,17 @@ class CallState(_message.Message):
         ends_at: _builtins.float = ...,
         max_cost_microdollars: _builtins.int = ...,
         handle: _builtins.str = ...,
+        budget_left_microdollars: _builtins.int | None = ...,
         idle_ends_at: _builtins.float = ...,
         ended_at: _builtins.float = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["payer", b"payer", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_budget_left_microdollars", b"_budget_left_microdollars", "budget_left_microdollars", b"budget_left_microdollars", "payer", b"payer", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost_microdollars", b"cost_microdollars", "deployment", b"deployment", "ended_at", b"ended_at", "ends_at", b"ends_at", "handle", b"handle", "id", b"id", "idle_ends_at", b"idle_ends_at", "max_cost_microdollars", b"max_cost_microdollars", "model", b"model", "opened_at", b"opened_at", "payer", b"payer", "phase", b"phase", "reason", b"reason", "request_id", b"request_id", "token_id", b"token_id", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_budget_left_microdollars", b"_budget_left_microdollars", "budget_left_microdollars", b"budget_left_microdollars", "cost_microdollars", b"cost_microdollars", "deployment", b"deployment", "ended_at", b"ended_at", "ends_at", b"ends_at", "handle", b"handle", "id", b"id", "idle_ends_at", b"idle_ends_at", "max_cost_microdollars", b"max_cost_microdollars", "model", b"model", "opened_at", b"opened_at", "payer", b"payer", "phase", b"phase", "reason", b"reason", "request_id", b"request_id", "token_id", b"token_id", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__budget_left_microdollars: _TypeAlias = _typing.Literal["budget_left_microdollars"]  # noqa: Y015
+    _WhichOneofArgType__budget_left_microdollars: _TypeAlias = _typing.Literal["_budget_left_microdollars", b"_budget_left_microdollars"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__budget_left_microdollars) -> _WhichOneofReturnType__budget_left_microdollars | None: ...
 
 Global___CallState: _TypeAlias = CallState  # noqa: Y015
 
