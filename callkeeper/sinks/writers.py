@@ -36,6 +36,19 @@ class SinkUnusableError(StartError):
         return self.problem
 
 
+def check_sinks(settings: Settings) -> None:
+    """Check what does not need a database, a disk or a network.
+
+    Raises:
+        SinkUnusableError: If a sink has no database, or the webhook no secret that is one.
+    """
+    own = settings.supervision
+    if own.sinks:
+        _database_url(settings, None)
+    if own.webhook.url is not None:
+        _signing_keys(own.webhook.secret)
+
+
 def open_writers(
     settings: Settings,
     database_url: Secret | None = None,
@@ -58,11 +71,7 @@ def open_writers(
     own = settings.supervision
     writers: list[Writer[Charge]] = []
     for name in own.sinks:
-        url = own.database_url or settings.database.url or database_url
-        if url is None:
-            raise SinkUnusableError(
-                "supervision.sinks: litellm needs supervision.database_url or database.url"
-            )
+        url = _database_url(settings, database_url)
         timeouts = {"statement_timeout_s": _STATEMENT_TIMEOUT_S}
         database = Database(settings.database.model_copy(update=timeouts), url, read_only=False)
         sink = LiteLLMSink(database.connect, database.url.schema)
@@ -90,6 +99,15 @@ def open_event_writers(settings: Settings) -> list[Writer[CallEvent]]:
         collector = OtlpSink(_open_poster(settings, logs, own.collector.timeout_s))
         writers.append(Writer(collector, _open_spool(settings, collector.name, EVENTS)))
     return writers
+
+
+def _database_url(settings: Settings, other: Secret | None) -> Secret:
+    url = settings.supervision.database_url or settings.database.url or other
+    if url is None:
+        raise SinkUnusableError(
+            "supervision.sinks: litellm needs supervision.database_url or database.url"
+        )
+    return url
 
 
 def _signing_keys(secret: Secret | None) -> tuple[bytes, ...]:

@@ -103,6 +103,9 @@ class _Mistakes:
 def _load(
     mistakes: _Mistakes, config: Path | None, settings: Path | None, keys: Path | None
 ) -> _House | None:
+    from callkeeper.pricelists import open_price_book
+    from callkeeper.sinks.writers import check_sinks
+    from callkeeper.way import way_of
     from extauthz.keys.keyfile import load_keys
     from extauthz.keys.stores import open_sources
     from extauthz.litellm import load_config
@@ -118,6 +121,10 @@ def _load(
         mistakes.collect(lambda: check_token_settings(found))
         if found.services.tls.is_on:
             mistakes.collect(lambda: read_certificates(found.services.tls))
+        if found.supervision.mode != "off":
+            mistakes.collect(lambda: check_sinks(found))
+            mistakes.collect(lambda: way_of(found))
+            mistakes.collect(lambda: open_price_book(found.supervision.prices_file))
     config_path = config or (found.config_file if found else None)
     keys_path = keys or (found.keys_file if found else None)
     virtual_keys = mistakes.collect(lambda: load_keys(keys_path)) if keys_path else None

@@ -25,6 +25,7 @@ from helpers.manifests import Manifest, read_manifests
 from helpers.pod import Pod, Volumes, get
 from helpers.podhost import POD_ADDRESS, PodHost
 from helpers.recording import RecordingUpstream
+from helpers.waiting import until
 from ringback.cli import app
 from ringback.secrets import Secret
 
@@ -34,13 +35,13 @@ PAGE: Final = (Path(__file__).parents[2] / "docs" / "mesh" / "istio.md").read_te
 KEY: Final = "sk-of-a-team-in-the-mesh"
 OFFER: Final = OFFERS["offer_chromium156_audio_dc_initial"]
 PORTS: Final = {"extauthz": 9001, "sdpfilter": 9002}
-METRICS: Final = {"extauthz": 9464, "sdpfilter": 9465}
+METRICS: Final = {"extauthz": 9464, "sdpfilter": 9465, "callkeeper": 9467}
 SECRETS: Final = {"LITELLM_SALT_KEY": "a salt of this mesh alone", "VOICE_KEY": "sk-upstream-key"}
 
 
 @dataclass(slots=True)
 class Mesh:
-    """Pods of both services, and a gateway.
+    """Pods of the services, and a gateway.
 
     Attributes:
         pods: By the name of the service.
@@ -95,7 +96,10 @@ def render(folder: Path, base: str) -> list[Manifest]:
     """Return all that the command writes for one deployment."""
     config, output = folder / "litellm.yaml", folder / "manifests"
     config.write_text(config_of(**{"gpt-realtime": base}))
+    settings = folder / "ringback.yaml"
+    settings.write_text("supervision: {mode: required}\n")
     command = ["render", "istio", "--config", str(config), "--output", str(output)]
+    command += ["--settings", str(settings)]
     result = CliRunner().invoke(app, [*command, "--set", "keys_secret=voice-keys"])
     assert result.exit_code == 0, result.output
     return [m for file in sorted(output.rglob("*.yaml")) for m in read_manifests(file.read_text())]
@@ -124,7 +128,7 @@ async def mesh(host: PodHost, tmp_path_factory: pytest.TempPathFactory) -> Async
     with host.entered():
         async with RecordingUpstream() as upstream, RecordingUpstream() as unknown:
             manifests = render(folder, upstream.url())
-            pods = {name: pod_of(host, name, manifests, keys, folder / name) for name in PORTS}
+            pods = {name: pod_of(host, name, manifests, keys, folder / name) for name in METRICS}
             for pod in pods.values():
                 await pod.start()
             endpoints = {name: [f"{POD_ADDRESS}:{port}"] for name, port in PORTS.items()}
@@ -143,6 +147,10 @@ def pod_of(host: PodHost, name: str, manifests: list[Manifest], keys: Path, fold
         if manifest.get("kind") == "Deployment"
         and manifest["metadata"]["name"] == f"ringback-{name}"
     ]
+    for entry in spec["containers"][0]["env"]:
+        # What a cluster's DNS would say.
+        for service in METRICS:
+            entry["value"] = entry["value"].replace(f"ringback-{service}.ringback.svc", POD_ADDRESS)
     (config,) = [manifest for manifest in manifests if manifest.get("kind") == "ConfigMap"]
     sources = {
         ("ConfigMap", config["metadata"]["name"]): config["data"],
@@ -170,12 +178,15 @@ async def test_a_call_passes_the_mesh(mesh: Mesh) -> None:
     assert answer.status_code == 201, answer.text
     assert answer.headers["content-type"] == "application/sdp"
     upstream, _ = mesh.upstreams
-    assert [message.target for message in upstream.received] == [
+    assert [message.target for message in upstream.received][:2] == [
         "/v1/realtime/client_secrets",
         "/v1/realtime/calls",
     ]
     # Private addresses do not leave.
-    assert b".local" not in upstream.received[-1].body
+    assert b".local" not in upstream.received[1].body
+    # Whoever keeps the call listens to it, on a way of its own.
+    sideband = "/v1/realtime?call_id=rtc_upstream_"
+    await until(lambda: any(m.target.startswith(sideband) for m in upstream.received))
     assert b"x-ringback" not in b"".join(message.raw for message in upstream.received).lower()
 
 

@@ -107,6 +107,24 @@ def test_certificates_of_the_services_are_checked(folder: Path) -> None:
     assert "services.tls: expected certificate_file" in result.stderr
 
 
+def test_what_callkeeper_would_not_start_with_is_a_mistake(folder: Path) -> None:
+    """A webhook without a secret, costs without a database, prices that are not there."""
+    (folder / "ringback.yaml").write_text(
+        "upstream: {egress: mesh}\n"
+        "supervision:\n"
+        "  mode: required\n"
+        "  prices_file: missing.json\n"
+        "  webhook: {url: 'https://hooks.example.com'}\n"
+    )
+    result = run("--config", "config.yaml", "--settings", "ringback.yaml")
+    assert result.exit_code == 2
+    for said in ("supervision.webhook.secret: ", "supervision.prices_file: ", "upstream.egress"):
+        assert said in result.stderr
+    (folder / "ringback.yaml").write_text("supervision: {mode: auto, sinks: [litellm]}\n")
+    result = run("--config", "config.yaml", "--settings", "ringback.yaml")
+    assert "supervision.sinks: litellm needs" in result.stderr
+
+
 def test_a_limit_that_nobody_counts_is_noted(folder: Path) -> None:
     """Open calls of a key are counted only where calls are supervised."""
     save_keys(folder / "keys.yaml", [VirtualKey("ab" * 32, "kiosk", max_open_calls=3)])
