@@ -90,6 +90,12 @@ class Registrar:
                 self._log.error(
                     "call_not_registered", request_id=request_id, reason=error.code().name.lower()
                 )
+            except asyncio.CancelledError:
+                # The caller has left; callkeeper may not have been told.
+                if is_required:
+                    self._hang_up(opened)
+                self.give_back(opened.consent.slot_id)
+                raise
             else:
                 REGISTRATIONS.labels("registered").inc()
                 return None

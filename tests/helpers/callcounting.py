@@ -1,11 +1,13 @@
 """callkeeper as extauthz and sdpfilter see it that ask for slots: it counts, and reaches nobody."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import grpc
 from grpc import aio
 
 from callkeeper.calls import Limits
@@ -23,6 +25,20 @@ from ringback.settings import SupervisionSettings
 from ringback.valkey import Valkey
 
 _NOWHERE: Final = "127.0.0.1:1"
+
+
+class _Late(aio.ServerInterceptor):
+    def __init__(self, late_s: float) -> None:
+        self._late_s = late_s
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler:
+        if handler_call_details.method.endswith("/Register"):
+            await asyncio.sleep(self._late_s)
+        return await continuation(handler_call_details)
 
 
 @dataclass(frozen=True)
@@ -56,15 +72,23 @@ class CallCounting:
 
 
 @asynccontextmanager
-async def call_counting(folder: Path, valkey: Valkey | None = None) -> AsyncIterator[CallCounting]:
-    """Run callkeeper on a socket in a folder, which counts in memory or in a store."""
+async def call_counting(
+    folder: Path, valkey: Valkey | None = None, *, late_s: float = 0
+) -> AsyncIterator[CallCounting]:
+    """Run callkeeper on a socket in a folder.
+
+    Args:
+        folder: For the socket.
+        valkey: Where it counts; None in memory.
+        late_s: How long it lets those wait who register calls.
+    """
     extauthz = Peers([_NOWHERE], UpstreamsStub)
     egress, news = Egress(listener_way(f"http://{_NOWHERE}")), News()
     slots = MemorySlots() if valkey is None else ValkeySlots(valkey)
     limits = Limits(is_required=False, attach_s=20, unattached_s=20, max_duration_s=3600)
     keeper = Keeper(limits, Reaches(extauthz), egress, news, lambda *_: 0, slots=slots)
     service = CallKeeper(keeper, news, egress, extauthz, slots=slots)
-    server = aio.server()
+    server = aio.server(interceptors=[_Late(late_s)])
     add_CallsServicer_to_server(service, server)
     address = f"unix:{folder}/callkeeper"
     server.add_insecure_port(address)

@@ -38,9 +38,11 @@ OFFERED, ANSWERED = request_body(OFFER), response_body(ANSWER)
 
 
 @asynccontextmanager
-async def registering(folder: Path) -> AsyncIterator[tuple[Stub, CallCounting]]:
+async def registering(
+    folder: Path, *, late_s: float = 0
+) -> AsyncIterator[tuple[Stub, CallCounting]]:
     """Serve what tells callkeeper of calls; one call holds a slot under `SLOTS`."""
-    async with call_counting(folder) as calls:
+    async with call_counting(folder, late_s=late_s) as calls:
         await calls.slots.take(SLOTS, [Scope("key:1", 1)])
         registrar = Registrar(calls.settings(mode="best_effort"), ServiceSettings())
         service = SDPFilter(SEALER, Policies(PolicySettings()), registrar=registrar)
@@ -109,6 +111,22 @@ async def test_a_call_says_whether_it_may_go_on_unsupervised(
         answers, _ = await converse(Stub(channel), [held, OFFERED, response_headers(), ANSWERED])
         await service.stop()
     assert (answers[-1].WhichOneof("response") == "response_body") is is_released
+
+
+async def test_slots_are_given_back_when_the_caller_leaves_at_the_last_moment(
+    tmp_path: Path,
+) -> None:
+    """While callkeeper is told of the call, which it may not hear any more."""
+    async with registering(tmp_path, late_s=0.5) as (stub, calls):
+        call = stub.Process()
+        for message in (HOLDING, OFFERED, response_headers()):
+            await call.write(message)
+            await call.read()
+        await call.write(ANSWERED)
+        await asyncio.sleep(0.1)
+        assert calls.taken("key:1") == 1
+        call.cancel()
+        await until(lambda: calls.taken("key:1") == 0)
 
 
 async def test_a_call_that_is_opened_holds_its_slots(tmp_path: Path) -> None:

@@ -461,7 +461,9 @@ class HangUpRequest(_message.Message):
     call: _builtins.str
     """The id or the handle."""
     has_ended: _builtins.bool
-    """The caller has hung up, and the provider has confirmed it."""
+    """The caller has hung up: the provider has confirmed it, or knew no such call. Which may be one
+    that was not live yet, so it is hung up all the same.
+    """
     def __init__(
         self,
         *,
