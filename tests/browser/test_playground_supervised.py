@@ -55,10 +55,12 @@ async def test_why_a_call_ended_is_said(browser: Browser, gateway: Gateway) -> N
         await person.connect()
         await gateway.hang_up(await person.text("#call-id"))
         await person.reaches("ended")
+        await expect(person.page.locator("#state")).to_contain_text("The other side ended the call")
         gateway.seen = {"state": "ending", "reason": "max_duration", "cost": 0.01}
         note = person.page.locator("#note")
         await expect(note).to_contain_text("This call has lasted as long as a call may")
         await expect(note).to_contain_text("Reason max_duration")
+        await expect(person.page.locator("#state")).to_contain_text("The gateway ended the call")
         gateway.seen |= {"state": "ended", "cost": 0.02}
         await expect(person.page.locator("#cost")).to_have_text("$0.0200")
         await expect(person.page.locator("#left")).not_to_contain_text(":")
