@@ -1,5 +1,6 @@
 """The gRPC service ``ringback.v1.Calls``: no rules."""
 
+import asyncio
 import time
 from collections.abc import Sequence
 from typing import Any, Final
@@ -119,8 +120,7 @@ class CallKeeper(calls_pb2_grpc.CallsServicer):
         await self._keeper.stop()
         if self._replica is not None:
             await self._replica.stop()
-        for writer in self._writers:
-            await writer.stop()
+        await asyncio.gather(*(writer.stop() for writer in self._writers))
         await self._slots.stop()
         await self._egress.stop()
         await self._extauthz.stop()

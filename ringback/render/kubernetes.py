@@ -55,8 +55,9 @@ _ENVOY_FOLDER: Final = "/etc/ringback/envoy"
 _EVERYWHERE: Final = "0.0.0.0"
 _METRICS: Final = {AUTHZ_CLUSTER: 9464, PROC_CLUSTER: 9465, CALLKEEPER: 9467}
 _ENVOY_METRICS_PORT: Final = 9466
-# callkeeper ends before the others: 15 s for what is in flight, 5 s for costs that are not written.
-_KEEPER_GRACE_S: Final = 20
+# callkeeper ends before the others: 10 s until somebody else has its calls, 15 s for what is in
+# flight, 5 s for costs that are not written.
+_KEEPER_GRACE_S: Final = 30
 
 
 class KubernetesValues(Values):

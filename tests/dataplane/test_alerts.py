@@ -38,7 +38,16 @@ OBSERVABILITY = ROOT / "docs/observability.md"
 RUNBOOKS = "docs/operations.md"
 # What a label may say; of others it is open.
 OUTCOMES = {"minted", "call", "key_call", "websocket", "sideband", "ready"}
-RESULTS = {"unavailable", "refused", "taken_up", "registered", "failed", "given_up", "lost"}
+RESULTS = {
+    "taken",
+    "unavailable",
+    "refused",
+    "taken_up",
+    "registered",
+    "failed",
+    "given_up",
+    "lost",
+}
 VALUES = {
     "job": {"envoy", "extauthz", "sdpfilter", "callkeeper"},
     "reason": {*Reason},

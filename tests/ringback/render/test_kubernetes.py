@@ -107,8 +107,9 @@ def test_services_outlive_envoy(built: Mapping[str, list[Manifest]], folder: str
     (envoy,) = pod["containers"]
     seconds = {entry["name"]: int(entry["value"]) for entry in envoy["env"]}
     drained = seconds["NOTICE_S"] + seconds["DRAIN_S"]
-    # Each service waits 15 s at most (ringback/grpcserver.py), callkeeper 5 s more for its sinks.
-    assert pod["terminationGracePeriodSeconds"] >= drained + 3 * 15 + 5
+    # Each service waits 15 s at most (ringback/grpcserver.py); callkeeper 10 s more for those who
+    # take its calls, and 5 s for its sinks.
+    assert pod["terminationGracePeriodSeconds"] >= drained + 3 * 15 + 10 + 5
 
 
 @every_overlay
