@@ -14,6 +14,8 @@ from ringback.valkey import StoreUnavailableError, Valkey, end
 _RENEWALS: Final = 3
 # How often in a lease calls are looked for whose keeper is gone.
 LOOKS: Final = 10
+# A store that was silent for such a part of a lease was away: two renewals failed.
+_AWAY: Final = 0.7
 # How long changes are collected, and how long the store is left alone when it has failed.
 _COLLECT_S: Final = 0.02
 _RETRY_S: Final = 0.5
@@ -44,9 +46,9 @@ class Replica:
     def __init__(self, sharing: Sharing, valkey: Valkey, channel: str, lease_s: float) -> None:
         self._sharing, self._valkey, self._channel = sharing, valkey, channel
         self._lease_s = lease_s
-        self._look = asyncio.Event()
+        self._look, self._nudge = asyncio.Event(), asyncio.Event()
         self._changed: set[str] = set()
-        self._adopts_at = 0.0
+        self._answered_at = self._adopts_at = 0.0
         self._is_leaving = False
         self._turns: list[asyncio.Task[None]] = []
         self._teller: asyncio.Task[None] | None = None
@@ -54,7 +56,10 @@ class Replica:
 
     def start(self) -> None:
         """Begin to share; needs a running event loop."""
-        self._turns = [asyncio.create_task(work()) for work in (self._take_turns, self._hear)]
+        self._answered_at = time.monotonic()
+        self._turns = [
+            asyncio.create_task(work()) for work in (self._attend, self._seek, self._hear)
+        ]
         self._teller = asyncio.create_task(self._tell())
 
     async def open(self, kept: Kept) -> tuple[str, bool]:
@@ -107,27 +112,45 @@ class Replica:
                 self._sharing.wake.set()
                 await asyncio.sleep(_RETRY_S)
 
-    async def _take_turns(self) -> None:
+    async def _attend(self) -> None:
+        """Keep the calls of this replica, and follow what others want of them."""
         renews_at = 0.0
         while True:
             try:
                 if time.monotonic() >= renews_at:
                     await self._sharing.renew()
+                    self._note_answer()
                     renews_at = time.monotonic() + self._lease_s / _RENEWALS
                 changed, self._changed = self._changed, set()
                 await self._sharing.look_at(changed)
+            except Exception as error:  # noqa: BLE001  whatever it is, it is tried again
+                self._note(error)
+            await self._pause(self._nudge)
+
+    async def _seek(self) -> None:
+        """Take over calls that need somebody."""
+        while True:
+            try:
                 if time.monotonic() >= self._adopts_at:
                     await self._sharing.adopt()
                 await self._sharing.join()
-            except Exception as error:  # noqa: BLE001  whatever it is, it is tried again
+            except Exception as error:  # noqa: BLE001  as above
                 self._note(error)
-                # When the store comes back all leases are over, also of those who are alive: they
-                # shall have the time to renew them.
-                self._adopts_at = time.monotonic() + self._lease_s
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._lease_s / LOOKS):
-                    await self._look.wait()
-            self._look.clear()
+            await self._pause(self._look)
+
+    async def _pause(self, event: asyncio.Event) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._lease_s / LOOKS):
+                await event.wait()
+        event.clear()
+
+    def _note_answer(self) -> None:
+        now = time.monotonic()
+        if now - self._answered_at > _AWAY * self._lease_s:
+            # The store was away, and leases are over, also of those who are alive: they shall have
+            # the time to renew them.
+            self._adopts_at = now + self._lease_s
+        self._answered_at = now
 
     async def _hear(self) -> None:
         while True:
@@ -157,7 +180,9 @@ class Replica:
         # What was said before a subscription shows in the next renewal.
         if message["type"] == "message" and len(message["data"]) == 32:
             self._changed.add(message["data"].decode(errors="replace"))
-        self._look.set()
+            self._nudge.set()
+        else:
+            self._look.set()
 
     def _note(self, error: Exception) -> None:
         if not isinstance(error, StoreUnavailableError):

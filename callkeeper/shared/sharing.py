@@ -24,10 +24,11 @@ from callkeeper.shared.tally import Tally
 from ringback.logs import get_logger
 from ringback.valkey import StoreUnavailableError
 
-# So many calls of others are taken at once, and then none for a moment: the others shall have some,
-# too.
+# So many calls of others are taken at once, and the next ones when these have a sideband, or cannot
+# have one soon: other replicas shall have some, too, and nobody more than it can attach to.
 _SHARE: Final = 50
-_PAUSE_S: Final = 0.05
+_HEARD_S: Final = 0.25
+_POLL_S: Final = 0.01
 # A second observer keeps a call that the store has forgotten when its keeper has not told the
 # store of it again by then: so many renewals of its lease.
 _PATIENCE: Final = 3
@@ -158,10 +159,8 @@ class Sharing:
     async def adopt(self) -> None:
         """Take over calls whose keepers are gone."""
         while taken := await self._store.adopt(_SHARE):
-            for shared, over_s in taken:
-                self._adopt(shared, over_s)
-            # They attach before the next ones are taken.
-            await asyncio.sleep(_PAUSE_S)
+            kept = [self._adopt(shared, over_s) for shared, over_s in taken]
+            await _until_heard(kept)
         self._show()
 
     async def join(self) -> None:
@@ -169,9 +168,7 @@ class Sharing:
         if self._observers < 2:
             return
         while joined := await self._store.join(_SHARE):
-            for shared in joined:
-                self._join(shared)
-            await asyncio.sleep(_PAUSE_S)
+            await _until_heard([self._join(shared) for shared in joined])
         self._show()
 
     async def release(self) -> int:
@@ -248,13 +245,16 @@ class Sharing:
             self.wake.set()
             self._take_over(kept, kept.state, "forgotten")
 
-    def _adopt(self, shared: Shared, over_s: float) -> None:
+    def _adopt(self, shared: Shared, over_s: float) -> Kept:
         name = shared.call.id
         alive_at = time.monotonic() - over_s - self._lease_s
         progress = orphaned(shared.progress, max(alive_at, shared.state.opened_at))
         # Whoever leaves says so at once.
         why = "handed_over" if over_s > _REMEMBERED_S else "lease_over"
-        if (kept := self._calls.get(name)) is not None:
+        if (kept := self._calls.get(name)) is not None and kept.is_owner:
+            # Only its lease was over.
+            return kept
+        if kept is not None:
             kept.was_attached |= progress.was_attached
             self._take_over(kept, taken_over(progress.state, kept.state), why)
         else:
@@ -263,16 +263,17 @@ class Sharing:
             self._keeper.keep(kept, "call.adopted")
         if shared.wanted:
             self._keeper.end(kept, Reason(shared.wanted))
+        return kept
 
     def _take_over(self, kept: Kept, state: CallState, why: str) -> None:
         used, cost = self._tallies[kept.call.id].total()
         metrics.ADOPTED.labels(why).inc()
         self._keeper.take_over(kept, replace(state, used=used, cost_microdollars=cost))
 
-    def _join(self, shared: Shared) -> None:
+    def _join(self, shared: Shared) -> Kept:
         name, state = shared.call.id, shared.state
         if name in self._calls:
-            return
+            return self._calls[name]
         # Whatever its owner does with it, it is there to listen to.
         state = replace(state, phase=Phase.OPENED, lost_at=None, reason=None)
         progress = replace(shared.progress, state=state, was_attached=False)
@@ -280,6 +281,7 @@ class Sharing:
         kept.is_owner = False
         self._take(kept)
         self._keeper.keep(kept)
+        return kept
 
     def _take(self, kept: Kept) -> None:
         """Have a call, and add what this replica may have heard of it before."""
@@ -306,3 +308,13 @@ class Sharing:
 
     def _show(self) -> None:
         metrics.OBSERVED_CALLS.set(sum(not kept.is_owner for kept in self._calls.values()))
+
+
+async def _until_heard(calls: Iterable[Kept]) -> None:
+    """Return once calls are listened to, or after a moment."""
+    left, deadline = list(calls), time.monotonic() + _HEARD_S
+    while time.monotonic() < deadline:
+        left = [kept for kept in left if kept.state.phase in _UNHEARD]
+        if not left:
+            return
+        await asyncio.sleep(_POLL_S)

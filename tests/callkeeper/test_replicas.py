@@ -17,6 +17,7 @@ from callsapi.v1.calls_pb2 import (
     CallState,
     GetRequest,
     HangUpRequest,
+    Limits,
     RegisterRequest,
     RevokeRequest,
     Scope,
@@ -191,7 +192,9 @@ async def test_without_the_store_calls_go_on_and_none_begin(
         await _without_store(pair, call)
         await asyncio.to_thread(valkey.start)
     await until_cost(pair, "other", known, COST)
-    assert call.attaches == 1
+    free = list(pair.provider.calls.values())[-1]
+    await until_cost(pair, "other", free.id, COST)
+    assert (call.attaches, free.attaches) == (1, 1)
     # Leases are taken again: who is gone now has its calls adopted.
     await pair.open("other")
     starts = pair.starts("one")
@@ -202,12 +205,18 @@ async def test_without_the_store_calls_go_on_and_none_begin(
 
 
 async def _without_store(pair: Keepers, call: ProvidedCall) -> None:
-    refused = pair.provider.open()
+    refused, free = pair.provider.open(), pair.provider.open()
     for name in ("one", "other"):
         with pytest.raises(aio.AioRpcError) as caught:
             await pair.stub(name).Register(request_of(refused), timeout=3)
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     assert refused.attaches == 0
+    # One that may go on unsupervised begins, and is shared when that is possible again.
+    request = request_of(free)
+    request.limits.CopyFrom(Limits(is_required=False))
+    await pair.stub("one").Register(request, timeout=3)
+    await until(lambda: free.sockets)
+    await free.say(text_in=TOKENS, text_out=0)
     await call.say(text_in=TOKENS, text_out=0)
     await until_cost_of(pair, "one", call)
     # Longer than any lease.
@@ -218,6 +227,26 @@ async def _without_store(pair: Keepers, call: ProvidedCall) -> None:
 async def until_cost_of(group: Keepers, name: str, call: ProvidedCall) -> None:
     """Return once one, which keeps it, knows what a call has cost."""
     await until_cost(group, name, call.id, COST * len(call.said))
+
+
+async def test_what_the_store_has_forgotten_a_second_observer_keeps(tmp_path: Path) -> None:
+    """If a keeper dies while the store loses all, who listens beside it goes on with the call."""
+    with ValkeyProcess() as own:
+        async with keepers(tmp_path, own, observers=2) as group:
+            await group.start("one", "two")
+            known, call = await group.register("one")
+            await until(lambda: len(call.sockets) == 2)
+            await call.say(text_in=TOKENS, text_out=0)
+            await until_cost(group, "two", known, COST)
+            own.kill()
+            await group.lose("one")
+            await asyncio.to_thread(own.start)
+            await until(lambda: "call_adopted" in group.log("two"), 2 * LEASE_S)
+            await call.say(text_in=TOKENS, text_out=0)
+            await until_cost(group, "two", known, 2 * COST)
+            await group.stub("two").HangUp(HangUpRequest(call=known))
+            await until(lambda: call.has_ended, 2)
+            assert call.attaches == 2
 
 
 async def test_who_leaves_hands_its_calls_over_and_loses_nothing(
