@@ -9,9 +9,7 @@ from typing import Final
 from callkeeper import calls, metrics
 from callkeeper.calls import CallState, End, Limits, Phase, Reason, earliest, next_step
 from callkeeper.egress import Egress
-from callkeeper.errors import (
-    NoRoomError,
-)
+from callkeeper.errors import NoRoomError
 from callkeeper.hangup import hang_up
 from callkeeper.kept import Charge, Kept, Verdict, Witness, facts_of
 from callkeeper.listening import Listener
@@ -26,8 +24,6 @@ from ringback.logs import get_logger
 
 # After a hangup the last events are on their way: the usage of what was being said, above all.
 _LAST_EVENTS_S: Final = 2.0
-# A sideband that lasts shorter than that was not worth attaching.
-_STABLE_S: Final = 1.0
 
 
 class Keeper:

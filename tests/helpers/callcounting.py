@@ -33,9 +33,9 @@ class _Late(aio.ServerInterceptor):
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler:
+    ) -> Any:
         if handler_call_details.method.endswith("/Register"):
             await asyncio.sleep(self._late_s)
         return await continuation(handler_call_details)
