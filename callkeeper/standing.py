@@ -1,5 +1,6 @@
 """Whether a call may go on, by what extauthz says of who pays for it. Pure."""
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -8,6 +9,8 @@ from callkeeper.calls import Reason
 from callkeeper.model import Call
 
 _MICRO: Final = 1_000_000
+# A billion dollars: a limit that is none.
+_MOST: Final = 10**15
 _REASONS: Final = {
     "key": Reason.KEY_BUDGET,
     "window": Reason.WINDOW_BUDGET,
@@ -78,8 +81,12 @@ class Budget:
 
     def left(self, unread_microdollars: int) -> int:
         """Return the microdollars that may still be spent, with what the spend does not show."""
+        left = (self.limit - self.spend) * _MICRO
+        if not math.isfinite(left):
+            # What is no number is in no budget.
+            return _MOST if left > 0 else -1
         # Doubles of dollars add up to a little more or less.
-        return round(self.limit * _MICRO) - round(self.spend * _MICRO) - unread_microdollars
+        return round(left) - unread_microdollars
 
 
 @dataclass(frozen=True, slots=True)

@@ -224,8 +224,8 @@ class Admission:
         return wanted
 
     def budgets_of(self, key: VirtualKey, wanted: Wanted) -> Iterator[HeldBudget]:
-        """Give all budgets that hold for a key and a model, those without a limit among them."""
-        return held_budgets(key, wanted, self._configuration().general)
+        """Give all budgets with a limit that hold for a key and a model."""
+        return held_budgets(key, wanted, self._time(), self._configuration().general)
 
     async def count(self, claims: CallClaims, key: VirtualKey | None = None) -> None:
         """Count a request with a token that is about to leave: it is one like any other.

@@ -5,7 +5,6 @@ What a token's key is asked at ``calls``, asked again while the call lasts.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final
 
 from extauthz.access import HeldBudget, are_free
@@ -44,19 +43,6 @@ _NOT_ALLOWED: Final = "not_allowed"
 
 
 @dataclass(frozen=True, slots=True)
-class LiveBudget:
-    """A budget that has something left.
-
-    Attributes:
-        held: The budget.
-        limit: What may be spent at the moment, in US dollars.
-    """
-
-    held: HeldBudget
-    limit: float
-
-
-@dataclass(frozen=True, slots=True)
 class Standing:
     """What may be said of a call.
 
@@ -68,7 +54,7 @@ class Standing:
 
     reason: str | None = None
     age_s: float = 0.0
-    budgets: tuple[LiveBudget, ...] = ()
+    budgets: tuple[HeldBudget, ...] = ()
 
 
 class Standings:
@@ -126,7 +112,7 @@ class Standings:
         if deployment.is_free:
             return False
         budgets = self._admission.budgets_of(key, self._admission.wanted_by(key, claims))
-        return any(held.budget.limit is not None for held in budgets)
+        return any(True for _ in budgets)
 
     def _with_budgets(self, found: Readmitted) -> Standing:
         now, key = self._now(), found.key
@@ -134,14 +120,11 @@ class Standings:
         used = found.deployments if found.pinned is None else (found.pinned,)
         if are_free(used):
             return Standing(age_s=age_s)
-        at = datetime.fromtimestamp(now, UTC)
-        budgets = []
-        for held in self._admission.budgets_of(key, found.wanted):
-            if held.is_used_up(at):
+        budgets = tuple(self._admission.budgets_of(key, found.wanted))
+        for held in budgets:
+            if held.is_used_up:
                 return Standing(_reason(held.spender), age_s)
-            if (limit := held.limit(at)) is not None:
-                budgets.append(LiveBudget(held, limit))
-        return Standing(age_s=age_s, budgets=tuple(budgets))
+        return Standing(age_s=age_s, budgets=budgets)
 
 
 def _reason(spender: Spender) -> str:

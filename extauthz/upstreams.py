@@ -172,12 +172,12 @@ def _write_standing(standing: Standing | None) -> calls_pb2.Standing:
         age_s=standing.age_s,
         budgets=[
             calls_pb2.Budget(
-                kind=budget.held.spender,
-                name=budget.held.name,
-                spend=budget.held.budget.spend,
+                kind=budget.spender,
+                name=budget.name,
+                spend=budget.spend,
                 limit=budget.limit,
-                is_inclusive=budget.held.is_inclusive,
-                begin=0.0 if budget.held.begin is None else budget.held.begin.timestamp(),
+                is_inclusive=budget.is_inclusive,
+                begin=0.0 if budget.begin is None else budget.begin.timestamp(),
             )
             for budget in standing.budgets
         ],

@@ -10,20 +10,25 @@ from extauthz.deployments import Deployment
 from extauthz.generalsettings import GeneralSettings
 from extauthz.keys.model import Budget, Scope, VirtualKey
 
+# Whose budget it is, the budget, and `HeldBudget.name` and `HeldBudget.begin`.
+_Found = tuple[Spender, Budget, str, datetime | None]
+
 
 @dataclass(frozen=True, slots=True)
 class HeldBudget:
-    """A budget that a key is held to.
+    """A budget that a key is held to, at a moment. Amounts in US dollars.
 
     Attributes:
         spender: Whose it is.
-        budget: What was spent, and what may be.
+        spend: What was spent.
+        limit: What may be.
         name: Tells several of a spender apart: the duration of a window, the name of a model.
         begin: When the current window has begun; None for what is no window, or slides.
     """
 
     spender: Spender
-    budget: Budget
+    spend: float
+    limit: float
     name: str = ""
     begin: datetime | None = None
 
@@ -32,22 +37,12 @@ class HeldBudget:
         """Whether the limit itself may still be spent."""
         return self.spender in {"team", "proxy"}
 
-    def limit(self, now: datetime) -> float | None:
-        """Return what may be spent at a moment; None is no limit."""
-        budget = self.budget
-        if budget.limit is None:
-            return None
-        if budget.increase_until is not None and now < budget.increase_until:
-            return budget.limit + budget.increase
-        return budget.limit
-
-    def is_used_up(self, now: datetime) -> bool:
-        """Tell whether nothing is left at a moment."""
-        if (limit := self.limit(now)) is None:
-            return False
-        spend = self.budget.spend
+    @property
+    def is_used_up(self) -> bool:
+        """Whether nothing is left."""
         # What is no number is in no budget.
-        return not (spend <= limit if self.is_inclusive else spend < limit)
+        is_left = self.spend <= self.limit if self.is_inclusive else self.spend < self.limit
+        return not is_left
 
 
 def check_budgets(
@@ -77,8 +72,8 @@ def check_budgets(
     Raises:
         BudgetExceededError: If one is used up: 422, or 429 by the settings.
     """
-    for held in held_budgets(key, wanted, settings):
-        if held.is_used_up(now):
+    for held in held_budgets(key, wanted, now, settings):
+        if held.is_used_up:
             if are_free(deployments):
                 return False
             raise BudgetExceededError(held.spender, settings.budget_status, key.masked)
@@ -92,28 +87,45 @@ def are_free(deployments: Iterable[Deployment]) -> bool:
 
 
 def held_budgets(
-    key: VirtualKey, wanted: Wanted, settings: GeneralSettings
+    key: VirtualKey, wanted: Wanted, now: datetime, settings: GeneralSettings
 ) -> Iterator[HeldBudget]:
-    """Give all budgets that hold for a key, in LiteLLM's order; the master key has none."""
+    """Give all budgets with a limit that hold for a key, in LiteLLM's order.
+
+    Args:
+        key: The key; the master key has none.
+        wanted: The model.
+        now: The current time, with a time zone.
+        settings: What an operator can change of the rules.
+    """
     if key.is_master:
         return
+    for spender, budget, name, begin in _budgets(key, wanted, settings):
+        limit = budget.limit
+        if limit is None:
+            continue
+        if budget.increase_until is not None and now < budget.increase_until:
+            limit += budget.increase
+        yield HeldBudget(spender, budget.spend, limit, name, begin)
+
+
+def _budgets(key: VirtualKey, wanted: Wanted, settings: GeneralSettings) -> Iterator[_Found]:
     has_team = key.team is not None
     yield from _of("member", key.member)
-    yield HeldBudget("key", key.budget)
+    yield "key", key.budget, "", None
     for window in key.windows:
         spender: Spender = "team_window" if window.is_of_team else "window"
-        yield HeldBudget(spender, window.budget, window.duration, window.begin)
+        yield spender, window.budget, window.duration, window.begin
     for name, budget in key.model_budgets.items():
         if name in wanted.names:
-            yield HeldBudget("model", budget, name)
+            yield "model", budget, name, None
     yield from _of("project", key.project)
     yield from _of("team", key.team_scope)
     yield from _of("organization", key.organization)
     if not has_team or settings.user_budget_for_team_keys:
         yield from _of("user", key.user_scope)
-    yield HeldBudget("proxy", Budget(key.proxy_spend or 0.0, settings.max_budget))
+    yield "proxy", Budget(key.proxy_spend or 0.0, settings.max_budget), "", None
 
 
-def _of(spender: Spender, scope: Scope | None) -> Iterator[HeldBudget]:
+def _of(spender: Spender, scope: Scope | None) -> Iterator[_Found]:
     if scope is not None:
-        yield HeldBudget(spender, scope.budget)
+        yield spender, scope.budget, "", None

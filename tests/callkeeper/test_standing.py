@@ -18,8 +18,14 @@ from callkeeper.standing import Budget, Standing, reason_of, unknown, used_up
         # Pathological
         (Budget("key", "", 0.0, 0.0), 0, True),
         (Budget("key", "", -1.0, 1e9), 10**9, False),
+        (Budget("key", "", 1.0, float("inf")), 10**9, False),
+        (Budget("key", "", float("inf"), float("inf")), 0, True),
+        (Budget("key", "", float("nan"), 1.0), 0, True),
     ],
-    ids=["under", "even", "inclusive", "over", "less", "more", "nothing", "negative"],
+    ids=[
+        *("under", "even", "inclusive", "over", "less", "more", "nothing", "negative"),
+        *("no-limit", "infinite", "no-number"),
+    ],
 )
 def test_a_budget_is_used_up_with_what_it_does_not_show(
     budget: Budget, unread: int, *, is_over: bool

@@ -121,7 +121,7 @@ async def test_budgets_that_hold_are_told() -> None:
     standing = await standings(Source(key), max_budget=6.0).of(CALL)
     assert standing is not None
     assert [
-        (each.held.spender, each.held.name, each.held.begin, each.limit, each.held.is_inclusive)
+        (each.spender, each.name, each.begin, each.limit, each.is_inclusive)
         for each in standing.budgets
     ] == [
         ("key", "", None, 5.0, False),
