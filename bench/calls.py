@@ -48,6 +48,17 @@ class Extauthz(services.UpstreamsServicer):
             headers={"authorization": "Bearer sk-made-up"},
         )
 
+    async def Standing(
+        self,
+        request: messages.StandingRequest,
+        context: Any,  # noqa: ARG002 - of the interface
+    ) -> messages.StandingResponse:
+        """Answer that everybody may go on, with a budget that is not used up."""
+        budget = messages.Budget(kind="key", spend=1, limit=1e9)
+        return messages.StandingResponse(
+            standings=[messages.Standing(budgets=[budget]) for _ in request.of]
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Size:

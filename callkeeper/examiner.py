@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -26,6 +26,8 @@ from ringback.settings import SupervisionSettings
 _TIMEOUT_S: Final = 4.0
 # Keys that are asked about at once.
 _BATCH: Final = 200
+# Calls that are looked at in a millisecond or two.
+_TURN: Final = 200
 
 
 class Examiner:
@@ -114,7 +116,7 @@ class Examiner:
 
     async def _examine(self, keeper: Keeper) -> None:
         found: dict[Standpoint, list[Kept]] = {}
-        for kept in keeper:
+        async for kept in _in_turns(keeper):
             if kept.state.is_open:
                 found.setdefault(standpoint_of(kept.call), []).append(kept)
         self._open = found
@@ -123,7 +125,7 @@ class Examiner:
         self._tell(why, len(found))
         for place, some in found.items():
             reason = self._judge(place, some[0])
-            for kept in some:
+            async for kept in _in_turns(some):
                 is_revoked = kept.call.token_id in self._revoked
                 own = Reason.REVOKED if is_revoked else self._unknown(place, kept)
                 if (end_for := reason or own) is not None:
@@ -175,3 +177,11 @@ class Examiner:
             self._log.info("standing_known")
         else:
             self._log.error("standing_unknown", reason=why, payers=count)
+
+
+async def _in_turns(calls: Iterable[Kept]) -> AsyncIterator[Kept]:
+    """Give calls, and let everybody else have a turn in between: there may be thousands."""
+    for number, kept in enumerate(calls, 1):
+        if number % _TURN == 0:
+            await asyncio.sleep(0)
+        yield kept

@@ -12,6 +12,7 @@ from callkeeper.calls import Reason
 from callkeeper.egress import Egress
 from callkeeper.errors import NoRoomError
 from callkeeper.examiner import Examiner
+from callkeeper.garbage import Tidier
 from callkeeper.keeper import Keeper
 from callkeeper.kept import Kept, new_id
 from callkeeper.news import News, SlowWatcherError
@@ -81,6 +82,7 @@ class CallKeeper(calls_pb2_grpc.CallsServicer):
         elsewhere: Elsewhere | None = None,
     ) -> None:
         self._examiner = examiner
+        self._tidier = Tidier()
         self._writers = tuple(writers)
         self._keeper = keeper
         self._news = news
@@ -97,6 +99,7 @@ class CallKeeper(calls_pb2_grpc.CallsServicer):
 
     async def start(self) -> None:
         """Be ready to reach extauthz and providers."""
+        self._tidier.start()
         self._extauthz.start()
         self._egress.start()
         self._slots.start()
@@ -115,6 +118,7 @@ class CallKeeper(calls_pb2_grpc.CallsServicer):
 
     async def stop(self) -> None:
         """Let go of all calls."""
+        await self._tidier.stop()
         if self._examiner is not None:
             await self._examiner.stop()
         await self._keeper.stop()
