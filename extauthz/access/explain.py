@@ -20,6 +20,7 @@ from extauthz.generalsettings import GeneralSettings
 from extauthz.keys.model import Budget, Scope, VirtualKey
 from extauthz.limits.errors import RateLimitedError, TooManyAtOnceError
 from extauthz.limits.rules import WINDOW_S, parallel_counters, rate_counters
+from ringback.calllimits import dollars
 from ringback.contract import CALLS_PATHS, CLIENT_SECRETS_PATHS
 from ringback.errors import ApiError
 
@@ -206,7 +207,19 @@ def _limits(key: VirtualKey, wanted: Wanted) -> Step:
         shown.append(f"{counter.holder} {counter.limit} at once")
     if key.max_open_calls is not None:
         shown.append(f"key {key.max_open_calls} open calls, where they are supervised")
+    shown += _call_limits(key)
     return Step("limits", "ok", "; ".join(shown) or "none")
+
+
+def _call_limits(key: VirtualKey) -> Iterator[str]:
+    """Give what each call of a key is held to, where calls are supervised."""
+    limits = key.call_limits
+    if limits.max_duration_s is not None:
+        yield f"each call {limits.max_duration_s:g} s"
+    if limits.idle_s is not None:
+        yield f"each call {limits.idle_s:g} s of silence"
+    if (cost := dollars(limits.max_cost_microdollars)) is not None:
+        yield f"each call {cost:g} USD"
 
 
 def _scopes(key: VirtualKey) -> Iterator[tuple[str, Scope]]:

@@ -221,4 +221,30 @@ async def test_calls_outlast_a_short_outage_of_extauthz(
         assert await hangups(gateway) == before + 1
         assert not gateway.named("call.ended", second)
         await gateway.stack.supervisor.start(child)
+    async with asyncio.timeout(10):
+        readyz = f"{gateway.stack.url}/readyz"
+        while not (await gateway.http.get(readyz)).is_success:  # noqa: ASYNC110  nothing tells
+            await asyncio.sleep(0.1)
     assert '"event": "standing_unknown"' in gateway.stack.logs("callkeeper-0")
+
+
+async def test_only_calls_with_a_budget_need_callkeeper(
+    gateway: Supervised, shared_database: Database
+) -> None:
+    """While it is down, a key with one is refused and its call hung up, and another key calls."""
+    limited, free = shared_database.rows.key(max_budget=5), shared_database.rows.key()
+    before = await hangups(gateway)
+    async with (
+        gateway.without_callkeeper("is down"),
+        VoiceClient() as first,
+        VoiceClient() as second,
+    ):
+        refused = await gateway.call(limited, await first.offer())
+        assert refused.status_code == 503
+        assert refused.json()["error"]["code"] == "supervision_unavailable"
+        assert (await gateway.last_at_provider(state="ended"))["ended_because"] == "hangup"
+        answer = await gateway.call(free, await second.offer())
+        assert answer.status_code == 201
+        await second.accept(answer.text)
+        await asyncio.wait_for(second.is_connected.wait(), 20)
+        assert await hangups(gateway) == before + 1

@@ -9,6 +9,7 @@ from extauthz.catalogue import Catalogue
 from extauthz.generalsettings import GeneralSettings
 from extauthz.keys import AccessGroup, Budget, BudgetWindow, Limits, Scope, VirtualKey
 from helpers.authz import NOW, OPENAI, Config
+from ringback.calllimits import CallLimits
 
 REALTIME = replace(OPENAI, mode="realtime")
 CATALOGUE = Catalogue(
@@ -95,6 +96,12 @@ def test_a_key_without_any_restriction() -> None:
             "key 60 per minute; key 5 per minute for the model; user 9 per minute; key 2 at once; "
             "key 3 open calls, where they are supervised",
             id="limits",
+        ),
+        pytest.param(
+            {"call_limits": CallLimits(None, 900, 60, 500_000)},
+            "limits",
+            "each call 900 s; each call 60 s of silence; each call 0.5 USD",
+            id="limits-of-calls",
         ),
         pytest.param(
             {"allowed_routes": ("/v1/realtime/calls",)},
