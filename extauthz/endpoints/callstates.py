@@ -67,6 +67,7 @@ class CallStates:
             wanted.token_id = caller.jti
             wanted.key_hash = caller.key_hash
         elif not caller.is_master:
+            assert caller.hash  # noqa: S101  without one these were the calls of all
             wanted.key_hash = caller.hash
         try:
             found = await self._kept.all_of(wanted)

@@ -86,7 +86,7 @@ async def test_a_call_that_a_person_ends_needs_no_explanation(
 async def test_what_the_gateway_does_not_tell_is_not_shown(
     browser: Browser, gateway: Gateway, status: int
 ) -> None:
-    """The call goes on; where nothing is known of calls, nobody asks again."""
+    """The call goes on; who learns nothing of it does not ask again."""
     gateway.interferences["looks"] = refusal(status)
     async with visit(browser, gateway.url) as person:
         await person.without_microphone()
@@ -97,4 +97,14 @@ async def test_what_the_gateway_does_not_tell_is_not_shown(
         await person.page.locator("#hangup").click()
         await person.page.wait_for_timeout(500)
         assert await person.text("#note") == ""
-    assert (len(gateway.looks) == 1) is (status == 404)
+    assert (len(gateway.looks) == 1) is (status != 503)
+
+
+async def test_a_revoked_token_is_explained(browser: Browser, gateway: Gateway) -> None:
+    """It tells nothing any more, which tells enough."""
+    async with visit(browser, gateway.url) as person:
+        await person.without_microphone()
+        await person.connect()
+        gateway.interferences["looks"] = refusal(401)
+        await gateway.hang_up(await person.text("#call-id"))
+        await expect(person.page.locator("#note")).to_contain_text("was revoked")
