@@ -42,9 +42,19 @@ def create(
     rpm: Annotated[int | None, typer.Option(min=0, help="Requests in a minute.")] = None,
     parallel: Annotated[int | None, typer.Option(min=0, help="Requests at once.")] = None,
     open_calls: Annotated[int | None, typer.Option(min=0, help="Calls open at once.")] = None,
+    call_duration: Annotated[
+        float | None, typer.Option(min=1, help="Seconds that each call may last.")
+    ] = None,
+    call_idle: Annotated[
+        float | None, typer.Option(min=1, help="Seconds of silence in a call.")
+    ] = None,
+    call_cost: Annotated[
+        float | None, typer.Option(min=0.000001, help="US dollars that each call may cost.")
+    ] = None,
 ) -> None:
     """Create a key and print it, this once: the file holds only its hash."""
     from extauthz.keys import Limits, VirtualKey, hash_key
+    from ringback.calllimits import CallLimits, microdollars
     from ringback.secrets import Secret
 
     raw = Secret(f"sk-{secrets.token_urlsafe(_RANDOM_BYTES)}")
@@ -58,6 +68,7 @@ def create(
         sdp_policy=sdp_policy or None,
         limits=Limits(rpm=rpm, parallel=parallel),
         max_open_calls=open_calls,
+        call_limits=CallLimits(None, call_duration, call_idle, microdollars(call_cost)),
     )
     with _changing(file, may_be_new=True) as keys:
         _check_free(alias, keys)

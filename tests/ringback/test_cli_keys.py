@@ -10,8 +10,9 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from extauthz.keys import VirtualKey, hash_key
+from extauthz.keys import Limits, VirtualKey, hash_key
 from extauthz.keys.keyfile import load_keys, save_keys
+from ringback.calllimits import CallLimits
 from ringback.cli import app
 from ringback.cli.keys import parse_expires
 from ringback.secrets import Secret
@@ -35,6 +36,8 @@ def test_create_prints_a_key_once(file: Path) -> None:
     result = run(
         *("create", "--file", file, "--alias", "web", "--models", "voice, chat"),
         *("--expires", "30d", "--team", "t", "--user", "u"),
+        *("--rpm", 60, "--parallel", 5, "--open-calls", 3),
+        *("--call-duration", 900, "--call-idle", 60, "--call-cost", 0.5),
     )
     assert result.exit_code == 0
     raw = result.stdout.strip()
@@ -46,7 +49,15 @@ def test_create_prints_a_key_once(file: Path) -> None:
     assert key.expires is not None
     assert timedelta(days=29) < key.expires - datetime.now(UTC) <= timedelta(days=30)
     assert key == VirtualKey(
-        hash_key(Secret(raw)), "web", ("voice", "chat"), key.expires, team="t", user="u"
+        hash_key(Secret(raw)),
+        "web",
+        ("voice", "chat"),
+        key.expires,
+        team="t",
+        user="u",
+        limits=Limits(60, 5),
+        max_open_calls=3,
+        call_limits=CallLimits(None, 900, 60, 500_000),
     )
 
 
