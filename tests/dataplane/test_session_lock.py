@@ -19,7 +19,8 @@ MAX_VIOLATIONS = 4
 WARN_S = 5
 LOOKUP = {"type": "function", "name": "lookup", "description": "Looks an invoice up."}
 LOCK: dict[str, Any] = {
-    "instructions": "Help with invoices.",
+    # Longer than most, for the label that carries the lock.
+    "instructions": "Help with invoices. " * 1000,
     "tools": [LOOKUP],
     "max_output_tokens": {"max": 500},
     "audio": {
