@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sdpfilter.policies import Policies
 
 Part = TypeVar("Part")
+_UNHELD = "its session lock keeps calls away, since calls are not supervised (supervision.mode)"
 
 
 def check(
@@ -49,7 +50,13 @@ def check(
     if mistakes.lines or house is None:
         _refuse(mistakes.lines)
     typer.echo(_deployments(house.config))
-    notes = (*house.config.notes, *_mesh_notes(house), *_key_notes(house), *_policy_notes(house))
+    notes = (
+        *house.config.notes,
+        *_mesh_notes(house),
+        *_key_notes(house),
+        *_lock_notes(house),
+        *_policy_notes(house),
+    )
     for note in notes:
         typer.echo(f"note: {note}")
 
@@ -230,3 +237,16 @@ def _policy_notes(house: _House) -> Iterator[str]:
     for team in house.settings.sdp.teams:
         if team not in teams:
             yield f"sdp.teams.{team}: no key belongs to this team"
+
+
+def _lock_notes(house: _House) -> Iterator[str]:
+    """Give locks that nobody would hold."""
+    if house.settings.supervision.mode != "off":
+        return
+    names = [f"key {key.alias}" for key in house.keys if key.session_lock]
+    names += [each.model_name for each in house.config.deployments if each.session_lock]
+    for name in names:
+        yield (
+            f"{name}: the session lock keeps all calls away, "
+            "since calls are not supervised (supervision.mode)"
+        )

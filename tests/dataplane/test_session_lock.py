@@ -19,7 +19,8 @@ MAX_VIOLATIONS = 4
 WARN_S = 5
 LOOKUP = {"type": "function", "name": "lookup", "description": "Looks an invoice up."}
 LOCK: dict[str, Any] = {
-    "instructions": "Help with invoices.",
+    # Longer than most, for the label that carries the lock.
+    "instructions": "Help with invoices. " * 1000,
     "tools": [LOOKUP],
     "max_output_tokens": {"max": 500},
     "audio": {
@@ -62,6 +63,9 @@ class Page:
     def __init__(self, gateway: Supervised, client: VoiceClient) -> None:
         self._gateway = gateway
         self.client = client
+        self._shown_at: list[float] = []
+        assert client._channel is not None
+        client._channel.on("message", self._note)
 
     async def join(self, key: str) -> Any:
         """Call with a key, and return the call once callkeeper has looked at its session."""
@@ -82,13 +86,20 @@ class Page:
         session = {"type": "realtime", **members}
         self.client.send({"type": "session.update", "session": session})
 
+    def _note(self, text: str) -> None:
+        if '"session": {' in text:
+            self._shown_at.append(time.monotonic())
+
     async def see_it_put_back(self) -> float:
         """Wait until the session is as the lock wants it; return for how long it was not."""
-        lock, shown = parse_lock(LOCK), len(self.sessions)
-        await until(lambda: len(self.sessions) > shown)
-        began = time.monotonic()
-        await until(lambda: not lock.corrections(self.sessions[-1]))
-        return time.monotonic() - began
+        lock, first = parse_lock(LOCK), len(self.sessions)
+
+        def is_right_again() -> bool:
+            return len(self.sessions) > first and not lock.corrections(self.sessions[-1])
+
+        await until(is_right_again)
+        assert lock.corrections(self.sessions[first])
+        return self._shown_at[len(self.sessions) - 1] - self._shown_at[first]
 
 
 async def test_what_a_browser_changes_is_put_back(gateway: Supervised) -> None:

@@ -90,6 +90,27 @@ async def test_somebody_ends_a_call(gateway: Supervised, how: str) -> None:
         assert (await gateway.end_of(call)).call.reason in {"admin", "revoked"}
 
 
+@pytest.mark.parametrize(("status", "has_ended"), [(404, True), (401, False)])
+async def test_a_call_that_cannot_be_found_again_has_ended(
+    gateway: Supervised, status: int, *, has_ended: bool
+) -> None:
+    """404 to all credentials is the end, and made sure of; another refusal is waited out."""
+    fault = {"cut_after_s": 0.5, "refuse_s": 2, "refuse_status": status}
+    faults = f"{gateway.stack.emulator_url}/emulator/faults"
+    assert (await gateway.http.post(faults, json={"sideband": fault})).is_success
+    try:
+        async with VoiceClient() as client:
+            call = await gateway.join(client)
+            if has_ended:
+                assert (await gateway.end_of(call)).call.reason == "ended_elsewhere"
+                await asyncio.wait_for(client.is_closed.wait(), 5)
+            else:
+                await until(lambda: len(gateway.named("call.attached", call)) > 1)
+                assert gateway.named("call.ended", call) == []
+    finally:
+        await gateway.http.delete(faults)
+
+
 async def test_a_call_that_never_comes_alive_is_hung_up(gateway: Supervised) -> None:
     """A sideband that cannot be attached in time costs a call that has to be supervised."""
     async with VoiceClient() as client:

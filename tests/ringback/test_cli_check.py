@@ -7,6 +7,7 @@ from typer.testing import CliRunner, Result
 from extauthz.keys import VirtualKey
 from extauthz.keys.keyfile import save_keys
 from ringback.cli import app
+from ringback.sessionlock import parse_lock
 from ringback.settings import MIN_SECRET_CHARS
 from ringback.tokens.errors import WeakSecretError
 
@@ -123,6 +124,19 @@ def test_what_callkeeper_would_not_start_with_is_a_mistake(folder: Path) -> None
     (folder / "ringback.yaml").write_text("supervision: {mode: auto, sinks: [litellm]}\n")
     result = run("--config", "config.yaml", "--settings", "ringback.yaml")
     assert "supervision.sinks: litellm needs" in result.stderr
+
+
+def test_a_lock_that_nobody_would_hold_is_noted(folder: Path) -> None:
+    """Sessions can be locked only where calls are supervised."""
+    locked = VirtualKey("ab" * 32, "kiosk", session_lock=parse_lock({"tools": []}))
+    save_keys(folder / "keys.yaml", [locked])
+    for mode, noted in (("off", 1), ("required", 0)):
+        (folder / "ringback.yaml").write_text(f"supervision: {{mode: '{mode}'}}")
+        result = run(
+            "--config", "config.yaml", "--keys", "keys.yaml", "--settings", "ringback.yaml"
+        )
+        assert result.exit_code == 0
+        assert result.stdout.count("note: key kiosk: the session lock keeps") == noted
 
 
 def test_a_limit_that_nobody_counts_is_noted(folder: Path) -> None:
