@@ -79,7 +79,7 @@ class SupervisionSettings(Section):
     standing_interval_s: Annotated[float, Field(ge=0.1, le=60)] = 1
     """How often callkeeper asks extauthz whether those who pay for open calls still may."""
 
-    standing_max_age_s: Annotated[float, Field(ge=0, le=60)] = 2.5
+    standing_max_age_s: Annotated[float, Field(ge=0, le=60)] = 2
     """How old what extauthz knows of a key may be for that. With the interval and the time of a
     hangup it is how long a call outlives the block of its key."""
 
