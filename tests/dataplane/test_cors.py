@@ -27,14 +27,17 @@ def preflight(path: str, origin: str, method: str = "POST") -> bytes:
 
 
 @pytest.mark.dataplanes("istio", "envoy-gateway")
-@pytest.mark.parametrize("path", [MINT, CALLS, "/realtime/calls", "/openai/v1/realtime/calls"])
+@pytest.mark.parametrize(
+    "path", [MINT, CALLS, f"{CALLS}/rtc_x", "/realtime/calls", "/openai/v1/realtime/calls"]
+)
 async def test_preflight_is_answered(gateway: Gateway, path: str) -> None:
     """A page of an allowed origin may call, without any credential in its preflight."""
     answer = await send(gateway.port, preflight(path, ORIGIN))
     assert answer.status == 200
     assert answer.body == b""
     check_readable(answer)
-    assert "POST" in str(answer.header("access-control-allow-methods")).split(", ")
+    methods = str(answer.header("access-control-allow-methods")).split(", ")
+    assert {"GET", "POST"} <= set(methods)
     allowed = str(answer.header("access-control-allow-headers")).split(", ")
     assert {"content-type", "x-openai-agents-sdk", "openai-safety-identifier"} <= set(allowed)
     assert {"authorization", "x-litellm-api-key", "api-key", "x-api-key"} <= set(allowed)
