@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -20,13 +20,15 @@ from callkeeper.shared.conversion import (
 )
 from callkeeper.shared.record import orphaned
 from callkeeper.shared.store import CallStore, Renewed, Shared
+from callkeeper.shared.tallies import Tallies
 from callkeeper.shared.tally import Tally
 from ringback.logs import get_logger
 from ringback.valkey import StoreUnavailableError
 
-# So many calls of others are taken at once, and the next ones when these have a sideband, or cannot
-# have one soon: other replicas shall have some, too, and nobody more than it can attach to.
+# So many calls of others are taken at once: other replicas shall have some, too. When the next ones
+# are taken so many may be without a sideband: nobody shall have more than it can attach to.
 _SHARE: Final = 50
+_UNHEARD_AT_ONCE: Final = 200
 _HEARD_S: Final = 0.25
 _POLL_S: Final = 0.01
 # A second observer keeps a call that the store has forgotten when its keeper has not told the
@@ -54,9 +56,8 @@ class Sharing:
         self._store, self._keeper = store, keeper
         self._lease_s, self._observers = lease_s, observers
         self._calls: dict[str, Kept] = {}
-        self._tallies: dict[str, Tally] = {}
+        self._tallies = Tallies(store)
         self._changed: dict[str, Kept] = {}
-        self._untold: set[str] = set()
         self._missing: dict[str, int] = {}
         self._turn = asyncio.Lock()
         self._log = get_logger()
@@ -76,11 +77,9 @@ class Sharing:
 
     def used(self, kept: Kept, usage: Usage, cost_microdollars: int) -> None:
         """See `Witness`."""
-        if (tally := self._tallies.get(kept.call.id)) is not None:
-            tally.add(usage.id, usage.tokens, cost_microdollars)
-            self._untold.add(kept.call.id)
-            self.changed(kept)
-            self.wake.set()
+        self._tallies.add(kept.call.id, usage.id, usage.tokens, cost_microdollars)
+        self.changed(kept)
+        self.wake.set()
 
     async def open(self, kept: Kept) -> tuple[str, bool]:
         """Share a call that is about to be kept.
@@ -106,7 +105,8 @@ class Sharing:
     async def tell(self) -> None:
         """Tell the store what has changed."""
         async with self._turn:
-            await self._tell_usages()
+            for name in await self._tallies.tell():
+                self._correct(name)
             changed, self._changed = self._changed, {}
             progress = {name: progress_of(kept) for name, kept in changed.items() if kept.is_owner}
             over = {name for name, kept in changed.items() if kept.state.phase is Phase.ENDED}
@@ -158,17 +158,20 @@ class Sharing:
 
     async def adopt(self) -> None:
         """Take over calls whose keepers are gone."""
+        unheard: list[Kept] = []
         while taken := await self._store.adopt(_SHARE):
-            kept = [self._adopt(shared, over_s) for shared, over_s in taken]
-            await _until_heard(kept)
+            unheard += [self._adopt(shared, over_s) for shared, over_s in taken]
+            unheard = await _until_heard(unheard)
         self._show()
 
     async def join(self) -> None:
         """Listen to calls of others that need a second observer."""
         if self._observers < 2:
             return
+        unheard: list[Kept] = []
         while joined := await self._store.join(_SHARE):
-            await _until_heard([self._join(shared) for shared in joined])
+            unheard += [self._join(shared) for shared in joined]
+            unheard = await _until_heard(unheard)
         self._show()
 
     async def release(self) -> int:
@@ -196,27 +199,6 @@ class Sharing:
             facts_to_share(kept), replace(progress, state=state), known, observers=self._observers
         )
 
-    async def _tell_usages(self) -> None:
-        names, self._untold = self._untold, set()
-        usages = [
-            (name, usage, tokens, cost)
-            for name in names
-            for usage, (tokens, cost) in self._tallies[name].waiting.items()
-        ]
-        try:
-            answers = await self._store.add(usages)
-        except StoreUnavailableError:
-            self._untold |= names
-            raise
-        for (name, usage, _, _), answer in zip(usages, answers, strict=True):
-            # Of one that the store does not know it is told when it knows it again.
-            if answer is not None:
-                self._tallies[name].confirm([usage], *answer)
-        for name in names:
-            self._correct(name)
-            if name not in self._calls and not self._tallies[name].waiting:
-                del self._tallies[name]
-
     async def _take_up(self, name: str, renewed: Renewed) -> None:
         kept = self._calls.get(name)
         if kept is None or not is_kept(kept):
@@ -224,7 +206,7 @@ class Sharing:
         tally = self._tallies[name]
         if renewed.standing == "missing":
             await self._open(kept, tally)
-            self._untold.add(name)
+            self._tallies.tell_again(name)
             self._changed[name] = kept
             self.wake.set()
         elif renewed.standing == "lost":
@@ -241,7 +223,7 @@ class Sharing:
             return
         del self._missing[name]
         if (await self._open(kept, self._tallies[name]))[1]:
-            self._untold.add(name)
+            self._tallies.tell_again(name)
             self.wake.set()
             self._take_over(kept, kept.state, "forgotten")
 
@@ -287,8 +269,7 @@ class Sharing:
         """Have a call, and add what this replica may have heard of it before."""
         name = kept.call.id
         self._calls[name] = kept
-        tally = self._tallies.setdefault(name, Tally())
-        tally.confirm((), kept.state.used, kept.state.cost_microdollars)
+        tally = self._tallies.open(name, kept.state.used, kept.state.cost_microdollars)
         used, cost = tally.total()
         kept.state = replace(kept.state, used=used, cost_microdollars=cost)
 
@@ -303,18 +284,17 @@ class Sharing:
     def _forget(self, name: str) -> None:
         self._calls.pop(name, None)
         self._missing.pop(name, None)
-        if (tally := self._tallies.get(name)) is not None and not tally.waiting:
-            del self._tallies[name]
+        self._tallies.close(name)
 
     def _show(self) -> None:
         metrics.OBSERVED_CALLS.set(sum(not kept.is_owner for kept in self._calls.values()))
 
 
-async def _until_heard(calls: Iterable[Kept]) -> None:
-    """Return once calls are listened to, or after a moment."""
-    left, deadline = list(calls), time.monotonic() + _HEARD_S
-    while time.monotonic() < deadline:
-        left = [kept for kept in left if kept.state.phase in _UNHEARD]
-        if not left:
-            return
+async def _until_heard(calls: Sequence[Kept]) -> list[Kept]:
+    """Wait until most calls are listened to, or a moment; return those that are not."""
+    deadline = time.monotonic() + _HEARD_S
+    while True:
+        left = [kept for kept in calls if kept.state.phase in _UNHEARD]
+        if len(left) <= _UNHEARD_AT_ONCE or time.monotonic() > deadline:
+            return left
         await asyncio.sleep(_POLL_S)
