@@ -158,12 +158,7 @@ def _adapt_pods(inputs: Inputs, values: KubernetesValues, base: Sequence[Documen
         volume, names = given[service]
         give_secrets(pod, container, volume, values.secret, names)
     if is_supervised(inputs):
-        pod["terminationGracePeriodSeconds"] += _KEEPER_GRACE_S
-        sockets = {name: list(_sockets(name, inputs)) for name in (CALLKEEPER, AUTHZ_CLUSTER)}
-        for service in _services(inputs):
-            container = named(pod["initContainers"], service)
-            container["env"] += supervision_environ(sockets)
-        give_spool(pod, named(pod["initContainers"], CALLKEEPER), inputs.settings.supervision)
+        _introduce(inputs, pod)
     extauthz = named(pod["initContainers"], AUTHZ_CLUSTER)
     envoy = named(pod["containers"], "envoy")
     envoy["image"] = values.envoy_image
@@ -175,6 +170,15 @@ def _adapt_pods(inputs: Inputs, values: KubernetesValues, base: Sequence[Documen
     if values.keys_secret:
         for holder, container in ((pod, extauthz), (job, check)):
             give_keys(holder, container, values.keys_secret)
+
+
+def _introduce(inputs: Inputs, pod: Document) -> None:
+    """Let the services find each other, and give callkeeper what it alone needs."""
+    pod["terminationGracePeriodSeconds"] += _KEEPER_GRACE_S
+    sockets = {name: list(_sockets(name, inputs)) for name in (CALLKEEPER, AUTHZ_CLUSTER)}
+    for service in _services(inputs):
+        named(pod["initContainers"], service)["env"] += supervision_environ(sockets)
+    give_spool(pod, named(pod["initContainers"], CALLKEEPER), inputs.settings.supervision)
 
 
 def _adapt_policy(inputs: Inputs, values: KubernetesValues, policy: Document) -> None:
