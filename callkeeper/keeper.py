@@ -206,10 +206,11 @@ class Keeper:
             self.end(kept, reason)
             return
         step = next_step(kept.state, now := time.monotonic())
-        speech = self.steward.look(kept, now)
         if isinstance(step, End):
             self.end(kept, step.reason)
-        elif isinstance(speech, End):
+            return
+        speech = self.steward.look(kept, now)
+        if isinstance(speech, End):
             self.end(kept, speech.reason)
         elif (until := earliest(step, speech)) is not None:
             loop = asyncio.get_running_loop()

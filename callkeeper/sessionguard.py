@@ -129,7 +129,11 @@ class SessionGuard:
         return self._violated(asked.wrong, now)
 
     def _see(self, session: Mapping[str, Any], now: float) -> list[Event]:
-        wrong = self._differences(session)
+        wrong = self._lock.corrections(session)
+        for member in self._written.keys() - wrong.keys():
+            # It does show the lock's own value, so no other one can mean the same.
+            del self._written[member]
+        wrong = self._unexpected(wrong, session)
         if not wrong:
             self._settle()
             return []
@@ -144,17 +148,16 @@ class SessionGuard:
         asked.shown = {member: shown_at(session, member) for member in wrong}
         return []
 
-    def _differences(self, session: Mapping[str, Any]) -> dict[Member, Any]:
-        wrong = self._lock.corrections(session)
-        if self._is_voice_fixed:
-            wrong.pop(_VOICE, None)
-        for member, written in tuple(self._written.items()):
-            if member not in wrong:
-                # It does show the lock's own value, so no other one can mean the same.
-                del self._written[member]
-            elif shown_at(session, member) == written:
-                del wrong[member]
-        return wrong
+    def _unexpected(
+        self, wrong: Mapping[Member, Any], session: Mapping[str, Any]
+    ) -> dict[Member, Any]:
+        """Return of what differs what is not the provider's way of writing it, nor past help."""
+        return {
+            member: value
+            for member, value in wrong.items()
+            if not (self._is_voice_fixed and member == _VOICE)
+            and not (member in self._written and self._written[member] == shown_at(session, member))
+        }
 
     def _hear_refusal(self, error: Mapping[str, Any], now: float) -> list[Event]:
         asked = self._asked
@@ -174,7 +177,8 @@ class SessionGuard:
         shown = {_MAX_OUTPUT: response.get("max_output_tokens"), _VOICE: shown_at(response, _VOICE)}
         # Only what both write alike.
         known = {name: value for name, value in shown.items() if isinstance(value, int | str)}
-        if not self._differences(as_session(known)).keys() & known.keys():
+        part = as_session(known)
+        if not self._unexpected(self._lock.corrections(part), part).keys() & known.keys():
             return []
         if self._asked is None:
             self._count()

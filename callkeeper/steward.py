@@ -53,7 +53,7 @@ class Steward:
         kind = event.get("type")
         if kind in {BEGUN, DONE}:
             kept.is_answering = kind == BEGUN
-        if kept.guard is None or not kept.is_owner:
+        if kept.guard is None or not kept.is_owner or not kept.state.is_open:
             return kind == DONE and self._waits_for_silence
         before = kept.guard.due_at
         self._see_to(kept, kept.guard, lambda guard: guard.read(event, now))

@@ -69,7 +69,7 @@ class Leashes:
         """
         if deployment is None:
             return labels
-        lock = lock_of(deployment, key)
+        lock = lock_of(deployment, key, claims.session_type)
         if self._sealer is None:
             if lock:
                 raise SessionLockUnusableError

@@ -3,7 +3,7 @@
 from extauthz.deployments import Deployment
 from extauthz.keys.model import VirtualKey
 from ringback.errors import ApiError
-from ringback.sessionlock import SessionLock
+from ringback.sessionlock import NO_LOCK, TRANSCRIPTION, SessionLock
 
 
 class SessionLockedError(ApiError):
@@ -34,19 +34,34 @@ class SessionLockUnusableError(ApiError):
         )
 
 
-def lock_of(deployment: Deployment, key: VirtualKey) -> SessionLock:
+def lock_of(
+    deployment: Deployment, key: VirtualKey, session_type: str | None = None
+) -> SessionLock:
     """Return what callers of a key cannot change of a session at a deployment.
 
-    Of a member that both name, the deployment's word holds: keys may be made by their users.
+    Of a member that both name, the deployment's word holds: keys may be made by their users. In a
+    session that only transcribes there is no model that could be told anything.
+
+    Args:
+        deployment: Where the session is.
+        key: Whose it is.
+        session_type: ``realtime`` or ``transcription``; None for the first.
     """
+    if session_type == TRANSCRIPTION:
+        return NO_LOCK
     return deployment.session_lock | key.session_lock
 
 
-def check_unlocked(deployment: Deployment, key: VirtualKey) -> None:
+def check_unlocked(deployment: Deployment, key: VirtualKey, session_type: str | None) -> None:
     """Check that a caller may talk where nobody can see to its session.
+
+    Args:
+        deployment: As of `lock_of`, like the others.
+        key: Likewise.
+        session_type: Likewise.
 
     Raises:
         SessionLockedError: If the session is locked: 403.
     """
-    if lock_of(deployment, key):
+    if lock_of(deployment, key, session_type):
         raise SessionLockedError

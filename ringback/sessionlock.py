@@ -67,8 +67,12 @@ class SessionLock:
         return found
 
     def values(self) -> dict[Member, Any]:
-        """Return a value that is allowed for each member."""
-        return {member: nearest(allowed, None) for member, allowed in self.allowed.items()}
+        """Return a value that is allowed for each member; no stored prompt is none to ask for."""
+        return {
+            member: nearest(allowed, None)
+            for member, allowed in self.allowed.items()
+            if member != _PROMPT or allowed is not None
+        }
 
     def held(self, session: Mapping[str, Any]) -> dict[str, Any]:
         """Return a session that is to be asked for, as the lock wants it."""

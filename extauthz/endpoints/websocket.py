@@ -90,7 +90,7 @@ class WebSockets:
             wanted = parse_query(request.query)
             key = await self._key_of(caller)
             deployment, path, credentials = await self._open(caller, wanted)
-            check_unlocked(deployment, key)
+            check_unlocked(deployment, key, _session_type(caller, wanted))
             labels = replace(labels, model=deployment.model_name, deployment=deployment.id)
             told = self._told(request, labels)
             if isinstance(caller, CallClaims):
@@ -133,6 +133,10 @@ class WebSockets:
         given = request.headers.get(SAFETY_IDENTIFIER)
         told = self._safety.of(given, key_hash=labels.key_hash or "", user=labels.user)
         return {} if told is None else {SAFETY_IDENTIFIER: told}
+
+
+def _session_type(caller: Caller, wanted: WebSocketQuery) -> str | None:
+    return caller.session_type if isinstance(caller, CallClaims) else wanted.intent
 
 
 def _deployment_of(

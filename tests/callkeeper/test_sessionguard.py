@@ -159,6 +159,18 @@ def test_a_provider_may_write_a_value_in_its_own_way(written: dict[str, Any]) ->
     assert wire.guard.due_at is None
 
 
+def test_a_response_teaches_nothing_about_a_session() -> None:
+    """It may show in one way what the session shows in another."""
+    wire = Wire(settled=False)
+    written = updated(audio=speaking({"id": "voice_1"}))
+    assert wire.hear(written) is not None
+    assert wire.hear(written) is None
+    assert wire.wait() is None
+    assert wire.hear({"type": "response.created", "response": response()}) is None
+    assert wire.hear(written) is None
+    assert wire.guard.violations == 0
+
+
 def test_a_caller_cannot_pass_its_change_off_as_the_providers_way() -> None:
     """Two answers to one correction: one is the caller's. Another in the place of it: likewise."""
     wire = Wire()
@@ -194,7 +206,6 @@ def test_who_does_not_answer_is_asked_so_often_and_no_more() -> None:
         "type": "realtime",
         "instructions": "Help.",
         "tools": GOOD["tools"],
-        "prompt": None,
         "max_output_tokens": 100,
         "audio": {"output": {"voice": "marin"}},
     }

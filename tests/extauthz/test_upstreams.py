@@ -198,6 +198,9 @@ def test_labels_say_what_is_locked() -> None:
     assert labels.session_lock is not None
     assert parse_lock_text(labels.session_lock) == parse_lock({"instructions": "x", "tools": []})
     assert Leashes(CALL_KEYS).put_on(Labels("call"), CLAIMS, KEY, OPENAI).session_lock is None
+    listening = replace(CLAIMS, session_type="transcription")
+    labels = Leashes(CALL_KEYS, now=Clock()).put_on(Labels("call"), listening, key, locked)
+    assert labels.session_lock is None
     with pytest.raises(SessionLockUnusableError, match="needs supervision"):
         Leashes().put_on(Labels("call"), CLAIMS, key, OPENAI)
     with pytest.raises(UnsupervisableError, match="a current API"):

@@ -125,6 +125,10 @@ async def test_a_locked_session_is_no_websocket(credential: str) -> None:
     assert isinstance(decision, Answer)
     assert (decision.status, decision.labels.outcome) == (403, "session_locked")
     assert isinstance(await decide(request, [OPENAI]), Allow)
+    with_key = handshake(MASTER.reveal(), "model=voice&intent=transcription")
+    with_token = handshake(token(session_type="transcription"))
+    request = with_key if credential == "key" else with_token
+    assert isinstance(await decide(request, [locked]), Allow)
 
 
 async def test_safety_identifier_is_passed_on() -> None:
