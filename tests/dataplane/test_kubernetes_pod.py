@@ -168,6 +168,16 @@ async def test_callkeeper_is_told_of_calls(cluster: Cluster) -> None:
     await until(lambda: any(m.target.startswith(sideband) for m in cluster.upstream.received))
 
 
+async def test_calls_are_shown_in_the_pod(cluster: Cluster, host: PodHost) -> None:
+    """As the page says, by `kubectl exec`."""
+    (container,) = [c for c in cluster.pod.spec["initContainers"] if c["name"] == "callkeeper"]
+    command = ["python", "-m", "ringback", "calls", "list"]
+    assert " ".join(command) in PAGE
+    shown = cluster.pod.confined(container, command)
+    pid = cluster.pod.pid("callkeeper")
+    assert await asyncio.to_thread(host.execute, pid, shown, 20) == 0
+
+
 async def test_all_probes_pass(cluster: Cluster) -> None:
     """Each one of each container, at the address of the pod, as a kubelet asks."""
     spec = cluster.pod.spec
