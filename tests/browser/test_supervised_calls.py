@@ -22,7 +22,7 @@ from helpers.supervised import Supervised, supervised
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 
 MAX_DURATION_S: Final = 8
-IDLE_S: Final = 3
+IDLE_S: Final = 5
 # In US dollars; the shortest response of the emulator costs more.
 BUDGET: Final = 0.0001
 # From what ends a call to its closed peer connection.
