@@ -213,11 +213,12 @@ async def test_calls_outlast_a_short_outage_of_extauthz(
     child = gateway.stack.supervisor._running["extauthz-0"].child
     async with talking(gateway, limited, free) as calls:
         before, ((_, first), (_, second)) = await hangups(gateway), calls
+        stopped_at = time.time()
         await gateway.stack.supervisor.stop(["extauthz-0"])
-        down_at = time.time()
         ended = await gateway.end_of(first)
         assert ended.call.reason == "unknown_standing"
-        assert TIMEOUT_S - 1.5 < ended.at - down_at < TIMEOUT_S + 3
+        # The last answer came within the interval before; to stop takes its time.
+        assert TIMEOUT_S - 1.5 < ended.at - stopped_at < TIMEOUT_S + 6
         assert await hangups(gateway) == before + 1
         assert not gateway.named("call.ended", second)
         await gateway.stack.supervisor.start(child)
