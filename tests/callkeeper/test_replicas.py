@@ -77,7 +77,7 @@ async def test_calls_of_a_killed_keeper_are_adopted_and_their_limits_go_on(
     tmp_path: Path, valkey: ValkeyProcess
 ) -> None:
     """Within the lease another one listens; duration and cost go on from where they were."""
-    limits = {"max_duration_s": 8, "max_cost": 1.5 * COST / 1e6}
+    limits = {"max_duration_s": 6, "max_cost": 1.5 * COST / 1e6}
     # Who adopts calls that are older than that does not know yet how their payers stand.
     standing = {"standing_timeout_s": 1.5, "standing_interval_s": 0.2}
     async with keepers(tmp_path, valkey, **limits, **standing) as group:
@@ -90,7 +90,7 @@ async def test_calls_of_a_killed_keeper_are_adopted_and_their_limits_go_on(
         killed = time.monotonic()
         await group.lose("one")
         await until(lambda: at_long.attaches == at_talked.attaches == 2, LEASE_S + 2)
-        assert time.monotonic() - killed < LEASE_S + 0.5
+        assert time.monotonic() - killed < LEASE_S + 1.5
         found = await group.known_to("other")
         assert found.keys() == {long, talked}
         assert found[talked].cost_microdollars == COST
@@ -98,7 +98,7 @@ async def test_calls_of_a_killed_keeper_are_adopted_and_their_limits_go_on(
         await at_talked.say(text_in=TOKENS, text_out=0)
         await until(lambda: at_talked.has_ended, 5)
         await until(lambda: at_long.has_ended, 10)
-        assert 7.5 < time.monotonic() - opened < 10
+        assert 5.5 < time.monotonic() - opened < 9
         assert await until_reason(group, "other", talked) == "max_cost"
         assert await until_reason(group, "other", long) == "max_duration"
 
@@ -127,7 +127,7 @@ async def test_any_of_them_finds_and_ends_a_call(pair: Keepers, by: str) -> None
         whose = {"token_id": f"token-of-{call.id}"} if by == "token" else {"key_hash": by * 16}
         assert (await other.Revoke(RevokeRequest(**whose))).calls == 1
         assert (await pair.stub("one").Revoke(RevokeRequest(**whose))).calls == 0
-    await until(lambda: call.has_ended, 1)
+    await until(lambda: call.has_ended, 3)
     for name in ("one", "other"):
         assert await until_reason(pair, name, known) in {"admin", "revoked"}
         await until_gone(pair, name, known)
@@ -263,14 +263,14 @@ async def test_who_leaves_hands_its_calls_over_and_loses_nothing(
                 await call.say(text_in=TOKENS, text_out=0)
                 assert call.sockets
             await asyncio.sleep(0.02)
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 6
         for known, call in opened:
             await until_cost(group, "other", known, COST * len(call.said))
             assert (len(call.sockets), call.attaches) == (1, 2)
         # Nobody is there to take them: it ends at once.
         began = time.monotonic()
         await group.leave("other")
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 6
 
 
 async def test_of_two_observers_one_may_die(tmp_path: Path, valkey: ValkeyProcess) -> None:

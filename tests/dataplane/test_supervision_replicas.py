@@ -17,7 +17,7 @@ from helpers.waiting import until
 
 pytestmark = [pytest.mark.dataplane, pytest.mark.asyncio(loop_scope="module")]
 
-MAX_DURATION_S = 12.0
+MAX_DURATION_S = 9.0
 LEASE_S = 2.0
 WORKERS = ("callkeeper-0", "callkeeper-1")
 
@@ -76,10 +76,10 @@ async def test_a_call_goes_on_when_its_worker_is_killed_and_ends_in_time(
         await client.wait_for("response.done")
         # What is written down at once.
         await asyncio.sleep(0.3)
-        keeper = keeper_of(gateway, call)
-        (other,) = set(WORKERS) - {keeper}
-        os.kill(gateway.stack.pid_of(keeper), signal.SIGKILL)
-        await until(lambda: '"event": "call_adopted"' in gateway.stack.logs(other), LEASE_S + 1)
+        os.kill(gateway.stack.pid_of(keeper_of(gateway, call)), signal.SIGKILL)
+        # By the other one, or by who comes in the place of the one that died.
+        logs = gateway.stack.logs
+        await until(lambda: any("call_adopted" in logs(name) for name in WORKERS), LEASE_S + 3)
         await asyncio.wait_for(client.is_closed.wait(), MAX_DURATION_S + 5)
     assert MAX_DURATION_S - 1 < time.monotonic() - opened < MAX_DURATION_S + 5
     at_provider = await gateway.last_at_provider(state="ended")
