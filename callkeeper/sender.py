@@ -23,12 +23,14 @@ class Sender:
 
     Args:
         socket: Attached.
+        send_s: How long one event may take, in seconds.
     """
 
-    __slots__ = ("_socket", "_task", "_waiting")
+    __slots__ = ("_send_s", "_socket", "_task", "_waiting")
 
-    def __init__(self, socket: ClientWebSocketResponse) -> None:
+    def __init__(self, socket: ClientWebSocketResponse, send_s: float = _SEND_S) -> None:
         self._socket = socket
+        self._send_s = send_s
         self._waiting: deque[str] = deque()
         self._task: asyncio.Task[None] | None = None
 
@@ -50,7 +52,7 @@ class Sender:
     async def _send_all(self) -> None:
         try:
             while self._waiting:
-                async with asyncio.timeout(_SEND_S):
+                async with asyncio.timeout(self._send_s):
                     await self._socket.send_str(self._waiting[0])
                 self._waiting.popleft()
         except OSError:  # TimeoutError and ConnectionError are some

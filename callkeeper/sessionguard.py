@@ -11,6 +11,7 @@ it only what was corrected differs, then this is how the provider writes it: wha
 from then on. If more came, the caller changed something meanwhile, and it is corrected once more.
 """
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -71,6 +72,7 @@ class SessionGuard:
         "_is_voice_fixed",
         "_lock",
         "_max_violations",
+        "_name",
         "_number",
         "_tries",
         "_written",
@@ -88,6 +90,8 @@ class SessionGuard:
         self._written: dict[Member, Any] = {}
         self._is_voice_fixed = False
         self._tries = self._number = 0
+        # So that no caller can send an event that is refused in the place of ours.
+        self._name = secrets.token_hex(4)
 
     @property
     def due_at(self) -> float | None:
@@ -215,7 +219,7 @@ class SessionGuard:
 
     def _ask(self, members: Mapping[Member, Any], now: float) -> Event:
         self._number += 1
-        event_id = f"ringback_{self._number}"
+        event_id = f"ringback_{self._name}_{self._number}"
         self._asked = _Asked(event_id, now, members, {}, {})
         session = {"type": "realtime", **as_session(members)}
         return {"event_id": event_id, "type": "session.update", "session": session}
