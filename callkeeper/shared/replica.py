@@ -50,6 +50,7 @@ class Replica:
         self._changed: set[str] = set()
         self._answered_at = self._adopts_at = 0.0
         self._is_leaving = False
+        self._opening = 0
         self._turns: list[asyncio.Task[None]] = []
         self._teller: asyncio.Task[None] | None = None
         self._log = get_logger()
@@ -71,13 +72,19 @@ class Replica:
         """
         if self._is_leaving:
             raise LeavingError
-        return await self._sharing.open(kept)
+        self._opening += 1
+        try:
+            return await self._sharing.open(kept)
+        finally:
+            self._opening -= 1
 
     async def leave(self) -> None:
         """Hand all calls over, and listen to them until others do."""
         self._is_leaving = True
         await end(*self._turns)
         self._turns = []
+        while self._opening:  # noqa: ASYNC110  the store is slow for a second at most
+            await asyncio.sleep(_COLLECT_S)
         try:
             await self._sharing.tell()
             others = await self._sharing.release()

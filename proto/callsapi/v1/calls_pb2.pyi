@@ -430,7 +430,9 @@ class Event(_message.Message):
     AT_FIELD_NUMBER: _builtins.int
     CALL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """call.started, call.attached, call.usage, call.lost, call.warning, call.ended"""
+    """call.started, call.attached, call.usage, call.lost, call.warning, call.ended; call.adopted of a
+    call that another worker has kept
+    """
     at: _builtins.float
     """Seconds since 1970."""
     @_builtins.property
