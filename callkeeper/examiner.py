@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 from grpc import aio
 
@@ -16,7 +16,7 @@ from callkeeper.kept import Kept
 from callkeeper.model import Charge, Payer
 from callkeeper.standing import Budget, Standing, Standpoint, standpoint_of
 from callkeeper.translate import read_standing, write_standpoint, write_token_call
-from callsapi.v1.calls_pb2 import StandingRequest
+from callsapi.v1.calls_pb2 import StandingRequest, StandingResponse
 from callsapi.v1.calls_pb2_grpc import UpstreamsStub
 from ringback.grpcpeers import Peers
 from ringback.logs import describe, get_logger
@@ -24,8 +24,11 @@ from ringback.settings import SupervisionSettings
 
 # extauthz may have to find out that its source of keys is down, which takes it 2 s.
 _TIMEOUT_S: Final = 4.0
-# Keys that are asked about at once.
-_BATCH: Final = 200
+# Keys that are asked about at once, and calls whose tokens are.
+_KEYS: Final = 200
+_CALLS: Final = 1000
+
+_T = TypeVar("_T")
 # Calls that are looked at in a millisecond or two.
 _TURN: Final = 200
 
@@ -137,23 +140,21 @@ class Examiner:
 
     async def _ask(self, found: Mapping[Standpoint, Sequence[Kept]]) -> str | None:
         """Ask about all, and return why that told nothing, or not of all."""
-        places, why = list(found), None
-        self._revoked.clear()
-        for at in range(0, len(places), _BATCH):
-            batch = places[at : at + _BATCH]
-            tokens = [each.call for place in batch for each in found[place] if each.call.token_id]
-            request = StandingRequest(
-                of=map(write_standpoint, batch), calls=map(write_token_call, tokens)
-            )
-            try:
-                answer = await self._extauthz.ask(lambda stub: stub.Standing, request, _TIMEOUT_S)
-            except aio.AioRpcError as error:
-                metrics.STANDING_FAILURES.labels("extauthz").inc()
-                return error.code().name.lower()
+        try:
+            why = await self._ask_for_standings(found)
+            await self._ask_for_tokens(found)
+        except aio.AioRpcError as error:
+            metrics.STANDING_FAILURES.labels("extauthz").inc()
+            return error.code().name.lower()
+        return why
+
+    async def _ask_for_standings(self, found: Mapping[Standpoint, Sequence[Kept]]) -> str | None:
+        why = None
+        for batch in _batches(list(found), _KEYS):
+            answer = await self._tell_me(StandingRequest(of=map(write_standpoint, batch)))
             if len(answer.standings) != len(batch):
                 metrics.STANDING_FAILURES.labels("extauthz").inc()
                 return "answer_unusable"
-            self._revoked.update(answer.revoked_token_ids)
             now = time.monotonic()
             for place, message in zip(batch, answer.standings, strict=True):
                 if message.is_unknown:
@@ -162,6 +163,16 @@ class Examiner:
                     continue
                 self._take(place, read_standing(message, now), found[place][0].call.payer)
         return why
+
+    async def _ask_for_tokens(self, found: Mapping[Standpoint, Sequence[Kept]]) -> None:
+        self._revoked.clear()
+        calls = [each.call for some in found.values() for each in some if each.call.token_id]
+        for batch in _batches(calls, _CALLS):
+            answer = await self._tell_me(StandingRequest(calls=map(write_token_call, batch)))
+            self._revoked.update(answer.revoked_token_ids)
+
+    async def _tell_me(self, request: StandingRequest) -> StandingResponse:
+        return await self._extauthz.ask(lambda stub: stub.Standing, request, _TIMEOUT_S)
 
     def _take(self, place: Standpoint, said: Standing, payer: Payer) -> None:
         self._known[place] = said
@@ -185,3 +196,7 @@ async def _in_turns(calls: Iterable[Kept]) -> AsyncIterator[Kept]:
         if number % _TURN == 0:
             await asyncio.sleep(0)
         yield kept
+
+
+def _batches(things: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:
+    return (things[at : at + size] for at in range(0, len(things), size))
