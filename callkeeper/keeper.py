@@ -63,7 +63,7 @@ class Keeper:
         self.recent: Final = RecentCalls()
         self._verdict = verdict
         self.steward = steward or Steward()
-        self.steward.tell = self.tell
+        self.steward.change, self.steward.tell = self.change, self.tell
         self._is_full = is_full
         self._kept: dict[str, Kept] = {}
         self._ids: dict[tuple[str, str], str] = {}
@@ -192,7 +192,9 @@ class Keeper:
         if kept.is_owner:
             was, now = before.phase is Phase.ATTACHED, state.phase is Phase.ATTACHED
             metrics.ATTACHED_CALLS.inc(int(now) - int(was))
-        if self.witness is not None and before.phase is not state.phase:
+        # What costs and who speaks comes too often; replicas share it in another way.
+        is_news = before.phase is not state.phase or before.was_warned is not state.was_warned
+        if self.witness is not None and is_news:
             self.witness.changed(kept)
 
     def look_at(self, kept: Kept) -> None:

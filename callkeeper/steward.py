@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from callkeeper import calls, metrics
-from callkeeper.calls import End, Wait, earliest
+from callkeeper.calls import CallState, End, Wait, earliest
 from callkeeper.kept import Kept, facts_of
 from callkeeper.model import Call
 from callkeeper.sessionguard import BEGUN, DONE, SessionGuard
@@ -30,8 +30,9 @@ class Steward:
     """
 
     def __init__(self, warnings: Warnings | None = None, max_violations: int = 5) -> None:
+        self.change: Callable[[Kept, CallState], None] = lambda *_: None
         self.tell: Callable[[str, Kept], None] = lambda *_: None
-        """Is told of warnings: the name of the event, and the call."""
+        """Both are the keeper's."""
         self._warnings = warnings or Warnings()
         self._max_violations = max_violations
         self._log = get_logger()
@@ -99,7 +100,7 @@ class Steward:
         self._say(kept, events)
 
     def _warn(self, kept: Kept, warning: DueWarning, now: float) -> None:
-        kept.state = calls.warned(kept.state)
+        self.change(kept, calls.warned(kept.state))
         left_s = kept.state.opened_at + kept.state.limits.max_duration_s - now
         event = event_of(words_of(warning.why, left_s), self._warnings.told_as)
         if event is not None:

@@ -48,6 +48,7 @@ class ProvidedCall:
         sockets: Sidebands that are open.
         attaches: How many sidebands there were.
         said: Ids of its responses, with the usage of each.
+        heard: Events that came on sidebands.
         has_ended: Whether it was hung up.
     """
 
@@ -55,6 +56,7 @@ class ProvidedCall:
     sockets: list[web.WebSocketResponse] = field(default_factory=list)
     attaches: int = 0
     said: dict[str, dict[str, int]] = field(default_factory=dict)
+    heard: list[dict[str, Any]] = field(default_factory=list)
     has_ended: bool = False
 
     async def say(self, *, text_in: int = 3, text_out: int = 4) -> None:
@@ -117,8 +119,8 @@ class Provider(calls_pb2_grpc.UpstreamsServicer):
         await socket.prepare(request)
         call.attaches += 1
         call.sockets.append(socket)
-        async for _ in socket:
-            pass
+        async for message in socket:
+            call.heard.append(message.json())
         call.sockets.remove(socket)
         return socket
 
