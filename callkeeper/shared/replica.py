@@ -87,10 +87,10 @@ class Replica:
             await asyncio.sleep(_COLLECT_S)
         try:
             await self._sharing.tell()
-            others = await self._sharing.release()
+            await self._sharing.release()
             # No timeout: the client loses a cancellation now and then.
-            polls = round(_LEAVE_S / _LEAVE_POLL_S) if others else 0
-            while polls > 0 and await self._sharing.not_taken():
+            polls = round(_LEAVE_S / _LEAVE_POLL_S)
+            while polls > 0 and await self._sharing.may_be_taken():
                 await asyncio.sleep(_LEAVE_POLL_S)
                 polls -= 1
         except StoreUnavailableError:

@@ -225,7 +225,7 @@ end
 )
 
 # ARGV: replica, and for each call: its id, its progress. Gives them away, whether they are kept or
-# only listened to; returns how many replicas have heard that.
+# only listened to.
 RELEASE: Final = (
     _HEAD
     + """
@@ -237,7 +237,7 @@ for at = 2, #ARGV, 2 do
     redis.call('ZADD', leases, 0, id)
   elseif found[2] == ARGV[1] then vacate(id) end
 end
-return redis.call('PUBLISH', base, 'look')
+redis.call('PUBLISH', base, 'look')
 """
 )
 

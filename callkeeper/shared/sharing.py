@@ -174,22 +174,21 @@ class Sharing:
             unheard = await _until_heard(unheard)
         self._show()
 
-    async def release(self) -> int:
-        """Hand all calls over, and only listen from now on; return how many others hear of it."""
+    async def release(self) -> None:
+        """Hand all calls over, and only listen from now on."""
         now = time.monotonic()
         progress = {name: progress_of(kept, now) for name, kept in self._calls.items()}
-        told = await self._store.release(progress)
+        await self._store.release(progress)
         for kept in self._calls.values():
             self._keeper.hand_over(kept)
-        return told
 
-    async def not_taken(self) -> bool:
-        """Tell whether nobody else listens yet to some call that was handed over."""
+    async def may_be_taken(self) -> bool:
+        """Tell whether nobody else listens yet to some call that was handed over, but may soon."""
         for name, shared in (await self._store.read(list(self._calls))).items():
             is_taken = not shared.is_own and shared.state.phase not in _UNHEARD
             if is_taken or shared.has_ended:
                 self._let_go(self._calls[name])
-        return bool(self._calls)
+        return bool(self._calls) and await self._store.count_others() > 0
 
     async def _open(self, kept: Kept, tally: Tally) -> tuple[str, bool]:
         progress = progress_of(kept)

@@ -203,12 +203,16 @@ class CallStore:
         for some in _chunks(calls.items()):
             await self._run(scripts.END, self._replica, stays_s, *self._pairs(some))
 
-    async def release(self, calls: Mapping[str, Progress]) -> int:
-        """Give calls to whoever takes them; return how many replicas have heard of it."""
-        told = 0
+    async def release(self, calls: Mapping[str, Progress]) -> None:
+        """Give calls to whoever takes them."""
         for some in _chunks(calls.items()):
-            told = int(await self._run(scripts.RELEASE, self._replica, *self._pairs(some)))
-        return told
+            await self._run(scripts.RELEASE, self._replica, *self._pairs(some))
+
+    async def count_others(self) -> int:
+        """Return how many replicas hear of calls that need somebody; who leaves hears no more."""
+        async with self.valkey.guarded():
+            ((_, count),) = await self.valkey.client.pubsub_numsub(self.channel)
+        return int(count)
 
     async def read(self, ids: Iterable[str]) -> dict[str, Shared]:
         """Return calls by their ids, those that there are."""

@@ -267,10 +267,16 @@ async def test_who_leaves_hands_its_calls_over_and_loses_nothing(
         for known, call in opened:
             await until_cost(group, "other", known, COST * len(call.said))
             assert (len(call.sockets), call.attaches) == (1, 2)
-        # Nobody is there to take them: it ends at once.
+        # Nobody stays to take them: both end at once.
+        await group.start("third")
+        await group.open("third")
         began = time.monotonic()
-        await group.leave("other")
+        await asyncio.gather(group.leave("other"), group.leave("third"))
         assert time.monotonic() - began < 6
+        # Whoever starts next takes them.
+        await group.start("fourth")
+        await until(lambda: all(call.sockets for call in group.provider.calls.values()), LEASE_S)
+        assert len(await group.known_to("fourth")) == 11
 
 
 async def test_of_two_observers_one_may_die(tmp_path: Path, valkey: ValkeyProcess) -> None:
