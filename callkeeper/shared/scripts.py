@@ -4,13 +4,14 @@ The names of all keys begin with KEYS[1], written ``*`` here:
 
 ``*:call:ID``        a hash: ``facts`` and ``progress`` as `record` has them, counters by name,
                      ``owner`` and ``second``: ids of the replicas that keep it and listen, too,
+                     ``name``, ``handle``, ``key``, ``token``: what names it below,
                      ``wanted``: why somebody wants it to end, ``ended``: when, in ms since 1970
 ``*:usages:ID``      a set: ids of the usages that its counters contain
 ``*:leases``         a sorted set: until when its owner keeps a call, in ms since 1970
 ``*:seconds``        a sorted set: the same of its second observer; 0 if it lacks one
 ``*:name:DIGEST``    a call's id by its deployment and the provider's id
 ``*:handle:DIGEST``  a call's id by its handle
-``*:of:WHAT``        a set: ids of the calls of a key or a token
+``*:of:WHAT``        a sorted set: ids of the calls of a key or a token, and until when they stay
 ``*``                a channel: the id of a call that has changed for its owner, or ``look`` if one
                      lacks an owner or a second observer
 
@@ -60,11 +61,13 @@ redis.call('SET', name, id, 'EX', stays)
 redis.call('SET', base .. ':handle:' .. ARGV[6], id, 'EX', stays)
 for at = 7, 8 do
   if ARGV[at] ~= '' then
-    redis.call('SADD', base .. ':of:' .. ARGV[at], id)
+    redis.call('ZREMRANGEBYSCORE', base .. ':of:' .. ARGV[at], '-inf', clock())
+    redis.call('ZADD', base .. ':of:' .. ARGV[at], clock() + stays * 1000, id)
     redis.call('EXPIRE', base .. ':of:' .. ARGV[at], stays)
   end
 end
-redis.call('HSET', call(id), 'facts', ARGV[10], 'progress', ARGV[11], 'owner', me)
+redis.call('HSET', call(id), 'facts', ARGV[10], 'progress', ARGV[11], 'owner', me,
+  'name', ARGV[5], 'handle', ARGV[6], 'key', ARGV[7], 'token', ARGV[8])
 for at, counter in ipairs(counters) do redis.call('HSET', call(id), counter, ARGV[11 + at]) end
 redis.call('EXPIRE', call(id), stays)
 for at = 12 + #counters, #ARGV do redis.call('SADD', usages(id), ARGV[at]) end
@@ -216,8 +219,12 @@ for at = 3, #ARGV, 2 do
     redis.call('HSET', call(id), 'progress', ARGV[at + 1], 'ended', clock())
     redis.call('ZREM', leases, id)
     redis.call('ZREM', seconds, id)
-    redis.call('EXPIRE', call(id), ARGV[2])
-    redis.call('EXPIRE', usages(id), ARGV[2])
+    local names = redis.call('HMGET', call(id), 'name', 'handle', 'key', 'token')
+    for _, key in ipairs({call(id), usages(id), base .. ':name:' .. names[1],
+      base .. ':handle:' .. names[2]}) do redis.call('EXPIRE', key, ARGV[2]) end
+    for _, whose in ipairs({names[3], names[4]}) do
+      redis.call('ZADD', base .. ':of:' .. whose, 'XX', clock() + ARGV[2] * 1000, id)
+    end
     redis.call('PUBLISH', base, id)
   end
 end

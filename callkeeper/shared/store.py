@@ -232,7 +232,7 @@ class CallStore:
         whose = f"token:{token_id}" if token_id else f"key:{key_hash}"
         async with self.valkey.guarded():
             name = self.valkey.name("kept", "of", whose)
-            ids: Any = await self.valkey.client.smembers(name)
+            ids: Any = await self.valkey.client.zrange(name, 0, -1)
         return await self.read(each.decode() for each in ids)
 
     async def list_open(self) -> dict[str, Shared]:
