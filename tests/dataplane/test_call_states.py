@@ -152,19 +152,6 @@ async def test_operators_see_calls_come_and_go(gateway: Supervised) -> None:
         assert await table.interrupt() == await watch.interrupt() == 0
 
 
-# From here on callkeeper ends, and with it what the gateway of these tests is told.
-
-
-@pytest.mark.parametrize("how", ["hangs", "is down"])
-async def test_without_callkeeper_nobody_can_tell(gateway: Supervised, how: str) -> None:
-    """503 within moments for whoever may ask; others still learn nothing."""
-    async with gateway.without_callkeeper(how):
-        answer = await look(gateway, gateway.key)
-        check_refusal(answer, 503, "call_states_unavailable")
-        assert answer.header("retry-after") == "1"
-        check_refusal(await look(gateway, None), 401, "key_missing")
-
-
 async def test_questions_take_no_place_of_calls(gateway: Supervised) -> None:
     """However many ask while callkeeper hangs: some wait, the others are refused at once."""
     caller = CallerAt(gateway.port)
@@ -179,6 +166,19 @@ async def test_questions_take_no_place_of_calls(gateway: Supervised) -> None:
         codes = [(await each).error["code"] for each in asked]
     assert set(codes) == {"overloaded", "call_states_unavailable"}
     assert codes.count("call_states_unavailable") >= 32
+
+
+# From here on callkeeper ends, and with it what the gateway of these tests is told.
+
+
+@pytest.mark.parametrize("how", ["hangs", "is down"])
+async def test_without_callkeeper_nobody_can_tell(gateway: Supervised, how: str) -> None:
+    """503 within moments for whoever may ask; others still learn nothing."""
+    async with gateway.without_callkeeper(how):
+        answer = await look(gateway, gateway.key)
+        check_refusal(answer, 503, "call_states_unavailable")
+        assert answer.header("retry-after") == "1"
+        check_refusal(await look(gateway, None), 401, "key_missing")
 
 
 async def test_who_watches_learns_that_callkeeper_ends(gateway: Supervised) -> None:
