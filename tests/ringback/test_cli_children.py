@@ -1,6 +1,8 @@
+import json
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -9,7 +11,7 @@ from ringback.cli.folders import Folders
 from ringback.cli.plan import Inputs, StackOptions
 from ringback.render.bootstrap import Address
 from ringback.secrets import Secret
-from ringback.settings import Settings
+from ringback.settings import Settings, SupervisionSettings
 
 EGRESS = Address("127.0.0.1", 14001)
 PYTHON = (sys.executable, "-P", "-m")
@@ -67,6 +69,22 @@ def test_each_worker_has_a_socket_of_its_own(folders: Folders, tmp_path: Path) -
     assert [name for name in workers if workers[name].is_first] == ["extauthz-0", "sdpfilter-0"]
     assert workers["sdpfilter-2"].service == "sdpfilter"
     assert workers["sdpfilter-2"].child.log == tmp_path / "logs/sdpfilter-2.log"
+
+
+@pytest.mark.parametrize(("store", "keepers"), [("memory", 1), ("valkey", 3)])
+def test_callkeeper_has_several_workers_if_they_share_their_calls(
+    folders: Folders, store: Literal["memory", "valkey"], keepers: int
+) -> None:
+    """And only if calls are supervised; whoever asks them is told where all of them are."""
+    supervision = SupervisionSettings(mode="required", store=store)
+    inputs = make_inputs(settings=Settings(supervision=supervision), workers=3)
+    workers = make_workers(folders, inputs)
+    names = [name for name in workers if workers[name].service == "callkeeper"]
+    assert names == [f"callkeeper-{index}" for index in range(keepers)]
+    for worker in workers.values():
+        assert worker.child.env is not None
+        told = json.loads(worker.child.env["RINGBACK_SUPERVISION__CALLKEEPER"])
+        assert told == [folders.socket(name) for name in names]
 
 
 def test_services_get_the_files_they_read(folders: Folders) -> None:
