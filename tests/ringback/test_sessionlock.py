@@ -1,6 +1,8 @@
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ringback.sessionlock import (
     MAX_LOCK_BYTES,
@@ -220,6 +222,45 @@ def test_a_corrected_session_is_right() -> None:
     )
     for session in ({}, SHOWN, listening(None), listening({"type": "semantic_vad"})):
         assert lock.corrections(lock.held(session)) == {}
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    *("instructions", "tools", "max_output_tokens", "audio", "input", "output"),
+                    *("turn_detection", "voice", "speed", "type", "silence_duration_ms", "prompt"),
+                ]
+            ),
+            inner | st.sampled_from(["server_vad", "realtime", "inf"]),
+            max_size=5,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(JSON.filter(lambda value: isinstance(value, dict) and value.get("type") != "transcription"))
+def test_whatever_a_session_is_it_can_be_put_right(session: Any) -> None:
+    """As it is asked for, and by the corrections of what a provider shows."""
+    lock = parse_lock(
+        {
+            "instructions": "x",
+            "tools": [LOOKUP],
+            "max_output_tokens": {"min": 10, "max": 1024},
+            "audio": {
+                "input": {"turn_detection": {"one_of": [SERVER_VAD, {"type": "semantic_vad"}]}},
+                "output": {"voice": "marin", "speed": {"max": 1.2}},
+            },
+        }
+    )
+    assert lock.corrections(lock.held(session)) == {}
+    corrected = as_session(lock.corrections(session))
+    for member in lock.corrections(session):
+        assert member not in lock.corrections(corrected)
 
 
 def test_what_is_asked_for_is_as_the_lock_wants_it() -> None:
