@@ -36,6 +36,8 @@ _POLL_S: Final = 0.01
 _PATIENCE: Final = 3
 # How long a call that has ended is remembered.
 _REMEMBERED_S: Final = 300
+# Whoever leaves sets the end of its leases to 1970.
+_RELEASED_S: Final = 1e9
 _UNHEARD: Final = (Phase.OPENED, Phase.LOST)
 
 
@@ -230,8 +232,7 @@ class Sharing:
         name = shared.call.id
         alive_at = time.monotonic() - over_s - self._lease_s
         progress = orphaned(shared.progress, max(alive_at, shared.state.opened_at))
-        # Whoever leaves says so at once.
-        why = "handed_over" if over_s > _REMEMBERED_S else "lease_over"
+        why = "handed_over" if over_s > _RELEASED_S else "lease_over"
         if (kept := self._calls.get(name)) is not None and kept.is_owner:
             # Only its lease was over.
             return kept
