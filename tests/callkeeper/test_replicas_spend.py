@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict
@@ -54,10 +55,17 @@ class Talk:
         group: The keepers.
         payers: Who pays for the calls, in turn.
         observers: How many listen to each before it says something.
+        number: The signal that ends keepers.
     """
 
-    def __init__(self, group: Keepers, payers: Payers, observers: int) -> None:
-        self._group, self._observers = group, observers
+    def __init__(
+        self,
+        group: Keepers,
+        payers: Payers,
+        observers: int,
+        number: signal.Signals = signal.SIGKILL,
+    ) -> None:
+        self._group, self._observers, self._number = group, observers, number
         self._payers = (payers.member, payers.alone, payers.nobody)
         self._rolls = random.Random(9)
         self.said: list[Charge] = []
@@ -88,7 +96,7 @@ class Talk:
 
     async def _kill(self, name: str) -> None:
         await asyncio.sleep(self._rolls.uniform(0.05, 0.35))
-        self._group.kill(name)
+        self._group.kill(name, self._number)
 
     async def _speak(self, call: ProvidedCall) -> None:
         for _ in range(self._rolls.randint(1, 3)):
@@ -123,6 +131,18 @@ async def test_with_two_observers_the_books_balance_whoever_is_killed(
             if number == WAVES // 2:
                 await asyncio.to_thread(own_postgres.start)
         assert len(talk.said) > WAVES * CALLS
+        await until_written(database, len(talk.said))
+    assert_books_balance(database, talk.said)
+
+
+async def test_with_one_observer_nothing_is_lost_where_keepers_leave(
+    tmp_path: Path, database: Database
+) -> None:
+    """Both are told to end, one after the other, while all calls talk: the tables are right."""
+    payers = insert_payers(database)
+    async with charged(tmp_path, database, 1) as group:
+        talk = Talk(group, payers, 1, signal.SIGTERM)
+        await talk.wave(0)
         await until_written(database, len(talk.said))
     assert_books_balance(database, talk.said)
 
