@@ -178,7 +178,7 @@ async def replicas(files: Files, folder: Path) -> AsyncIterator[tuple[Replica, R
             logs.mkdir()
             apart = await stack.enter_async_context(Apart(files, logs, of_one))
             # The same port after a restart, for the balancer to find it.
-            ((ingress,), _) = free_ports(1, 0).values()
+            ((ingress,),) = free_ports(1, 0).values()
             bootstrap = local_bootstrap(services=services, ingress=Address("127.0.0.1", ingress))
             envoy = await stack.enter_async_context(EnvoyProcess(bootstrap, logs))
             found.append(Replica(envoy, apart))
