@@ -20,6 +20,9 @@ from ringback.logs import describe, get_logger
 
 # A sideband that lasts shorter than that was not worth attaching.
 _STABLE_S: Final = 1.0
+# The answer is on its way to the browser: before that the provider has nothing to attach to, and
+# who waits for the registration goes first.
+_HEAD_START_S: Final = 0.1
 
 
 class Leash(Protocol):
@@ -62,6 +65,7 @@ class Listener:
 
     async def listen(self, kept: Kept) -> None:
         """Stay attached to the sideband of a call until it ends."""
+        await asyncio.sleep(kept.state.opened_at + _HEAD_START_S - time.monotonic())
         tries = 0
         while kept.state.is_open:
             try:
