@@ -249,5 +249,7 @@ class Keeper:
         if self.witness is not None:
             self.witness.changed(kept)
         self._news.tell(name, kept.call, kept.state)
-        if name != "call.usage":
-            self._log.info(name.replace(".", "_"), reason=kept.state.reason, **facts_of(kept))
+        # A line for each response would be too many, unless somebody looks for something.
+        log = self._log.debug if name == "call.usage" else self._log.info
+        cost, reason = kept.state.cost_microdollars, kept.state.reason
+        log(name.replace(".", "_"), reason=reason, cost_microdollars=cost, **facts_of(kept))

@@ -1,5 +1,6 @@
 """Fixtures that tests of several packages use."""
 
+import signal
 from collections.abc import Iterator
 from typing import Final
 
@@ -12,6 +13,11 @@ from helpers.postgres import Database, PostgresServer
 # Requests in each case, and how long a test may take that sends more, in seconds.
 FLOOD: Final = 200
 _LONG_FLOOD_S: Final = 1800
+
+# A shell ignores Ctrl-C for what it runs in the background, and what that starts inherits it; tests
+# press Ctrl-C.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How long an example takes says more about the machine than about what is tested.
 settings.register_profile(

@@ -39,7 +39,7 @@ class Command:
     async def interrupt(self) -> int:
         """Press Ctrl-C, and return its exit code."""
         self.process.send_signal(signal.SIGINT)
-        return await asyncio.wait_for(self.process.wait(), 20)
+        return await asyncio.wait_for(self.process.wait(), 10)
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
