@@ -1,6 +1,7 @@
 """Fixtures of the tests with a real Envoy: a gateway to be left as it is, one to be disturbed."""
 
 import shutil
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -75,13 +76,14 @@ async def open_gateway(
         RecordingUpstream(server_tls(authority, host, expired=True)) as expired,
         RecordingUpstream() as plain,
     ):
-        async with RecordingUpstream() as gone:
-            pass
+        # Bound, so that nobody else gets the port, and not listening.
+        gone = socket.socket()
+        gone.bind(("127.0.0.1", 0))
         files.write_config(
             [
                 openai_entry("voice", f"{openai.url()}/v1"),
                 azure_entry("voice-azure", azure.url(host)),
-                openai_entry("gone", gone.url()),
+                openai_entry("gone", f"http://127.0.0.1:{gone.getsockname()[1]}"),
                 openai_entry("misnamed", misnamed.url(host)),
                 openai_entry("unknown-authority", unknown.url(host)),
                 openai_entry("expired", expired.url(host)),
@@ -98,6 +100,7 @@ async def open_gateway(
             gateway = Gateway(stack, files, openai, azure, metrics=ports, dataplane=dataplane)
             yield gateway
             check_logs(gateway)
+        gone.close()
         for upstream in (misnamed, unknown, expired, plain):
             assert upstream.received == []
 
