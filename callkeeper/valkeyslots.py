@@ -14,37 +14,38 @@ from ringback.valkey import StoreUnavailableError, Valkey, end
 # clock, until which it holds its slot. The record of a call is the set of its scopes. All of them
 # expire with their last lease.
 
-# KEYS: the record, then the scopes. ARGV: the call, milliseconds of a lease, then the limit of each
-# scope. Returns the number of the first scope that is full, 0 if slots were taken.
-_TAKE: Final = """
+_NOW: Final = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+"""
+# A call holds a slot of each scope until its lease ends.
+_HOLD: Final = """
+for i = 2, #KEYS do
+  redis.call('ZADD', KEYS[i], now + ARGV[2], ARGV[1])
+  redis.call('PEXPIRE', KEYS[i], ARGV[2])
+  redis.call('SADD', KEYS[1], KEYS[i])
+end
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+"""
+
+# KEYS: the record, then the scopes. ARGV: the call, milliseconds of a lease, then the limit of each
+# scope. Returns the number of the first scope that is full, 0 if slots were taken.
+_TAKE: Final = (
+    _NOW
+    + """
 for i = 2, #KEYS do
   redis.call('ZREMRANGEBYSCORE', KEYS[i], '-inf', now)
   local is_full = redis.call('ZCARD', KEYS[i]) >= tonumber(ARGV[i + 1])
   if is_full and not redis.call('ZSCORE', KEYS[i], ARGV[1]) then return i - 1 end
 end
-for i = 2, #KEYS do
-  redis.call('ZADD', KEYS[i], now + ARGV[2], ARGV[1])
-  redis.call('PEXPIRE', KEYS[i], ARGV[2])
-  redis.call('SADD', KEYS[1], KEYS[i])
-end
-redis.call('PEXPIRE', KEYS[1], ARGV[2])
-return 0
 """
+    + _HOLD
+    + "return 0"
+)
 
 # KEYS and ARGV as above, without limits: what is open holds its slots, and takes again what the
 # server has lost.
-_RENEW: Final = """
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-for i = 2, #KEYS do
-  redis.call('ZADD', KEYS[i], now + ARGV[2], ARGV[1])
-  redis.call('PEXPIRE', KEYS[i], ARGV[2])
-  redis.call('SADD', KEYS[1], KEYS[i])
-end
-redis.call('PEXPIRE', KEYS[1], ARGV[2])
-"""
+_RENEW: Final = _NOW + _HOLD
 
 # Two of three renewals may fail.
 _RENEWALS: Final = 3
