@@ -185,8 +185,10 @@ async def _check_steps(steps: list[tuple[Any, ...]]) -> None:
         elif name == "release":
             slots.release(arguments[0])
             held.pop(arguments[0], None)
-        held = {call: (has, end) for call, (has, end) in held.items() if (end or 2e9) > clock.now}
         if name == "take":
+            # Only now leases that are over are forgotten: a call that is registered late, and whose
+            # slot nobody wanted meanwhile, has kept it.
+            held = {of: (has, end) for of, (has, end) in held.items() if (end or 2e9) > clock.now}
             call, scopes = arguments
             has, end = held.get(call, (set(), 0.0))
             full = [s for s in scopes if s not in has and _count(held, s) >= s.limit]
