@@ -39,6 +39,9 @@ class Reason(StrEnum):
     ENDED_ELSEWHERE = "ended_elsewhere"
     """By the caller or the provider: the call is gone."""
 
+    WITHHELD = "withheld"
+    """The caller was not given the answer: it was refused, or the caller had left."""
+
     NOT_ATTACHED = "not_attached"
     UNATTACHED = "unattached"
     MAX_DURATION = "max_duration"

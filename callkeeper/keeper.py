@@ -95,7 +95,7 @@ class Keeper:
         return Kept(call, handle, sealed_key, calls.opened(held_to, time.monotonic()))
 
     def keep(self, kept: Kept, event: str = "call.started") -> None:
-        """Keep a call from now on; nothing happens if it is kept.
+        """Keep a call from now on, and begin with it in a moment; nothing happens if it is kept.
 
         Args:
             kept: From `prepare`, or of another replica.
@@ -113,9 +113,16 @@ class Keeper:
         self._kept[call.id] = kept
         self._ids[call.deployment, call.upstream_call_id] = self._handles[kept.handle] = call.id
         self._count(kept, 1)
+        # An answer waits for the call to be kept, and for nothing else.
+        asyncio.get_running_loop().call_soon(self._begin, kept, event)
+
+    def _begin(self, kept: Kept, event: str) -> None:
+        if self._kept.get(kept.call.id) is not kept:
+            return
         self.tell(event, kept)
         kept.listener = asyncio.create_task(self._listener.listen(kept))
-        self._decide(kept)
+        if kept.ender is None:
+            self._decide(kept)
 
     def take_over(self, kept: Kept, state: CallState) -> None:
         """Decide from now on about a call that was only listened to."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
 import grpc
@@ -10,19 +10,19 @@ from grpc import aio
 
 from callkeeper.calls import Reason
 from callkeeper.egress import Egress
-from callkeeper.errors import NoRoomError
 from callkeeper.examiner import Examiner
 from callkeeper.garbage import Tidier
 from callkeeper.keeper import Keeper
-from callkeeper.kept import Kept, new_id
+from callkeeper.kept import Kept
 from callkeeper.news import News, SlowWatcherError
 from callkeeper.recent import Ended
+from callkeeper.registrations import NotKeptError, Registrations
 from callkeeper.shared.elsewhere import Elsewhere
-from callkeeper.shared.replica import LeavingError, Replica
+from callkeeper.shared.replica import Replica
 from callkeeper.shared.store import Shared
 from callkeeper.sinks.writer import Writer
 from callkeeper.slots import Slots
-from callkeeper.translate import read_call, read_id, read_limits, read_scopes, write_state
+from callkeeper.translate import read_id, read_scopes, write_state
 from callsapi.v1 import calls_pb2_grpc
 from callsapi.v1.calls_pb2 import (
     CallState,
@@ -92,6 +92,7 @@ class CallKeeper(calls_pb2_grpc.CallsServicer):
         self._valkey = valkey
         self._replica = replica
         self._elsewhere = elsewhere or Elsewhere()
+        self._registrations = Registrations(keeper, replica)
 
     def register(self, server: aio.Server) -> None:
         """Add the handlers to the server."""
@@ -111,10 +112,11 @@ class CallKeeper(calls_pb2_grpc.CallsServicer):
             self._replica.start()
 
     async def drain(self) -> None:
-        """Hand all calls over, where there is somebody to take them, and let watchers go."""
+        """Hand all calls over, where there is somebody to take them, and end all streams."""
         if self._replica is not None:
             await self._replica.leave()
         self._news.close()
+        self._registrations.close()
 
     async def stop(self) -> None:
         """Let go of all calls."""
@@ -136,28 +138,22 @@ class CallKeeper(calls_pb2_grpc.CallsServicer):
         request: RegisterRequest,
         context: aio.ServicerContext[RegisterRequest, RegisterResponse],
     ) -> RegisterResponse:
-        """Keep a call from now on; INVALID_ARGUMENT if that is not possible.
-
-        RESOURCE_EXHAUSTED if there is no room for what it will cost, UNAVAILABLE if another worker
-        has to be asked, or the call has to be shared and cannot be.
-        """
+        """Keep a call from now on, or fail as `NotKeptError` says."""
         try:
-            call = read_call(request, new_id(), time.time())
-            kept = self._keeper.prepare(
-                call, request.handle, request.sealed_key, read_limits(request.limits)
-            )
-            name, is_ours = kept.call.id, True
-            if self._replica is not None and kept.call is call:
-                name, is_ours = await self._replica.open(kept)
-            if is_ours:
-                self._keeper.keep(kept)
-        except ValueError as error:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-        except (LeavingError, StoreUnavailableError) as error:
-            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
-        except NoRoomError as error:
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
-        return RegisterResponse(id=name)
+            return RegisterResponse(id=await self._registrations.take(request))
+        except NotKeptError as error:
+            await context.abort(error.code, str(error))
+
+    async def RegisterMany(
+        self,
+        request_iterator: AsyncIterator[RegisterRequest],  # noqa: ARG002  context.read is quicker
+        context: aio.ServicerContext[RegisterRequest, RegisterResponse],
+    ) -> None:
+        """Keep calls from now on; UNAVAILABLE if another worker has to be asked."""
+        try:
+            await self._registrations.take_many(context.read, context.write)
+        except NotKeptError as error:
+            await context.abort(error.code, str(error))
 
     async def Get(
         self, request: GetRequest, context: aio.ServicerContext[GetRequest, CallState]
@@ -218,6 +214,8 @@ class CallKeeper(calls_pb2_grpc.CallsServicer):
     ) -> HangUpResponse:
         """Begin to end a call; UNAVAILABLE as of Get."""
         reason = Reason.ENDED_ELSEWHERE if request.has_ended else Reason.ADMIN
+        if request.was_withheld:
+            reason = Reason.WITHHELD
         if (kept := self._keeper.find(request.call)) is not None:
             self._keeper.end(kept, reason)
             return HangUpResponse()

@@ -114,6 +114,11 @@ class Peers(Generic[_StubT]):
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    @property
+    def stubs(self) -> Sequence[_StubT]:
+        """Those of the workers, in the order of their addresses; anew once certificates change."""
+        return self._stubs
+
     async def ask(
         self,
         method: Callable[[_StubT], aio.UnaryUnaryMultiCallable[_RequestT, _ResponseT]],

@@ -124,12 +124,12 @@ class Exchange:
         "_form",
         "_now",
         "_offer",
-        "_opened",
         "_policy",
         "_policy_for",
         "_sealer",
         "_stage",
         "_status",
+        "opened",
     )
 
     def __init__(
@@ -150,20 +150,22 @@ class Exchange:
         # The upstream's; 0 before it answers, or if Envoy does.
         self._status = 0
         self._error_headers: Mapping[str, str] = {}
-        # The upstream's id of the call and our handle, once there are any.
-        self._opened: tuple[str, str] = ("", "")
+        self.opened: Opened | None = None
+        """The call, from the headers of its answer on; its body may still be refused."""
 
     @property
-    def opened(self) -> "Opened | None":
-        """The call, once its answer has been checked and nothing but its release is left."""
-        if self._stage is not _Stage.DONE or self._offer is None or not self._status:
-            return None
-        return Opened(self._consent, *self._opened) if 200 <= self._status < 300 else None
+    def slot_id(self) -> str:
+        """The id of the slots that extauthz has taken; empty if it has taken none."""
+        return self._consent.slot_id
 
-    @property
-    def unused_slots(self) -> str:
-        """The id of the slots that extauthz has taken, unless a call was opened; else empty."""
-        return "" if self.opened is not None else self._consent.slot_id
+    def releases(self, action: Action) -> bool:
+        """Whether an action lets the caller have the answer to an offer."""
+        return (
+            self._stage is _Stage.DONE
+            and self.opened is not None
+            and bool(self._status)
+            and isinstance(action, Continue)
+        )
 
     @property
     def is_over(self) -> bool:
@@ -280,8 +282,10 @@ class Exchange:
         self._stage, self._status = _Stage.RESPONSE_BODY, int(status)
         if self._status == 401 and self._consent.purpose is Purpose.CALL:
             return self._refuse(TokenSpentError())
-        if 200 <= self._status < 300 and not end_of_stream:
-            return self._accept(headers)
+        if 200 <= self._status < 300:
+            action = self._accept(headers)
+            if not end_of_stream:
+                return action
         if 400 <= self._status < 500 and not end_of_stream:
             # The body tells why.
             self._error_headers = headers
@@ -315,7 +319,7 @@ class Exchange:
         return replace(passed, set_headers=headers)
 
     def _accept(self, headers: Mapping[str, str]) -> Action:
-        changed = {}
+        changed, call_id, handle = {}, "", ""
         removed = [
             name
             for name in headers
@@ -329,8 +333,8 @@ class Exchange:
                 removed.append("location")
             else:
                 handle = self._seal(call_id)
-                self._opened = (call_id, handle)
                 changed["location"] = CALL_LOCATION_PREFIX + handle
+        self.opened = Opened(self._consent, call_id, handle)
         return Continue(changed, tuple(removed))
 
     def _seal(self, call_id: str) -> str:

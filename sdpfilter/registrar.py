@@ -1,12 +1,19 @@
 """Puts a call on the leash before its answer is released: callkeeper is told of it."""
 
 import asyncio
+from collections.abc import Coroutine
 from dataclasses import asdict
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from grpc import aio
 
-from callsapi.v1.calls_pb2 import EndCallRequest, Limits, Payer, RegisterRequest
+from callsapi.v1.calls_pb2 import (
+    EndCallRequest,
+    HangUpRequest,
+    Limits,
+    Payer,
+    RegisterRequest,
+)
 from callsapi.v1.calls_pb2_grpc import CallsStub, UpstreamsStub
 from ringback.errors import ApiError
 from ringback.grpcpeers import Peers
@@ -17,7 +24,9 @@ from sdpfilter.consent import Purpose
 from sdpfilter.exchange import Opened
 from sdpfilter.metrics import ORPHANS, REGISTRATIONS
 from sdpfilter.refusals import SupervisionUnavailableError
+from sdpfilter.registrations import NotRegisteredError, Registrations
 
+_T = TypeVar("_T")
 _END_TIMEOUT_S: Final = 6.0
 # A provider lets go of a call that nobody joins by itself; until then it is worth the trouble.
 _END_WAITS_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 10.0)
@@ -39,8 +48,9 @@ class Registrar:
         self._timeout_s = settings.register_timeout_s
         self._callkeeper = Peers(settings.callkeeper, CallsStub, services)
         self._extauthz = Peers(settings.extauthz, UpstreamsStub, services)
-        self._returns = SlotReturns(self._callkeeper, settings.register_timeout_s)
-        self._ending: set[asyncio.Task[None]] = set()
+        self._registrations = Registrations(self._callkeeper, self._timeout_s)
+        self._returns = SlotReturns(self._callkeeper, self._timeout_s)
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._log = get_logger()
 
     def start(self) -> None:
@@ -50,62 +60,28 @@ class Registrar:
 
     async def stop(self) -> None:
         """Close all connections."""
-        for task in self._ending:
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._ending, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._registrations.stop()
         await self._returns.stop()
         await self._callkeeper.stop()
         await self._extauthz.stop()
 
-    async def register(
-        self, opened: Opened, request_id: str, *, is_released: bool
-    ) -> ApiError | None:
-        """Tell callkeeper of a call; return why its answer must not be released, None if it may.
+    def begin(self, opened: Opened, request_id: str) -> "Registration":
+        """Begin to tell callkeeper of a call, beside everything else.
 
         Args:
             opened: The call.
             request_id: ``x-request-id``.
-            is_released: Whether the answer is to go out. A call whose answer is refused is not
-                registered; if it is required to be, it is hung up, since nobody else will.
         """
         # What the call's own decision says goes before the settings.
         is_required = opened.consent.limits.is_required
         if is_required is None:
             is_required = self._is_required
-        if not is_released:
-            if is_required:
-                self._hang_up(opened)
-            self.give_back(opened.consent.slot_id)
-            return None
-        if not opened.call_id:
-            result = "no_call_id"
-            self.give_back(opened.consent.slot_id)
-        else:
-            try:
-                await self._callkeeper.ask(
-                    lambda stub: stub.Register, _request(opened, request_id), self._timeout_s
-                )
-            except aio.AioRpcError as error:
-                result = "failed"
-                self._log.error(
-                    "call_not_registered", request_id=request_id, reason=error.code().name.lower()
-                )
-            except asyncio.CancelledError:
-                # The caller has left; callkeeper may not have been told.
-                if is_required:
-                    self._hang_up(opened)
-                self.give_back(opened.consent.slot_id)
-                raise
-            else:
-                REGISTRATIONS.labels("registered").inc()
-                return None
-        REGISTRATIONS.labels(result).inc()
-        if not is_required:
-            return None
-        self._hang_up(opened)
-        # If callkeeper was told of the call all the same, the call holds them until it has ended.
-        self.give_back(opened.consent.slot_id)
-        return SupervisionUnavailableError()
+        is_kept = self._spawn(self._register(opened, request_id))
+        return Registration(self, opened, is_kept, is_required=is_required)
 
     def give_back(self, slot_id: str) -> None:
         """Give back the slots of a call that is not opened, or that nobody can count.
@@ -116,12 +92,49 @@ class Registrar:
         if slot_id:
             self._returns.add(slot_id)
 
-    def _hang_up(self, opened: Opened) -> None:
-        """End a call, however long it takes: the caller does not wait for it."""
+    def hang_up(self, opened: Opened) -> None:
+        """End a call that nobody keeps, however long it takes: the caller does not wait for it."""
         if opened.call_id:
-            task = asyncio.create_task(self._end(opened.handle))
-            self._ending.add(task)
-            task.add_done_callback(self._ending.discard)
+            self._spawn(self._end(opened.handle))
+
+    def withdraw(self, opened: Opened, is_kept: asyncio.Task[bool], *, is_required: bool) -> None:
+        """End a call whose caller has no answer, once it is clear who keeps it."""
+        self._spawn(self._withdraw(opened, is_kept, is_required=is_required))
+
+    def _spawn(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _register(self, opened: Opened, request_id: str) -> bool:
+        """Tell whether callkeeper has taken a call on."""
+        if not opened.call_id:
+            result = "no_call_id"
+        else:
+            try:
+                await self._registrations.add(_request(opened, request_id))
+                result = "registered"
+            except NotRegisteredError as error:
+                result = "failed"
+                self._log.error("call_not_registered", request_id=request_id, reason=error.why)
+        REGISTRATIONS.labels(result).inc()
+        return result == "registered"
+
+    async def _withdraw(
+        self, opened: Opened, is_kept: asyncio.Task[bool], *, is_required: bool
+    ) -> None:
+        if await is_kept:
+            # The worker that keeps it hangs up, and gives its slots back.
+            request = HangUpRequest(call=opened.handle, was_withheld=True)
+            answers = await self._callkeeper.ask_all(
+                lambda stub: stub.HangUp, request, self._timeout_s
+            )
+            if not all(isinstance(answer, aio.AioRpcError) for answer in answers):
+                return
+        if is_required:
+            self.hang_up(opened)
+        self.give_back(opened.consent.slot_id)
 
     async def _end(self, handle: str) -> None:
         for wait_s in _END_WAITS_S:
@@ -135,6 +148,50 @@ class Registrar:
                 ORPHANS.labels("ended").inc()
                 return
         ORPHANS.labels("given_up").inc()
+
+
+class Registration:
+    """A call that callkeeper is being told of, while its answer is checked.
+
+    Args:
+        registrar: Sees to it.
+        opened: The call.
+        is_kept: Tells whether callkeeper keeps it, once that is known.
+        is_required: Whether it must not go on if not.
+    """
+
+    def __init__(
+        self,
+        registrar: Registrar,
+        opened: Opened,
+        is_kept: asyncio.Task[bool],
+        *,
+        is_required: bool,
+    ) -> None:
+        self._registrar, self._opened = registrar, opened
+        self._is_kept, self._is_required = is_kept, is_required
+        self._is_settled = False
+
+    async def settle(self) -> ApiError | None:
+        """Return why the answer must not be released, None if it is."""
+        # The caller may leave meanwhile, and callkeeper be told of the call all the same.
+        is_kept = await asyncio.shield(self._is_kept)
+        self._is_settled = True
+        if is_kept:
+            return None
+        if not self._opened.call_id or self._is_required:
+            # If callkeeper was told of it after all, the call holds them until it has ended.
+            self._registrar.give_back(self._opened.consent.slot_id)
+        if not self._is_required:
+            return None
+        self._registrar.hang_up(self._opened)
+        return SupervisionUnavailableError()
+
+    def end(self) -> None:
+        """Have the call ended, unless it is settled what becomes of it; waits for nothing."""
+        if not self._is_settled:
+            self._is_settled = True
+            self._registrar.withdraw(self._opened, self._is_kept, is_required=self._is_required)
 
 
 def _request(opened: Opened, request_id: str) -> RegisterRequest:

@@ -17,18 +17,11 @@ from ringback.logs import describe, get_logger
 from ringback.sdppolicy import Policy
 from ringback.tokens.jwe import Sealer
 from sdpfilter.consent import Consent
-from sdpfilter.exchange import (
-    Action,
-    Continue,
-    Exchange,
-    Opened,
-    Refuse,
-    UnexpectedMessageError,
-)
+from sdpfilter.exchange import Exchange, Refuse, UnexpectedMessageError
 from sdpfilter.metrics import ABORTED
 from sdpfilter.policies import NoSuchPolicyError, Policies
 from sdpfilter.policy import PolicyConflictError
-from sdpfilter.registrar import Registrar
+from sdpfilter.registrar import Registrar, Registration
 from sdpfilter.translate import take_message, write_answer
 
 # Envoy puts it into the metadata of each stream (initial_metadata in envoy.yaml).
@@ -97,12 +90,15 @@ class SDPFilter(external_processor_pb2_grpc.ExternalProcessorServicer):
             grpc.aio.AbortError: Whenever a message cannot be answered; Envoy then answers 503.
         """
         exchange = Exchange(self._sealer, time.time, self._policy_for)
+        registration: Registration | None = None
         try:
             with tracing.served("sdpfilter.process", context.invocation_metadata):
                 while isinstance(message := await context.read(), ProcessingRequest):
                     action = take_message(message, exchange)
-                    if self._registrar is not None and exchange.opened is not None:
-                        action = await self._release(exchange.opened, action, context)
+                    if registration is None:
+                        registration = self._register(exchange, context)
+                    elif exchange.releases(action) and (error := await registration.settle()):
+                        action = Refuse(error)
                     await context.write(write_answer(message, action))
                     if exchange.is_over:
                         # Nothing is owed. Envoy would cancel the stream, and of each one that is
@@ -113,17 +109,17 @@ class SDPFilter(external_processor_pb2_grpc.ExternalProcessorServicer):
         except Exception as error:  # noqa: BLE001  whatever it is, the stream must not end cleanly
             await self._abort(context, **describe(error))
         finally:
-            if self._registrar is not None:
-                self._registrar.give_back(exchange.unused_slots)
+            if registration is not None:
+                registration.end()
+            elif self._registrar is not None:
+                self._registrar.give_back(exchange.slot_id)
 
-    async def _release(self, opened: Opened, action: Action, context: Context) -> Action:
-        """Return the action, or a refusal if the call is not to go on."""
-        assert self._registrar is not None  # noqa: S101  as asked before
+    def _register(self, exchange: Exchange, context: Context) -> Registration | None:
+        """Begin to put a call on the leash if there is one; its answer is checked meanwhile."""
+        if self._registrar is None or exchange.opened is None:
+            return None
         request_id = dict(context.invocation_metadata() or ()).get(_REQUEST_ID)
-        refusal = await self._registrar.register(
-            opened, str(request_id or ""), is_released=isinstance(action, Continue)
-        )
-        return action if refusal is None else Refuse(refusal)
+        return self._registrar.begin(exchange.opened, str(request_id or ""))
 
     def _policy_for(self, consent: Consent) -> Policy:
         try:

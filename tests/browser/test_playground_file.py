@@ -5,8 +5,9 @@ import re
 from callkeeper.calls import Reason
 from helpers.playground import PAGE
 
-# The page says nothing of these, and of those that the gateway could not watch over the call.
-UNSAID = {"ended_elsewhere"}
+# The page says nothing of the first, and has no call at the second. Of those below it says that the
+# gateway could not watch over the call.
+UNSAID = {"ended_elsewhere", "withheld"}
 UNWATCHED = {
     "not_attached",
     "unattached",

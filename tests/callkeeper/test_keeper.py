@@ -123,14 +123,23 @@ async def test_a_sideband_that_stays_away_costs_the_call(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("has_ended", "reason"), [(False, "admin"), (True, "ended_elsewhere")], ids=["admin", "caller"]
+    ("request_", "reason"),
+    [
+        (HangUpRequest(), "admin"),
+        (HangUpRequest(has_ended=True), "ended_elsewhere"),
+        (HangUpRequest(was_withheld=True), "withheld"),
+    ],
+    ids=["admin", "caller", "sdpfilter"],
 )
-async def test_the_reason_says_who_hung_up(tmp_path: Path, has_ended: bool, reason: str) -> None:
+async def test_the_reason_says_who_hung_up(
+    tmp_path: Path, request_: HangUpRequest, reason: str
+) -> None:
     """Who calls ends calls elsewhere, and callkeeper is told of it."""
     async with running(tmp_path) as service:
         call = await service.calls.Register(REGISTER)
         await service.event("call.attached")
-        await service.calls.HangUp(HangUpRequest(call=call.id, has_ended=has_ended))
+        request_.call = call.id
+        await service.calls.HangUp(request_)
         assert (await service.event("call.ended")).call.reason == reason
 
 

@@ -19,6 +19,7 @@ from callsapi.v1.calls_pb2 import (
     HangUpRequest,
     Limits,
     RegisterRequest,
+    RegisterResponse,
     RevokeRequest,
     Scope,
     TakeRequest,
@@ -110,6 +111,24 @@ async def test_a_call_is_registered_once_by_all(pair: Keepers) -> None:
     assert again.id == known
     await asyncio.sleep(0.3)
     assert call.attaches == 1
+
+
+async def test_many_are_registered_on_one_stream(pair: Keepers) -> None:
+    """Each is shared before it is answered, at once with the others."""
+    calls = [pair.provider.open() for _ in range(20)]
+    stream = pair.stub("one").RegisterMany()
+    for number, call in enumerate(calls, 1):
+        request = request_of(call)
+        request.number = number
+        await stream.write(request)
+    answers = [
+        answer
+        for answer in [await stream.read() for _ in calls]
+        if isinstance(answer, RegisterResponse) and answer.status == 0
+    ]
+    assert {answer.number for answer in answers} == set(range(1, 21))
+    assert {answer.id for answer in answers} <= (await pair.known_to("other")).keys()
+    stream.cancel()
 
 
 @pytest.mark.parametrize("by", ["id", "handle", "token", "key"])

@@ -265,6 +265,8 @@ async def test_slots_in_a_store(tmp_path: Path) -> None:
                 await client.accept(answer.text)
                 await until_states(gateway, key, {"attached"})
                 await check_full(gateway, key)
+                # Until others know that somebody has joined, its end would be waited for.
+                await asyncio.sleep(0.2)
                 os.kill(gateway.stack.pid_of("callkeeper-0"), signal.SIGKILL)
                 await check_full(gateway, key)
             async with asyncio.timeout(20):

@@ -125,6 +125,27 @@ async def test_a_call_that_never_comes_alive_is_hung_up(gateway: Supervised) -> 
         assert not client.is_connected.is_set()
 
 
+@pytest.mark.parametrize("malformed", ["garbage", "empty"])
+async def test_a_call_whose_answer_is_refused_is_hung_up(
+    gateway: Supervised, malformed: str
+) -> None:
+    """It was registered while the answer was checked, and is ended by whoever keeps it."""
+    before = len(gateway.named("call.ended"))
+    faults = f"{gateway.stack.emulator_url}/emulator/faults"
+    assert (await gateway.http.post(faults, json={"calls": {"malformed": malformed}})).is_success
+    try:
+        async with VoiceClient() as client:
+            answer = await gateway.open(client)
+            assert answer.status_code == 502
+            assert "location" not in answer.headers
+            await until(lambda: len(gateway.named("call.ended")) > before)
+            assert gateway.named("call.ended")[-1].call.reason == "withheld"
+            ended = await gateway.last_at_provider(state="ended")
+            assert ended["ended_because"] == "hangup"
+    finally:
+        await gateway.http.delete(faults)
+
+
 @pytest.mark.parametrize("how", ["hangs", "is down"])
 async def test_without_callkeeper_no_answer_is_released(gateway: Supervised, how: str) -> None:
     """The caller gets 503, and the call that the provider has answered is hung up."""

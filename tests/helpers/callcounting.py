@@ -36,7 +36,7 @@ class _Late(aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
-        if handler_call_details.method.endswith("/Register"):
+        if handler_call_details.method.endswith("/RegisterMany"):
             await asyncio.sleep(self._late_s)
         return await continuation(handler_call_details)
 
@@ -49,11 +49,15 @@ class CallCounting:
         address: Where.
         slots: Counts calls.
         keeper: Keeps those that are registered.
+        service: Serves both.
+        server: Where it is served.
     """
 
     address: str
     slots: MemorySlots | ValkeySlots
     keeper: Keeper
+    service: CallKeeper
+    server: aio.Server
 
     def settings(self, **values: Any) -> SupervisionSettings:
         """Return settings that name it, with `required` unless they say otherwise."""
@@ -95,7 +99,7 @@ async def call_counting(
     await server.start()
     await service.start()
     try:
-        yield CallCounting(address, slots, keeper)
+        yield CallCounting(address, slots, keeper, service, server)
     finally:
         await server.stop(None)
         await service.stop()

@@ -106,6 +106,7 @@ class RegisterRequest(_message.Message):
     LIMITS_FIELD_NUMBER: _builtins.int
     SESSION_LOCK_FIELD_NUMBER: _builtins.int
     ASKED_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
     handle: _builtins.str
     """What the caller knows the call by."""
     deployment: _builtins.str
@@ -126,6 +127,8 @@ class RegisterRequest(_message.Message):
     """What the caller may not change of its session: JSON, empty if it may change all."""
     asked: _builtins.str
     """The name by which the caller asked for the model, if another: an alias."""
+    number: _builtins.int
+    """Tells those of one stream apart."""
     @_builtins.property
     def payer(self) -> Global___Payer: ...
     @_builtins.property
@@ -146,10 +149,11 @@ class RegisterRequest(_message.Message):
         limits: Global___Limits | None = ...,
         session_lock: _builtins.str = ...,
         asked: _builtins.str = ...,
+        number: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "payer", b"payer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "deployment", b"deployment", "handle", b"handle", "id", b"id", "limits", b"limits", "model", b"model", "origin", b"origin", "payer", b"payer", "request_id", b"request_id", "sealed_key", b"sealed_key", "session_lock", b"session_lock", "token_id", b"token_id", "upstream_call_id", b"upstream_call_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "deployment", b"deployment", "handle", b"handle", "id", b"id", "limits", b"limits", "model", b"model", "number", b"number", "origin", b"origin", "payer", b"payer", "request_id", b"request_id", "sealed_key", b"sealed_key", "session_lock", b"session_lock", "token_id", b"token_id", "upstream_call_id", b"upstream_call_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -194,16 +198,24 @@ class RegisterResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Ours, random; that of the request if it has one."""
+    number: _builtins.int
+    """That of the request."""
+    status: _builtins.int
+    """Of RegisterMany: the code with which Register fails, 0 if it does not."""
     def __init__(
         self,
         *,
         id: _builtins.str = ...,
+        number: _builtins.int = ...,
+        status: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "number", b"number", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -460,21 +472,25 @@ class HangUpRequest(_message.Message):
 
     CALL_FIELD_NUMBER: _builtins.int
     HAS_ENDED_FIELD_NUMBER: _builtins.int
+    WAS_WITHHELD_FIELD_NUMBER: _builtins.int
     call: _builtins.str
     """The id or the handle."""
     has_ended: _builtins.bool
     """The caller has hung up: the provider has confirmed it, or knew no such call. Which may be one
     that was not live yet, so it is hung up all the same.
     """
+    was_withheld: _builtins.bool
+    """The caller was not given the answer, so that nobody can take part."""
     def __init__(
         self,
         *,
         call: _builtins.str = ...,
         has_ended: _builtins.bool = ...,
+        was_withheld: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "has_ended", b"has_ended"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "has_ended", b"has_ended", "was_withheld", b"was_withheld"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -40,6 +40,11 @@ class CallsStub:
                 request_serializer=callsapi_dot_v1_dot_calls__pb2.RegisterRequest.SerializeToString,
                 response_deserializer=callsapi_dot_v1_dot_calls__pb2.RegisterResponse.FromString,
                 _registered_method=True)
+        self.RegisterMany = channel.stream_stream(
+                '/ringback.v1.Calls/RegisterMany',
+                request_serializer=callsapi_dot_v1_dot_calls__pb2.RegisterRequest.SerializeToString,
+                response_deserializer=callsapi_dot_v1_dot_calls__pb2.RegisterResponse.FromString,
+                _registered_method=True)
         self.Get = channel.unary_unary(
                 '/ringback.v1.Calls/Get',
                 request_serializer=callsapi_dot_v1_dot_calls__pb2.GetRequest.SerializeToString,
@@ -82,8 +87,15 @@ class CallsServicer:
     """
 
     def Register(self, request, context):
-        """Puts a call on the leash; to register one twice is to register it once. sdpfilter releases the
-        answer only after that.
+        """Puts a call on the leash; to register one twice is to register it once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RegisterMany(self, request_iterator, context):
+        """The same for many, each answered when it is done: a message costs half of a request. sdpfilter
+        releases the answer of a call only after that.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -145,6 +157,11 @@ def add_CallsServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Register': grpc.unary_unary_rpc_method_handler(
                     servicer.Register,
+                    request_deserializer=callsapi_dot_v1_dot_calls__pb2.RegisterRequest.FromString,
+                    response_serializer=callsapi_dot_v1_dot_calls__pb2.RegisterResponse.SerializeToString,
+            ),
+            'RegisterMany': grpc.stream_stream_rpc_method_handler(
+                    servicer.RegisterMany,
                     request_deserializer=callsapi_dot_v1_dot_calls__pb2.RegisterRequest.FromString,
                     response_serializer=callsapi_dot_v1_dot_calls__pb2.RegisterResponse.SerializeToString,
             ),
@@ -210,6 +227,33 @@ class Calls:
             request,
             target,
             '/ringback.v1.Calls/Register',
+            callsapi_dot_v1_dot_calls__pb2.RegisterRequest.SerializeToString,
+            callsapi_dot_v1_dot_calls__pb2.RegisterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RegisterMany(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/ringback.v1.Calls/RegisterMany',
             callsapi_dot_v1_dot_calls__pb2.RegisterRequest.SerializeToString,
             callsapi_dot_v1_dot_calls__pb2.RegisterResponse.FromString,
             options,

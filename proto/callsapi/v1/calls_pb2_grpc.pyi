@@ -8,6 +8,7 @@ from callsapi.v1 import calls_pb2
 
 class CallsStub:
     Register: aio.UnaryUnaryMultiCallable[calls_pb2.RegisterRequest, calls_pb2.RegisterResponse]
+    RegisterMany: aio.StreamStreamMultiCallable[calls_pb2.RegisterRequest, calls_pb2.RegisterResponse]
     Get: aio.UnaryUnaryMultiCallable[calls_pb2.GetRequest, calls_pb2.CallState]
     List: aio.UnaryUnaryMultiCallable[calls_pb2.ListRequest, calls_pb2.ListResponse]
     Watch: aio.UnaryStreamMultiCallable[calls_pb2.WatchRequest, calls_pb2.Event]
@@ -23,6 +24,11 @@ class CallsServicer:
         request: calls_pb2.RegisterRequest,
         context: aio.ServicerContext[calls_pb2.RegisterRequest, calls_pb2.RegisterResponse],
     ) -> Awaitable[calls_pb2.RegisterResponse]: ...
+    def RegisterMany(
+        self,
+        request_iterator: AsyncIterator[calls_pb2.RegisterRequest],
+        context: aio.ServicerContext[calls_pb2.RegisterRequest, calls_pb2.RegisterResponse],
+    ) -> AsyncIterator[calls_pb2.RegisterResponse] | Awaitable[None]: ...
     def Get(
         self,
         request: calls_pb2.GetRequest,
