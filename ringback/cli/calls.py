@@ -28,6 +28,7 @@ Address = Annotated[
 Live = Annotated[bool, typer.Option("--live", help="Again every second, until Ctrl-C.")]
 _TIMEOUT_S: Final = 5.0
 _REDRAW_S: Final = 1.0
+_IN_PART: Final = "A worker of callkeeper cannot be asked: calls that it keeps alone are missing."
 # Cursor to the upper left, and everything from there on cleared; without a terminal it is left out.
 _CLEAR: Final = "\x1b[H\x1b[J"
 
@@ -41,16 +42,22 @@ def list_calls(
     """List the calls that are open, oldest first."""
     from ringback.cli.callrows import call_table
 
-    async def show(stubs: "list[CallsStub]") -> None:
+    async def show(stubs: "list[CallsStub]") -> bool:
         while live:
-            calls = await _calls_of(stubs)
-            room = shutil.get_terminal_size().lines - 1 if sys.stdout.isatty() else None
+            calls, is_whole = await _calls_of(stubs)
+            room = shutil.get_terminal_size().lines - 2 if sys.stdout.isatty() else None
             typer.echo(_CLEAR, nl=False)
             typer.echo(call_table(calls, time.time(), room))
+            if not is_whole:
+                typer.echo(_IN_PART)
             await asyncio.sleep(_REDRAW_S)
-        typer.echo(call_table(await _calls_of(stubs), time.time()))
+        calls, is_whole = await _calls_of(stubs)
+        typer.echo(call_table(calls, time.time()))
+        return is_whole
 
-    _run(address, settings, show)
+    if not _run(address, settings, show):
+        typer.echo(_IN_PART, err=True)
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -97,7 +104,17 @@ def hangup(
             return False
         return True
 
-    if not any(_run(address, settings, lambda stubs: asyncio.gather(*map(ask, stubs)))):
+    async def ask_all(stubs: "list[CallsStub]") -> bool:
+        answers = await asyncio.gather(*map(ask, stubs), return_exceptions=True)
+        # Whoever else cannot be asked would not have known it.
+        if True in answers:
+            return True
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+        return False
+
+    if not _run(address, settings, ask_all):
         typer.echo("There is no such call; see `ringback calls list`.", err=True)
         raise typer.Exit(1)
     typer.echo("It is being ended.")
@@ -150,13 +167,25 @@ async def _with_stubs(
         return await work([CallsStub(channel) for channel in channels])
 
 
-async def _calls_of(stubs: "Iterable[CallsStub]") -> "list[CallState]":
-    """Return the calls that workers keep, oldest first."""
+async def _calls_of(stubs: "Iterable[CallsStub]") -> "tuple[list[CallState], bool]":
+    """Return the calls that workers keep, oldest first, and whether all of them could be asked.
+
+    Raises:
+        grpc.aio.AioRpcError: If none can.
+    """
     from callsapi.v1.calls_pb2 import ListRequest
 
     answers = await asyncio.gather(
-        *(stub.List(ListRequest(), timeout=_TIMEOUT_S) for stub in stubs)
+        *(stub.List(ListRequest(), timeout=_TIMEOUT_S) for stub in stubs), return_exceptions=True
     )
+    failed = [answer for answer in answers if isinstance(answer, BaseException)]
+    if len(failed) == len(answers):
+        raise failed[0]
     # Workers that share their calls each know all of them.
-    calls = {call.id: call for answer in answers for call in answer.calls}
-    return sorted(calls.values(), key=lambda call: call.opened_at)
+    calls = {
+        call.id: call
+        for answer in answers
+        if not isinstance(answer, BaseException)
+        for call in answer.calls
+    }
+    return sorted(calls.values(), key=lambda call: call.opened_at), not failed
