@@ -3,13 +3,14 @@
 import asyncio
 import itertools
 import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
-from typing import Any, Final, Generic, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, Generic, TypeVar
 
 import grpc
 from grpc import aio
 
 from ringback.addresses import is_loopback
+from ringback.background import Background
 from ringback.errors import StartError
 from ringback.filewatch import fingerprint, watch
 from ringback.logs import get_logger
@@ -85,13 +86,13 @@ class Peers(Generic[_StubT]):
         self._channels: list[aio.Channel] = []
         self._stubs: list[_StubT] = []
         self._turns = itertools.count()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background()
 
     def start(self) -> None:
         """Connect as soon as something is asked; needs a running event loop."""
         self._open()
         if self._credentials is not None:
-            self._spawn(watch(self._known, lambda: self._known, self._renew))
+            self._background.spawn(watch(self._known, lambda: self._known, self._renew))
 
     def _open(self) -> None:
         self._channels = [open_channel(address, self._credentials) for address in self._addresses]
@@ -107,12 +108,7 @@ class Peers(Generic[_StubT]):
         old, self._credentials = self._channels, read.for_client()
         self._open()
         for channel in old:
-            self._spawn(channel.close(_CLOSE_GRACE_S))
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+            self._background.spawn(channel.close(_CLOSE_GRACE_S))
 
     @property
     def stubs(self) -> Sequence[_StubT]:
@@ -173,10 +169,7 @@ class Peers(Generic[_StubT]):
 
     async def stop(self) -> None:
         """Close all connections."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._background.stop()
         for channel in self._channels:
             await channel.close()
 

@@ -1,9 +1,8 @@
 """Puts a call on the leash before its answer is released: callkeeper is told of it."""
 
 import asyncio
-from collections.abc import Coroutine
 from dataclasses import asdict
-from typing import Any, Final, TypeVar
+from typing import Final
 
 from grpc import aio
 
@@ -15,6 +14,7 @@ from callsapi.v1.calls_pb2 import (
     RegisterRequest,
 )
 from callsapi.v1.calls_pb2_grpc import CallsStub, UpstreamsStub
+from ringback.background import Background
 from ringback.errors import ApiError
 from ringback.grpcpeers import Peers
 from ringback.logs import get_logger
@@ -26,7 +26,6 @@ from sdpfilter.metrics import ORPHANS, REGISTRATIONS
 from sdpfilter.refusals import SupervisionUnavailableError
 from sdpfilter.registrations import NotRegisteredError, Registrations
 
-_T = TypeVar("_T")
 _END_TIMEOUT_S: Final = 6.0
 # A provider lets go of a call that nobody joins by itself; until then it is worth the trouble.
 _END_WAITS_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 10.0)
@@ -50,7 +49,7 @@ class Registrar:
         self._extauthz = Peers(settings.extauthz, UpstreamsStub, services)
         self._registrations = Registrations(self._callkeeper, self._timeout_s)
         self._returns = SlotReturns(self._callkeeper, self._timeout_s)
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._background = Background()
         self._log = get_logger()
 
     def start(self) -> None:
@@ -60,10 +59,7 @@ class Registrar:
 
     async def stop(self) -> None:
         """Close all connections."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._background.stop()
         await self._registrations.stop()
         await self._returns.stop()
         await self._callkeeper.stop()
@@ -80,7 +76,7 @@ class Registrar:
         is_required = opened.consent.limits.is_required
         if is_required is None:
             is_required = self._is_required
-        is_kept = self._spawn(self._register(opened, request_id))
+        is_kept = self._background.spawn(self._register(opened, request_id))
         return Registration(self, opened, is_kept, is_required=is_required)
 
     def give_back(self, slot_id: str) -> None:
@@ -95,17 +91,11 @@ class Registrar:
     def hang_up(self, opened: Opened) -> None:
         """End a call that nobody keeps, however long it takes: the caller does not wait for it."""
         if opened.call_id:
-            self._spawn(self._end(opened.handle))
+            self._background.spawn(self._end(opened.handle))
 
     def withdraw(self, opened: Opened, is_kept: asyncio.Task[bool], *, is_required: bool) -> None:
         """End a call whose caller has no answer, once it is clear who keeps it."""
-        self._spawn(self._withdraw(opened, is_kept, is_required=is_required))
-
-    def _spawn(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+        self._background.spawn(self._withdraw(opened, is_kept, is_required=is_required))
 
     async def _register(self, opened: Opened, request_id: str) -> bool:
         """Tell whether callkeeper has taken a call on."""

@@ -11,6 +11,7 @@ from grpc import aio
 
 from callsapi.v1.calls_pb2 import RegisterRequest, RegisterResponse
 from callsapi.v1.calls_pb2_grpc import CallsStub
+from ringback.background import Background
 from ringback.grpcpeers import Peers
 
 # After that a stream is replaced, since a name may stand for several workers, and for others later.
@@ -49,8 +50,7 @@ class Registrations:
         self._workers, self._timeout_s, self._lasts_s = workers, timeout_s, lasts_s
         self._turns = itertools.count()
         self._current: dict[int, _Stream] = {}
-        # Of these, and of those that have been replaced.
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background()
 
     async def add(self, request: RegisterRequest) -> None:
         """Return when a call is kept.
@@ -75,10 +75,7 @@ class Registrations:
 
     async def stop(self) -> None:
         """End all streams, whatever waits on them."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._background.stop()
 
     async def _ask(self, worker: int, request: RegisterRequest) -> str:
         """Return what a worker says; that a stream broke that was there before says nothing."""
@@ -93,15 +90,11 @@ class Registrations:
                 return _DOWN
 
     def _replace(self, worker: int, old: "_Stream | None") -> "_Stream":
-        self._current[worker] = stream = _Stream(self._workers.stubs[worker])
-        self._keep(stream.reading)
+        stream = _Stream(self._workers.stubs[worker], self._background)
+        self._current[worker] = stream
         if old is not None:
-            self._keep(asyncio.create_task(old.retire()))
+            self._background.spawn(old.retire())
         return stream
-
-    def _keep(self, task: asyncio.Task[None]) -> None:
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
 
 class _Stream:
@@ -109,16 +102,17 @@ class _Stream:
 
     Args:
         stub: The worker's.
+        background: For `reading`.
     """
 
-    def __init__(self, stub: CallsStub) -> None:
+    def __init__(self, stub: CallsStub, background: Background) -> None:
         self._opened_at = time.monotonic()
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[RegisterResponse | None]] = {}
         self._writing = asyncio.Lock()
         self._is_broken = False
         self._rpc = stub.RegisterMany()
-        self.reading: Final = asyncio.create_task(self._read())
+        self.reading: Final = background.spawn(self._read())
 
     def is_usable(self, lasts_s: float) -> bool:
         """Whether it is neither over nor too old, and nobody has waited for an answer too long."""
