@@ -22,6 +22,7 @@ from helpers.voiceclient import VoiceClient
 
 pytestmark = [pytest.mark.dataplane, pytest.mark.asyncio(loop_scope="module")]
 
+DEPLOY: Final = Path(__file__).parents[2] / "deploy" / "postgres"
 # From the change in the database to the end at the provider.
 MOST_S: Final = 5.0
 TIMEOUT_S: Final = 3.0
@@ -249,3 +250,25 @@ async def test_only_calls_with_a_budget_need_callkeeper(
         await second.accept(answer.text)
         await asyncio.wait_for(second.is_connected.wait(), 20)
         assert await hangups(gateway) == before + 1
+
+
+async def test_a_call_ends_as_soon_as_the_database_tells(
+    tmp_path: Path, database: Database
+) -> None:
+    """With NOTIFY it does not matter for how long what is known of a key may be used."""
+    database.execute((DEPLOY / "notify.sql").read_text())
+    key = database.rows.key()
+    more = {"database": {"url": database.url, "notify": True}, "key_cache": {"ttl_s": 60}}
+    async with (
+        supervised(tmp_path, more=more, mode="auto", standing_max_age_s=60) as gateway,
+        talking(gateway, key) as [(client, call)],
+    ):
+        # Within a few rounds of questions nobody has changed anything.
+        await asyncio.sleep(2)
+        assert gateway.named("call.ended", call) == []
+        changed_at = time.time()
+        CHANGES["key_blocked"](database.rows, key)
+        ended = await gateway.end_of(call)
+        assert ended.call.reason == "key_blocked"
+        assert ended.at - changed_at < MOST_S
+        await asyncio.wait_for(client.is_closed.wait(), 5)
